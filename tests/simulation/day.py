@@ -404,6 +404,7 @@ class Simulation:
         self._check_promised()
         rows = Rows(Files(self.run_folder))
         found = self._broken_rows(ended=True)
+        self.broken += [f"1: {what}" for what in self.disk.overwritten]
         self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]

@@ -5,6 +5,7 @@ of a file makes its content durable, a sync of a folder the names in it. A loss 
 all else what the seed chooses: each name new or old, each content whole, cut or old.
 """
 
+import builtins
 import errno
 import io
 import os
@@ -14,10 +15,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.simulation.beliefs import Beliefs
 from tests.simulation.world import Dead, Task, World
 
 TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
@@ -35,7 +38,6 @@ _REAL = {
 }  # fmt: skip
 _OPEN_FILE = io.open
 UNKNOWN_MODE = 0o700  # of what was removed without ever having been synced, and is back after a loss of power
-BELIEVED_S = 60.0  # how long a machine may believe that a name is absent which another one has made
 TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
 
 
@@ -123,8 +125,8 @@ class Disk:
         before: called before each change with its kind, its place, without what is random in it, and path; may raise.
         after: called after each change with its kind and path.
         fails_with: an error number for every change that would take room, or None.
-        machine: the name of the machine on which a task runs; "" for one that sees all. As on NFS, a machine sees a
-            name that another one has made only after some time, or once it has opened the folder.
+        machine: the name of the machine on which a task runs, which sees what it believes; "" for one that sees all.
+        overwritten: files to which a machine appended, and wrote over what another one had.
     """
 
     def __init__(self, root: Path, world: World) -> None:
@@ -133,8 +135,8 @@ class Disk:
         self.before: Callable[[str, str, str], object] = _ignore
         self.after: Callable[[str, str], object] = _ignore
         self.machine: Callable[[Task], str] = _one_machine
-        self._made: dict[str, tuple[str, float]] = {}  # path -> by which machine, and when
-        self._seen_s: dict[tuple[str, str], float] = {}  # machine, name or folder: when it asked, or opened it
+        self._beliefs = Beliefs(lambda: world.now_s)
+        self.overwritten: list[str] = []
         self._deciding: list[Task | None] = []
         self.fails_with: int | None = None
         self.is_full = False
@@ -147,8 +149,9 @@ class Disk:
         self.settle()
 
     def changes(self) -> list[tuple[Any, str, Any]]:
-        """What to replace in the module `os`, and in `io` what opens the files of `Path`."""
-        return [*((os, name, getattr(self, f"_{name}")) for name in _REAL), (io, "open", self._open_file)]
+        """What to replace in the module `os`, and what opens the files of `Path` and of logs."""
+        opens = [(module, "open", self._open_file) for module in (io, builtins)]
+        return [*((os, name, getattr(self, f"_{name}")) for name in _REAL), *opens]
 
     def settle(self) -> None:
         """Make all that is there durable."""
@@ -173,6 +176,7 @@ class Disk:
         shutil.rmtree(self.root)
         _write(self.root, saved)
         self._is_off = False
+        self._beliefs.forget()
         self.settle()
 
     def place(self, path: str) -> str:
@@ -204,12 +208,11 @@ class Disk:
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
         task = self._world.current
-        if task is not None:
-            for name in (path, *map(str, Path(path).parents)):  # the server answers, whatever it is
-                self._seen_s[self.machine(task), name] = self._world.now_s
+        machine = "" if task is None else self.machine(task)
+        self._beliefs.change(machine, path)
         done = act()
-        if task is not None and event in ("open", "replace", "rename", "link", "mkdir"):
-            self._made[path] = (self.machine(task), self._world.now_s)
+        if event in ("open", "replace", "rename", "link", "mkdir"):
+            self._beliefs.make(machine, path)
         with self._seeing_all():
             self.after(event, path)
         return done
@@ -224,41 +227,61 @@ class Disk:
         finally:
             self._deciding.remove(task)
 
-    def _refuse_unseen(self, path: str) -> None:
-        """Raise FileNotFoundError where this task's machine cannot know yet that a name is there."""
+    def _believing(self, path: str) -> str:
+        """The machine whose beliefs count for a look at a path; "" if what is there counts."""
         task = self._world.current
-        if task is None or task in self._deciding or not self._is_ours(path):
-            return
-        machine = self.machine(task)
-        if not machine:
-            return
-        for name in (path, *map(str, Path(path).parents)):
-            maker, made_s = self._made.get(name, (machine, 0.0))
-            is_old = maker == machine or self._world.now_s - made_s >= BELIEVED_S
-            folder = name.rpartition("/")[0]
-            seen_s = max(self._seen_s.get((machine, known), -1.0) for known in (name, f"{folder}/"))
-            if not is_old and seen_s < made_s:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return "" if task is None or task in self._deciding or not self._is_ours(path) else self.machine(task)
 
-    def _note_opened(self, path: str) -> None:
-        task = self._world.current
-        if task is not None and self._is_ours(path):
-            self._seen_s[self.machine(task), f"{path}/"] = self._world.now_s
+    def _refuse_unseen(self, path: str) -> str:
+        """Raise FileNotFoundError where this task's machine cannot know that a name is there; else return `path`."""
+        machine = self._believing(path)
+        if machine and self._beliefs.lacks(machine, path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return path
 
     def _stat(self, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
-        if not isinstance(path, int):
-            self._refuse_unseen(_path(path, dir_fd))
-        return _REAL["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+        def really() -> os.stat_result:
+            return _REAL["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
 
-    def _open_file(self, path: Any, *words: Any, **more: Any) -> Any:
-        if not isinstance(path, int):
-            self._refuse_unseen(_path(path, None))
-        return _OPEN_FILE(path, *words, **more)
+        if isinstance(path, int):
+            return really()
+        name = self._refuse_unseen(_path(path, dir_fd))
+        machine = self._believing(name)
+        return self._beliefs.status(machine, name, really) if machine and follow_symlinks else really()
+
+    def _open_file(self, path: Any, mode: str = "r", *words: Any, **more: Any) -> Any:
+        if isinstance(path, int) or more.get("opener"):
+            return _OPEN_FILE(path, mode, *words, **more)
+        name = _path(path, None)
+        self._refuse_unseen(name if "r" in mode else name.rpartition("/")[0])  # the server makes files
+        machine = self._believing(name)
+        if "a" in mode and self._is_ours(name):
+            raw = _Appended(name, partial(self._append, machine, name))
+            self._beliefs.open_file(machine, name, os.fstat(raw.fileno()))
+            stream = io.BufferedWriter(raw)
+            return stream if "b" in mode else io.TextIOWrapper(stream, **more)
+        file = _OPEN_FILE(path, mode, *words, **more)
+        if machine:
+            if "r" not in mode:
+                self._beliefs.make(machine, name)
+            self._beliefs.open_file(machine, name, os.fstat(file.fileno()))
+        return file
+
+    def _append(self, machine: str, path: str, handle: int, data: bytes) -> int:
+        """As a write with O_APPEND over NFS: it goes to where the file ends by what the machine knows."""
+        self._world.check_alive()
+        found = os.fstat(handle)
+        end = self._beliefs.end_of(machine, found.st_ino)
+        if end < found.st_size:
+            self.overwritten.append(f"{machine} wrote over what others had appended to {self.place(path)}")
+        written_bytes = os.pwrite(handle, data, end)
+        self._beliefs.append(machine, found.st_ino, written_bytes)
+        return written_bytes
 
     def _list(self, how: str, path: Any) -> Any:
         if not isinstance(path, int):
-            self._refuse_unseen(_path(path, None))
-            self._note_opened(_path(path, None))
+            name = self._refuse_unseen(_path(path, None))
+            self._beliefs.open_folder(self._believing(name), name)
         return _REAL[how](path)
 
     def _scandir(self, path: Any = ".") -> Any:
@@ -290,10 +313,13 @@ class Disk:
         if flags & os.O_TMPFILE == os.O_TMPFILE or isinstance(path, int):
             return really()
         if not flags & _CREATES:
-            self._refuse_unseen(_path(path, dir_fd))
+            name = self._refuse_unseen(_path(path, dir_fd))
             handle = really()
-            if stat.S_ISDIR(os.fstat(handle).st_mode):
-                self._note_opened(_path(path, dir_fd))
+            found, machine = os.fstat(handle), self._believing(name)
+            if stat.S_ISDIR(found.st_mode):
+                self._beliefs.open_folder(machine, name)
+            elif machine:
+                self._beliefs.open_file(machine, name, found)
             return handle
         if not flags & os.O_EXCL:  # a lock
             handle = really()
@@ -337,6 +363,8 @@ class Disk:
 
     def _two(self, event: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
         path = _path(target, folders.get("dst_dir_fd"))
+        old_path = _path(source, folders.get("src_dir_fd"))
+        self._beliefs.change(self._believing(old_path), old_path)
         self._change(event, path, lambda: _REAL[event](source, target, **folders))
 
     def _replace(self, source: Any, target: Any, **folders: Any) -> None:
@@ -364,6 +392,18 @@ class Disk:
             return _REAL["statvfs"](path)
         free = 0 if self.is_full else 10**9
         return os.statvfs_result((4096, 4096, 10**9, free, free, 10**9, 10**9, 10**9, 0, 255))
+
+
+class _Appended(io.FileIO):
+    """A file to which a program appends."""
+
+    def __init__(self, path: str, append: Callable[[int, bytes], int]) -> None:
+        super().__init__(path, "a", opener=lambda name, flags: _REAL["open"](name, flags & ~os.O_APPEND, 0o644))
+        self._append = append
+
+    def write(self, data: Any) -> int:
+        """As a file's."""
+        return self._append(self.fileno(), bytes(data))
 
 
 def _path(path: Any, dir_fd: int | None) -> str:
