@@ -321,8 +321,13 @@ class Disk:
             elif machine:
                 self._beliefs.open_file(machine, name, found)
             return handle
-        if not flags & os.O_EXCL:  # a lock
+        if not flags & os.O_EXCL:  # a lock, or a request
+            name = _path(path, dir_fd)
+            machine, is_new = self._believing(name), not os.path.lexists(name)  # noqa: PTH110  # as it is
+            self._beliefs.change(machine, name)
             handle = really()
+            if machine and is_new:
+                self._beliefs.make(machine, name)
             task = self._world.current
             if task is not None:
                 task.process.locks.add(handle)

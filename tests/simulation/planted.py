@@ -205,19 +205,19 @@ PLANTED = (
     ),
     Planted(
         "who looks for a file believes what its machine knows",
-        f"{FILES}:stat_there",
-        "_ask_again(path.parent)",
-        "pass",
+        f"{FILES}:_ask_again",
+        "    try:\n        os.close(",
+        "    return\n    try:\n        os.close(",
     ),
     Planted(
         "all attempts of a trial append to one log",
         "sweeps.run.run_folder:RunFolder.begin_log",
         'path = folder / f"log-{number:04}.jsonl"\n'
-        "            with suppress(FileExistsError):\n"
-        '                path.open("x").close()\n',
+        "        with suppress(FileExistsError):\n"
+        '            path.open("x").close()\n',
         'path = folder / "log-0001.jsonl"\n'
-        "            with suppress(FileExistsError):\n"
-        '                path.open("a").close()\n',
+        "        with suppress(FileExistsError):\n"
+        '            path.open("a").close()\n',
     ),
     Planted(
         "a stage that is not seen is given up after 30 s",
