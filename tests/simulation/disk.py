@@ -198,7 +198,7 @@ class Disk:
             return act()
         self._world.step()
         place = self.place(path)
-        with self._seeing_all():
+        with self.seeing_all():
             self.before(event, place, path)
         self._world.check_alive()
         self._see_what_is_left(event, path)
@@ -213,13 +213,13 @@ class Disk:
         done = act()
         if event in ("open", "replace", "rename", "link", "mkdir"):
             self._beliefs.make(machine, path)
-        with self._seeing_all():
+        with self.seeing_all():
             self.after(event, path)
         return done
 
     @contextmanager
-    def _seeing_all(self) -> Iterator[None]:
-        """While what happens to a task is decided: that is none of its own looks."""
+    def seeing_all(self) -> Iterator[None]:
+        """While what happens to a task is decided, or what it does is judged: that is none of its own looks."""
         task = self._world.current
         self._deciding.append(task)
         try:
