@@ -7,7 +7,7 @@ knows. An open file stays the one that was opened, also if the name stands for a
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from functools import lru_cache
 
 BELIEVED_S = 60.0  # how long a machine may believe what it knows
 
@@ -24,9 +24,11 @@ class Beliefs:
 
     def change(self, machine: str, path: str) -> None:
         """A machine is about to change what a name stands for: the server answers, whatever it is."""
-        for name in (path, *map(str, Path(path).parents)):
-            self._asked_s[machine, name] = self._now_s()
-            self._known.get((machine, _folder(name)), {}).pop(name, None)
+        now_s = self._now_s()
+        for name, folder in _upwards(path):
+            self._asked_s[machine, name] = now_s
+            if (known := self._known.get((machine, folder))) is not None:
+                known.pop(name, None)
 
     def make(self, machine: str, path: str) -> None:
         """A machine has made a name."""
@@ -44,12 +46,12 @@ class Beliefs:
 
     def lacks(self, machine: str, path: str) -> bool:
         """Whether a machine cannot know yet that a name is there."""
-        for name in (path, *map(str, Path(path).parents)):
+        for name, folder in _upwards(path):
             maker, made_s = self._made.get(name, (machine, 0.0))
-            is_old = maker == machine or self._now_s() - made_s >= BELIEVED_S
-            asked_s = max(self._asked_s.get((machine, known), -1.0) for known in (name, f"{_folder(name)}/"))
-            if not is_old and asked_s < made_s:
-                return True
+            if maker != machine and self._now_s() - made_s < BELIEVED_S:
+                asked_s = max(self._asked_s.get((machine, known), -1.0) for known in (name, f"{folder}/"))
+                if asked_s < made_s:
+                    return True
         return False
 
     def status(self, machine: str, path: str, ask: Callable[[], os.stat_result]) -> os.stat_result:
@@ -75,3 +77,14 @@ class Beliefs:
 
 def _folder(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+@lru_cache(maxsize=5000)
+def _upwards(path: str) -> tuple[tuple[str, str], ...]:
+    """A path and all folders above it, each with the folder in which it is."""
+    found = []
+    while path:
+        folder = _folder(path)
+        found.append((path, folder))
+        path = folder
+    return tuple(found)
