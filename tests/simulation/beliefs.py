@@ -71,7 +71,7 @@ class Beliefs:
         self._ends[machine, inode] += written_bytes
 
     def forget(self) -> None:
-        """All machines have lost their power."""
+        """All machines have lost their power: no file has the inode that they knew."""
         self._known.clear()
 
 

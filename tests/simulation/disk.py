@@ -14,12 +14,12 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.simulation.aftermath import Aftermath, Entry, listed, write
 from tests.simulation.beliefs import Beliefs
 from tests.simulation.world import Dead, Task, World
 
@@ -37,85 +37,7 @@ _REAL = {
     )
 }  # fmt: skip
 _OPEN_FILE = io.open
-UNKNOWN_MODE = 0o700  # of what was removed without ever having been synced, and is back after a loss of power
 TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What a name in a folder stands for."""
-
-    inode: int
-    is_folder: bool
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """A file or folder that survives: its content, or what is in it."""
-
-    content: bytes | dict[str, "_Saved"]
-    mode: int
-
-
-class _Aftermath:
-    """Chooses what survives a loss of power."""
-
-    def __init__(
-        self, root: Path, names: dict[int, dict[str, _Entry]], contents: dict[int, bytes], modes: dict[int, int],
-        chance: Random,
-    ) -> None:  # fmt: skip
-        self._names, self._contents, self._chance = names, contents, chance
-        self._keeps = chance.choice((0.0, 0.5, 0.5, 1.0))  # how probable it is that a change survives without a sync
-        self._folders: dict[int, Path] = {}
-        self._files: dict[int, Path] = {}
-        for place, _, files in sorted(os.walk(root)):
-            self._folders[Path(place).stat().st_ino] = Path(place)
-            self._files |= {Path(place, name).stat().st_ino: Path(place, name) for name in sorted(files)}
-        self._modes = modes | {inode: path.stat().st_mode for inode, path in (self._folders | self._files).items()}
-        self._durable = {entry.inode for held in names.values() for entry in held.values()}
-        self._moved: dict[int, bool] = {}  # of what had another name when that was durable: whether the move survives
-
-    def folder(self, inode_of_this: int) -> _Saved:
-        """What is in a folder."""
-        now = _listed(self._folders[inode_of_this]) if inode_of_this in self._folders else {}
-        then = self._names.get(inode_of_this, {})
-        kept: dict[str, _Saved] = {}
-        for name in sorted(now.keys() | then.keys()):
-            entry = self._chosen(now.get(name), then.get(name))
-            if entry is not None:
-                inode = entry.inode
-                file = None if entry.is_folder else _Saved(self._content(inode), self._modes.get(inode, UNKNOWN_MODE))
-                kept[name] = file or self.folder(inode)
-        return _Saved(kept, self._modes.get(inode_of_this, UNKNOWN_MODE))
-
-    def _chosen(self, new: _Entry | None, old: _Entry | None) -> _Entry | None:
-        """What a name stands for; a rename survives as a whole or not at all."""
-        if new == old:
-            return new
-        if new is not None and self._survives(new.inode):
-            return new
-        if old is None:
-            return None
-        has_another_name = old.inode in self._folders or old.inode in self._files
-        if new is None:
-            is_gone = self._survives(old.inode) if has_another_name else self._chance.random() < self._keeps
-            return None if is_gone else old
-        return None if has_another_name and self._moved.get(old.inode) else old
-
-    def _survives(self, inode: int) -> bool:
-        if inode not in self._durable:
-            return self._chance.random() < self._keeps
-        return self._moved.setdefault(inode, self._chance.random() < self._keeps)
-
-    def _content(self, inode: int) -> bytes:
-        synced = self._contents.get(inode)
-        now = self._files[inode].read_bytes() if inode in self._files else None
-        if now is None or now == synced:
-            return synced or b""
-        if self._chance.random() < self._keeps:
-            return now
-        is_cut = synced is None or self._chance.random() < 0.5
-        return now[: self._chance.randrange(len(now) + 1)] if is_cut else synced or b""
 
 
 class Disk:
@@ -143,7 +65,7 @@ class Disk:
         self._left: list[str] = []  # files that a program has left half made, without having been killed
         self._half_made: dict[Task | None, str] = {}
         self._is_off = False  # while its content is replaced
-        self._names: dict[int, dict[str, _Entry]] = {}  # durable, by the folder's inode
+        self._names: dict[int, dict[str, Entry]] = {}  # durable, by the folder's inode
         self._contents: dict[int, bytes] = {}  # durable, by the file's inode
         self._modes: dict[int, int] = {}  # of both
         self.settle()
@@ -158,7 +80,7 @@ class Disk:
         self._names, self._contents, self._modes = {}, {}, {}
         for place, _, files in os.walk(self.root):
             found = Path(place).stat()
-            self._names[found.st_ino], self._modes[found.st_ino] = _listed(Path(place)), found.st_mode
+            self._names[found.st_ino], self._modes[found.st_ino] = listed(Path(place)), found.st_mode
             for name in files:
                 path = Path(place, name)
                 found = path.stat()
@@ -171,10 +93,10 @@ class Disk:
 
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
-        saved = _Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)
+        saved = Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)
         self._is_off = True
         shutil.rmtree(self.root)
-        _write(self.root, saved)
+        write(self.root, saved)
         self._is_off = False
         self._beliefs.forget()
         self.settle()
@@ -348,7 +270,7 @@ class Disk:
             found = os.fstat(number)
             self._modes[found.st_ino] = found.st_mode
             if stat.S_ISDIR(found.st_mode):
-                self._names[found.st_ino] = _listed(path)
+                self._names[found.st_ino] = listed(path)
             else:
                 with open(f"/proc/self/fd/{number}", "rb") as file:  # noqa: PTH123
                     self._contents[found.st_ino] = file.read()
@@ -426,18 +348,3 @@ def _one_machine(_: Task) -> str:
 
 def _ignore(*_: str) -> None:
     pass
-
-
-def _listed(place: str | Path) -> dict[str, _Entry]:
-    with os.scandir(place) as entries:
-        return {e.name: _Entry(e.inode(), e.is_dir(follow_symlinks=False)) for e in entries}
-
-
-def _write(path: Path, saved: _Saved) -> None:
-    if isinstance(saved.content, bytes):
-        path.write_bytes(saved.content)
-    else:
-        path.mkdir()
-        for name, below in saved.content.items():
-            _write(path / name, below)
-    path.chmod(stat.S_IMODE(saved.mode))
