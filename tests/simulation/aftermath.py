@@ -30,9 +30,9 @@ class Aftermath:
 
     def __init__(
         self, root: Path, names: dict[int, dict[str, Entry]], contents: dict[int, bytes], modes: dict[int, int],
-        chance: Random,
+        linked: set[int], chance: Random,
     ) -> None:  # fmt: skip
-        self._names, self._contents, self._chance = names, contents, chance
+        self._names, self._contents, self._linked, self._chance = names, contents, linked, chance
         self._keeps = chance.choice((0.0, 0.5, 0.5, 1.0))  # how probable it is that a change survives without a sync
         self._folders: dict[int, Path] = {}
         self._files: dict[int, Path] = {}
@@ -68,7 +68,8 @@ class Aftermath:
         if new is None:
             is_gone = self._survives(old.inode) if has_another_name else self._chance.random() < self._keeps
             return None if is_gone else old
-        return None if has_another_name and self._moved.get(old.inode) else old
+        is_renamed = has_another_name and old.inode not in self._linked  # a link leaves the name until it is replaced
+        return None if is_renamed and self._moved.get(old.inode) else old
 
     def _survives(self, inode: int) -> bool:
         if inode not in self._durable:

@@ -68,6 +68,7 @@ class Disk:
         self._names: dict[int, dict[str, Entry]] = {}  # durable, by the folder's inode
         self._contents: dict[int, bytes] = {}  # durable, by the file's inode
         self._modes: dict[int, int] = {}  # of both
+        self._linked: set[int] = set()  # inodes of files that were given another name
         self.settle()
 
     def changes(self) -> list[tuple[Any, str, Any]]:
@@ -77,7 +78,7 @@ class Disk:
 
     def settle(self) -> None:
         """Make all that is there durable."""
-        self._names, self._contents, self._modes = {}, {}, {}
+        self._names, self._contents, self._modes, self._linked = {}, {}, {}, set()
         for place, _, files in os.walk(self.root):
             found = Path(place).stat()
             self._names[found.st_ino], self._modes[found.st_ino] = listed(Path(place)), found.st_mode
@@ -93,7 +94,9 @@ class Disk:
 
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
-        saved = Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)
+        saved = Aftermath(self.root, self._names, self._contents, self._modes, self._linked, chance).folder(
+            self.root.stat().st_ino
+        )
         self._is_off = True
         shutil.rmtree(self.root)
         write(self.root, saved)
@@ -302,6 +305,7 @@ class Disk:
 
     def _link(self, source: Any, target: Any, **folders: Any) -> None:
         self._two("link", source, target, folders)
+        self._linked.add(_REAL["stat"](target, dir_fd=folders.get("dst_dir_fd")).st_ino)
 
     def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
         self._change("remove", _path(path, dir_fd), lambda: _REAL["unlink"](path, dir_fd=dir_fd))
