@@ -44,8 +44,11 @@ NOTES = (
     "with their fault planted, too. What they found: docs/results/notebook.md.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
-    "Not simulated: GPUs; a shared folder that machines see differently; a network between ranks; "
-    "several ranks of a trial; forked ranks.",
+    "On SLURM, and where nodes come and go, each machine is a client of the shared folder, as over NFS: a name that "
+    "another one has made is absent for up to a minute unless the folder is opened, what is known of a file stays as "
+    "of its last open, and lines are appended at the end that the machine knows (tests/simulation/beliefs.py).",
+    "Not simulated: GPUs; a network between ranks; several ranks of a trial; forked ranks; data that a client has not "
+    "sent yet, and stale handles; Arrow and DuckDB, which read what is on the disk.",
 )
 
 

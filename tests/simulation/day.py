@@ -312,16 +312,8 @@ class Simulation:
         rank = machine.rank_of(task.process)
         assert rank is not None and rank.task is not None
         name = stage_of(rank.task, key)
-        if name in self.promised.stages and self.stage_file(name).exists():
-            self.broken.append(f"1: stage {key[:8]} is computed again")
-        other = self._computing.get(name)
-        if other is not None and not other.dead and self.machine_of(other) is machine:
-            slot = machine.slot_of(other)
-            if slot is not None and not slot.failed:
-                self.broken.append(f"1: stage {key[:8]} is computed by two trials at once")
-        stopped_s = self._stopped_s(machine, task.process)
-        if stopped_s is not None and world.now_s - stopped_s > NO_MORE_S:
-            self.broken.append(f"7: stage {key[:8]} is begun {world.now_s - stopped_s:.0f} s after a stop")
+        with self.disk.seeing_all():
+            self._judge_begin(name, key, machine, task.process)
         self._computing[name] = task.process
         world.tell(f"computes {stage.kind} {key[:8]}")
         if rank.hangs:
@@ -333,6 +325,19 @@ class Simulation:
             rank.beats += 1
             left_s -= 5.0
         del self._computing[name]
+
+    def _judge_begin(self, name: str, key: str, machine: Machines, process: Process) -> None:
+        """May a process begin to compute a stage?"""
+        if name in self.promised.stages and self.stage_file(name).exists():
+            self.broken.append(f"1: stage {key[:8]} is computed again")
+        other = self._computing.get(name)
+        if other is not None and not other.dead and self.machine_of(other) is machine:
+            slot = machine.slot_of(other)
+            if slot is not None and not slot.failed:
+                self.broken.append(f"1: stage {key[:8]} is computed by two trials at once")
+        stopped_s = self._stopped_s(machine, process)
+        if stopped_s is not None and self.world.now_s - stopped_s > NO_MORE_S:
+            self.broken.append(f"7: stage {key[:8]} is begun {self.world.now_s - stopped_s:.0f} s after a stop")
 
     def _stopped_s(self, machine: Machines, process: Process) -> float | None:
         """When a slot's launch was told to stop; None: it was not, or the slot is out of its reach."""
@@ -404,6 +409,7 @@ class Simulation:
         self._check_promised()
         rows = Rows(Files(self.run_folder))
         found = self._broken_rows(ended=True)
+        self.broken += [f"1: {what}" for what in self.disk.overwritten]
         self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]

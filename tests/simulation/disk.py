@@ -5,6 +5,7 @@ of a file makes its content durable, a sync of a folder the names in it. A loss 
 all else what the seed chooses: each name new or old, each content whole, cut or old.
 """
 
+import builtins
 import errno
 import io
 import os
@@ -13,11 +14,13 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.simulation.aftermath import Aftermath, Entry, listed, write
+from tests.simulation.beliefs import Beliefs
 from tests.simulation.world import Dead, Task, World
 
 TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
@@ -34,86 +37,7 @@ _REAL = {
     )
 }  # fmt: skip
 _OPEN_FILE = io.open
-UNKNOWN_MODE = 0o700  # of what was removed without ever having been synced, and is back after a loss of power
-BELIEVED_S = 60.0  # how long a machine may believe that a name is absent which another one has made
 TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What a name in a folder stands for."""
-
-    inode: int
-    is_folder: bool
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """A file or folder that survives: its content, or what is in it."""
-
-    content: bytes | dict[str, "_Saved"]
-    mode: int
-
-
-class _Aftermath:
-    """Chooses what survives a loss of power."""
-
-    def __init__(
-        self, root: Path, names: dict[int, dict[str, _Entry]], contents: dict[int, bytes], modes: dict[int, int],
-        chance: Random,
-    ) -> None:  # fmt: skip
-        self._names, self._contents, self._chance = names, contents, chance
-        self._keeps = chance.choice((0.0, 0.5, 0.5, 1.0))  # how probable it is that a change survives without a sync
-        self._folders: dict[int, Path] = {}
-        self._files: dict[int, Path] = {}
-        for place, _, files in sorted(os.walk(root)):
-            self._folders[Path(place).stat().st_ino] = Path(place)
-            self._files |= {Path(place, name).stat().st_ino: Path(place, name) for name in sorted(files)}
-        self._modes = modes | {inode: path.stat().st_mode for inode, path in (self._folders | self._files).items()}
-        self._durable = {entry.inode for held in names.values() for entry in held.values()}
-        self._moved: dict[int, bool] = {}  # of what had another name when that was durable: whether the move survives
-
-    def folder(self, inode_of_this: int) -> _Saved:
-        """What is in a folder."""
-        now = _listed(self._folders[inode_of_this]) if inode_of_this in self._folders else {}
-        then = self._names.get(inode_of_this, {})
-        kept: dict[str, _Saved] = {}
-        for name in sorted(now.keys() | then.keys()):
-            entry = self._chosen(now.get(name), then.get(name))
-            if entry is not None:
-                inode = entry.inode
-                file = None if entry.is_folder else _Saved(self._content(inode), self._modes.get(inode, UNKNOWN_MODE))
-                kept[name] = file or self.folder(inode)
-        return _Saved(kept, self._modes.get(inode_of_this, UNKNOWN_MODE))
-
-    def _chosen(self, new: _Entry | None, old: _Entry | None) -> _Entry | None:
-        """What a name stands for; a rename survives as a whole or not at all."""
-        if new == old:
-            return new
-        if new is not None and self._survives(new.inode):
-            return new
-        if old is None:
-            return None
-        has_another_name = old.inode in self._folders or old.inode in self._files
-        if new is None:
-            is_gone = self._survives(old.inode) if has_another_name else self._chance.random() < self._keeps
-            return None if is_gone else old
-        return None if has_another_name and self._moved.get(old.inode) else old
-
-    def _survives(self, inode: int) -> bool:
-        if inode not in self._durable:
-            return self._chance.random() < self._keeps
-        return self._moved.setdefault(inode, self._chance.random() < self._keeps)
-
-    def _content(self, inode: int) -> bytes:
-        synced = self._contents.get(inode)
-        now = self._files[inode].read_bytes() if inode in self._files else None
-        if now is None or now == synced:
-            return synced or b""
-        if self._chance.random() < self._keeps:
-            return now
-        is_cut = synced is None or self._chance.random() < 0.5
-        return now[: self._chance.randrange(len(now) + 1)] if is_cut else synced or b""
 
 
 class Disk:
@@ -123,8 +47,8 @@ class Disk:
         before: called before each change with its kind, its place, without what is random in it, and path; may raise.
         after: called after each change with its kind and path.
         fails_with: an error number for every change that would take room, or None.
-        machine: the name of the machine on which a task runs; "" for one that sees all. As on NFS, a machine sees a
-            name that another one has made only after some time, or once it has opened the folder.
+        machine: the name of the machine on which a task runs, which sees what it believes; "" for one that sees all.
+        overwritten: files to which a machine appended, and wrote over what another one had.
     """
 
     def __init__(self, root: Path, world: World) -> None:
@@ -133,29 +57,31 @@ class Disk:
         self.before: Callable[[str, str, str], object] = _ignore
         self.after: Callable[[str, str], object] = _ignore
         self.machine: Callable[[Task], str] = _one_machine
-        self._made: dict[str, tuple[str, float]] = {}  # path -> by which machine, and when
-        self._seen_s: dict[tuple[str, str], float] = {}  # machine, name or folder: when it asked, or opened it
+        self._beliefs = Beliefs(lambda: world.now_s)
+        self.overwritten: list[str] = []
         self._deciding: list[Task | None] = []
         self.fails_with: int | None = None
         self.is_full = False
         self._left: list[str] = []  # files that a program has left half made, without having been killed
         self._half_made: dict[Task | None, str] = {}
         self._is_off = False  # while its content is replaced
-        self._names: dict[int, dict[str, _Entry]] = {}  # durable, by the folder's inode
+        self._names: dict[int, dict[str, Entry]] = {}  # durable, by the folder's inode
         self._contents: dict[int, bytes] = {}  # durable, by the file's inode
         self._modes: dict[int, int] = {}  # of both
+        self._linked: set[int] = set()  # inodes of files that were given another name
         self.settle()
 
     def changes(self) -> list[tuple[Any, str, Any]]:
-        """What to replace in the module `os`, and in `io` what opens the files of `Path`."""
-        return [*((os, name, getattr(self, f"_{name}")) for name in _REAL), (io, "open", self._open_file)]
+        """What to replace in the module `os`, and what opens the files of `Path` and of logs."""
+        opens = [(module, "open", self._open_file) for module in (io, builtins)]
+        return [*((os, name, getattr(self, f"_{name}")) for name in _REAL), *opens]
 
     def settle(self) -> None:
         """Make all that is there durable."""
-        self._names, self._contents, self._modes = {}, {}, {}
+        self._names, self._contents, self._modes, self._linked = {}, {}, {}, set()
         for place, _, files in os.walk(self.root):
             found = Path(place).stat()
-            self._names[found.st_ino], self._modes[found.st_ino] = _listed(Path(place)), found.st_mode
+            self._names[found.st_ino], self._modes[found.st_ino] = listed(Path(place)), found.st_mode
             for name in files:
                 path = Path(place, name)
                 found = path.stat()
@@ -168,11 +94,14 @@ class Disk:
 
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
-        saved = _Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)
+        saved = Aftermath(self.root, self._names, self._contents, self._modes, self._linked, chance).folder(
+            self.root.stat().st_ino
+        )
         self._is_off = True
         shutil.rmtree(self.root)
-        _write(self.root, saved)
+        write(self.root, saved)
         self._is_off = False
+        self._beliefs.forget()
         self.settle()
 
     def place(self, path: str) -> str:
@@ -194,7 +123,7 @@ class Disk:
             return act()
         self._world.step()
         place = self.place(path)
-        with self._seeing_all():
+        with self.seeing_all():
             self.before(event, place, path)
         self._world.check_alive()
         self._see_what_is_left(event, path)
@@ -204,19 +133,18 @@ class Disk:
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
         task = self._world.current
-        if task is not None:
-            for name in (path, *map(str, Path(path).parents)):  # the server answers, whatever it is
-                self._seen_s[self.machine(task), name] = self._world.now_s
+        machine = "" if task is None else self.machine(task)
+        self._beliefs.change(machine, path)
         done = act()
-        if task is not None and event in ("open", "replace", "rename", "link", "mkdir"):
-            self._made[path] = (self.machine(task), self._world.now_s)
-        with self._seeing_all():
+        if event in ("open", "replace", "rename", "link", "mkdir"):
+            self._beliefs.make(machine, path)
+        with self.seeing_all():
             self.after(event, path)
         return done
 
     @contextmanager
-    def _seeing_all(self) -> Iterator[None]:
-        """While what happens to a task is decided: that is none of its own looks."""
+    def seeing_all(self) -> Iterator[None]:
+        """While what happens to a task is decided, or what it does is judged: that is none of its own looks."""
         task = self._world.current
         self._deciding.append(task)
         try:
@@ -224,41 +152,61 @@ class Disk:
         finally:
             self._deciding.remove(task)
 
-    def _refuse_unseen(self, path: str) -> None:
-        """Raise FileNotFoundError where this task's machine cannot know yet that a name is there."""
+    def _believing(self, path: str) -> str:
+        """The machine whose beliefs count for a look at a path; "" if what is there counts."""
         task = self._world.current
-        if task is None or task in self._deciding or not self._is_ours(path):
-            return
-        machine = self.machine(task)
-        if not machine:
-            return
-        for name in (path, *map(str, Path(path).parents)):
-            maker, made_s = self._made.get(name, (machine, 0.0))
-            is_old = maker == machine or self._world.now_s - made_s >= BELIEVED_S
-            folder = name.rpartition("/")[0]
-            seen_s = max(self._seen_s.get((machine, known), -1.0) for known in (name, f"{folder}/"))
-            if not is_old and seen_s < made_s:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return "" if task is None or task in self._deciding or not self._is_ours(path) else self.machine(task)
 
-    def _note_opened(self, path: str) -> None:
-        task = self._world.current
-        if task is not None and self._is_ours(path):
-            self._seen_s[self.machine(task), f"{path}/"] = self._world.now_s
+    def _refuse_unseen(self, path: str) -> str:
+        """Raise FileNotFoundError where this task's machine cannot know that a name is there; else return `path`."""
+        machine = self._believing(path)
+        if machine and self._beliefs.lacks(machine, path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return path
 
     def _stat(self, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
-        if not isinstance(path, int):
-            self._refuse_unseen(_path(path, dir_fd))
-        return _REAL["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+        def really() -> os.stat_result:
+            return _REAL["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
 
-    def _open_file(self, path: Any, *words: Any, **more: Any) -> Any:
-        if not isinstance(path, int):
-            self._refuse_unseen(_path(path, None))
-        return _OPEN_FILE(path, *words, **more)
+        if isinstance(path, int):
+            return really()
+        name = self._refuse_unseen(_path(path, dir_fd))
+        machine = self._believing(name)
+        return self._beliefs.status(machine, name, really) if machine and follow_symlinks else really()
+
+    def _open_file(self, path: Any, mode: str = "r", *words: Any, **more: Any) -> Any:
+        if isinstance(path, int) or more.get("opener"):
+            return _OPEN_FILE(path, mode, *words, **more)
+        name = _path(path, None)
+        self._refuse_unseen(name if "r" in mode else name.rpartition("/")[0])  # the server makes files
+        machine = self._believing(name)
+        if "a" in mode and self._is_ours(name):
+            raw = _Appended(name, partial(self._append, machine, name))
+            self._beliefs.open_file(machine, name, os.fstat(raw.fileno()))
+            stream = io.BufferedWriter(raw)
+            return stream if "b" in mode else io.TextIOWrapper(stream, **more)
+        file = _OPEN_FILE(path, mode, *words, **more)
+        if machine:
+            if "r" not in mode:
+                self._beliefs.make(machine, name)
+            self._beliefs.open_file(machine, name, os.fstat(file.fileno()))
+        return file
+
+    def _append(self, machine: str, path: str, handle: int, data: bytes) -> int:
+        """As a write with O_APPEND over NFS: it goes to where the file ends by what the machine knows."""
+        self._world.check_alive()
+        found = os.fstat(handle)
+        end = self._beliefs.end_of(machine, found.st_ino)
+        if end < found.st_size:
+            self.overwritten.append(f"{machine} wrote over what others had appended to {self.place(path)}")
+        written_bytes = os.pwrite(handle, data, end)
+        self._beliefs.append(machine, found.st_ino, written_bytes)
+        return written_bytes
 
     def _list(self, how: str, path: Any) -> Any:
         if not isinstance(path, int):
-            self._refuse_unseen(_path(path, None))
-            self._note_opened(_path(path, None))
+            name = self._refuse_unseen(_path(path, None))
+            self._beliefs.open_folder(self._believing(name), name)
         return _REAL[how](path)
 
     def _scandir(self, path: Any = ".") -> Any:
@@ -290,13 +238,21 @@ class Disk:
         if flags & os.O_TMPFILE == os.O_TMPFILE or isinstance(path, int):
             return really()
         if not flags & _CREATES:
-            self._refuse_unseen(_path(path, dir_fd))
+            name = self._refuse_unseen(_path(path, dir_fd))
             handle = really()
-            if stat.S_ISDIR(os.fstat(handle).st_mode):
-                self._note_opened(_path(path, dir_fd))
+            found, machine = os.fstat(handle), self._believing(name)
+            if stat.S_ISDIR(found.st_mode):
+                self._beliefs.open_folder(machine, name)
+            elif machine:
+                self._beliefs.open_file(machine, name, found)
             return handle
-        if not flags & os.O_EXCL:  # a lock
+        if not flags & os.O_EXCL:  # a lock, or a request
+            name = _path(path, dir_fd)
+            machine, is_new = self._believing(name), not os.path.lexists(name)  # noqa: PTH110  # as it is
+            self._beliefs.change(machine, name)
             handle = really()
+            if machine and is_new:
+                self._beliefs.make(machine, name)
             task = self._world.current
             if task is not None:
                 task.process.locks.add(handle)
@@ -317,7 +273,7 @@ class Disk:
             found = os.fstat(number)
             self._modes[found.st_ino] = found.st_mode
             if stat.S_ISDIR(found.st_mode):
-                self._names[found.st_ino] = _listed(path)
+                self._names[found.st_ino] = listed(path)
             else:
                 with open(f"/proc/self/fd/{number}", "rb") as file:  # noqa: PTH123
                     self._contents[found.st_ino] = file.read()
@@ -337,6 +293,8 @@ class Disk:
 
     def _two(self, event: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
         path = _path(target, folders.get("dst_dir_fd"))
+        old_path = _path(source, folders.get("src_dir_fd"))
+        self._beliefs.change(self._believing(old_path), old_path)
         self._change(event, path, lambda: _REAL[event](source, target, **folders))
 
     def _replace(self, source: Any, target: Any, **folders: Any) -> None:
@@ -347,6 +305,7 @@ class Disk:
 
     def _link(self, source: Any, target: Any, **folders: Any) -> None:
         self._two("link", source, target, folders)
+        self._linked.add(_REAL["stat"](target, dir_fd=folders.get("dst_dir_fd")).st_ino)
 
     def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
         self._change("remove", _path(path, dir_fd), lambda: _REAL["unlink"](path, dir_fd=dir_fd))
@@ -366,6 +325,18 @@ class Disk:
         return os.statvfs_result((4096, 4096, 10**9, free, free, 10**9, 10**9, 10**9, 0, 255))
 
 
+class _Appended(io.FileIO):
+    """A file to which a program appends."""
+
+    def __init__(self, path: str, append: Callable[[int, bytes], int]) -> None:
+        super().__init__(path, "a", opener=lambda name, flags: _REAL["open"](name, flags & ~os.O_APPEND, 0o644))
+        self._append = append
+
+    def write(self, data: Any) -> int:
+        """As a file's."""
+        return self._append(self.fileno(), bytes(data))
+
+
 def _path(path: Any, dir_fd: int | None) -> str:
     given = os.fspath(path)
     return given if given.startswith("/") else f"{Path.cwd() if dir_fd is None else _of_handle(dir_fd)}/{given}"
@@ -381,18 +352,3 @@ def _one_machine(_: Task) -> str:
 
 def _ignore(*_: str) -> None:
     pass
-
-
-def _listed(place: str | Path) -> dict[str, _Entry]:
-    with os.scandir(place) as entries:
-        return {e.name: _Entry(e.inode(), e.is_dir(follow_symlinks=False)) for e in entries}
-
-
-def _write(path: Path, saved: _Saved) -> None:
-    if isinstance(saved.content, bytes):
-        path.write_bytes(saved.content)
-    else:
-        path.mkdir()
-        for name, below in saved.content.items():
-            _write(path / name, below)
-    path.chmod(stat.S_IMODE(saved.mode))

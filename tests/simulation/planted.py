@@ -204,6 +204,22 @@ PLANTED = (
         'path.open("rb")',
     ),
     Planted(
+        "who looks for a file believes what its machine knows",
+        f"{FILES}:_ask_again",
+        "    try:\n        os.close(",
+        "    return\n    try:\n        os.close(",
+    ),
+    Planted(
+        "all attempts of a trial append to one log",
+        "sweeps.run.run_folder:RunFolder.begin_log",
+        'path = folder / f"log-{number:04}.jsonl"\n'
+        "        with suppress(FileExistsError):\n"
+        '            path.open("x").close()\n',
+        'path = folder / "log-0001.jsonl"\n'
+        "        with suppress(FileExistsError):\n"
+        '            path.open("a").close()\n',
+    ),
+    Planted(
         "a stage that is not seen is given up after 30 s",
         "sweeps.driver.commits:Commits._wait_or_lose",
         "< FOUND_LIMIT_S",

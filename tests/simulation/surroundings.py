@@ -30,7 +30,7 @@ from sweeps.operations import launch
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
 from sweeps.search.run_search import RunSearch
-from sweeps.worker import tune_slot
+from sweeps.worker import trial, tune_slot
 from tailor.execution import runner
 from tests.simulation import trials
 from tests.simulation.launches import SLOTS
@@ -69,6 +69,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (driver, "StopSignals", _stop_signals(day)), (driver, "most_at_once", lambda _: SLOTS),
         (local_pool, "local_pool", lambda *_: day.launched.open_machines(world, day.comes_and_goes)),
         (tune_site, "tune", _tune(day)),
+        (trial, "logging", _Logs(world)), (trial, "threading", SimpleNamespace(Timer=_no_timer)),
         (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),
         (files, "_synced", _OfProcess(world)), (sys, "stdout", day.said), (sys, "stderr", day.said),
         *(day.slurm.changes() if day.slurm else ()),
@@ -192,6 +193,26 @@ class _OfProcess:
     def add(self, path: Path) -> None:
         """As a set's."""
         self._own().add(path)
+
+
+class _Logs:
+    """The loggers of each process of its own; those of the real one would write into the logs of all ranks."""
+
+    INFO = logging.INFO
+
+    def __init__(self, world: World) -> None:
+        self._world, self._managers = world, dict[int, logging.Manager]()
+
+    def getLogger(self, name: str) -> logging.Logger:  # noqa: N802
+        """As of the module `logging`."""
+        process = self._world.current.process  # type: ignore[union-attr]
+        manager = self._managers.setdefault(process.pid, logging.Manager(logging.RootLogger(logging.WARNING)))
+        return manager.getLogger(name)
+
+
+def _no_timer(*_: object) -> SimpleNamespace:
+    """Stands for the timer that syncs a log, of which nothing is promised after a loss of power."""
+    return SimpleNamespace(start=lambda: None)
 
 
 def _pid(world: World) -> Callable[[], int]:

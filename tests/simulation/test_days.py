@@ -47,7 +47,9 @@ SEEN = {
     "two trials may compute one stage": 0,
     "a search decides while a trial runs": 10,
     "a trial that is not continued has no row": 2,
-    "a driver on SLURM does not look for a stop": 411,
+    "a driver on SLURM does not look for a stop": 295,
+    "who looks for a file believes what its machine knows": 3,
+    "all attempts of a trial append to one log": 36,
 }  # planted faults, and a seed whose day they break
 SEEN_IF_STRUCK = {
     "a commit that the disk refused loses its rows": ("ENOSPC", "write", "runs/day/.writing/*/*-*.parquet", 3, 1),
