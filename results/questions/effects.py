@@ -105,7 +105,8 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
 def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
     """Choose one point per trial: its last, or its last at a budget."""
     if asked is None:
-        last_by_trial = {point.trial_id: point for point in points}
+        along_paths = sorted(points, key=lambda point: point.point)  # not by arm: a path may begin with `head_only`
+        last_by_trial = {point.trial_id: point for point in along_paths}
         return list(last_by_trial.values())
     with_budget = [point for point in points if point.asked is not None]
     return last_points(point for point in with_budget if math.isclose(point.asked or 0.0, asked, abs_tol=1e-6))
