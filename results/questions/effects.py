@@ -67,11 +67,12 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
     Args:
         asked: share of the MACs to remove; None takes each trial's last operating point.
         of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
-            not crossed with each other, as in a sweep of variants, the label stands for them.
+            not crossed with each other, as in a sweep of variants, the label stands for them. A text is one of them.
 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
+    of = [of] if isinstance(of, str) else of  # else its letters
     points = _choose_points(findings.points, asked)
     if not points:
         if asked is None:
