@@ -122,6 +122,21 @@ def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:
     assert_is_what_plain_decoding_gives(origin, tmp_path, "animals")
 
 
+def test_val_may_lack_a_class_and_train_and_test_may_not(tmp_path: Path) -> None:
+    """A trial draws its validation split itself."""
+    origin = tmp_path / "images"
+    for number, split in enumerate(("train", "val", "test")):
+        class_folders(origin / split, per_class=2, first=100 * number)
+    shutil.rmtree(origin / "val" / "dog")
+    prepare("animals", origin, tmp_path)
+    assert json.loads((tmp_path / "animals" / "manifest.json").read_text())["splits"]["target"]["val"] == 4
+    for split in ("test", "train"):
+        (origin / split / "dog").rename(tmp_path / f"dog of {split}")
+        with pytest.raises(ConfigError, match=f"there is no {split}/dog"):
+            prepare("others", origin, tmp_path)
+        (tmp_path / f"dog of {split}").rename(origin / split / "dog")
+
+
 def test_more_images_than_a_chunk_and_more_threads(tmp_path: Path) -> None:
     origin = class_folders(tmp_path / "animals", per_class=100)
     prepare("one", origin, tmp_path, "--threads", 1)
