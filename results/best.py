@@ -127,7 +127,7 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
     (points,) = run.rows(f"SELECT (SELECT count(*) FROM operating_points) AS all_points, {LEAST} FROM compared_points")
     if not points["compared"]:
         why = "its only ones are of failed trials, or of a search that has not confirmed any; "
-        return f"{why if points['all_points'] else ''}wait for more trials"
+        return f"{why if points['all_points'] else ''}to see its trials, type: {command('status', run.path)}"
     if any(limit.column == "latency_ms" for limit in limits) and points["latency_ms"] is None:
         return f"no sub-model was timed; type: {command('time', run.path)}"
     reached = []

@@ -80,7 +80,7 @@ class LoadedRun(reader.Run):
             ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
                 lost.
         """
-        return ask(self, "compare", over, against=against, at=at).tables["compare"]
+        return ask(self, "compare", over=over, against=against, at=at).tables["compare"]
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:

@@ -83,7 +83,7 @@ class AnswerPage:
         return str(self)
 
 
-def ask(run: Run, name: str, over: Sequence[str] = (), **options: Any) -> AnswerPage:
+def ask(run: Run, name: str, *, over: Sequence[str] = (), **options: Any) -> AnswerPage:
     """Return what a question answers; `options` are those of its command, such as `at=0.2`.
 
     Raises:

@@ -44,7 +44,7 @@ def run(
 
     With several processes: torchrun --nproc-per-node 2 -m transtailor trial run TRIAL
     """
-    from tailor.deploy.card import refuse_unsavable, save_point
+    from tailor.deploy.card import refuse_other_model, refuse_unsavable, save_point
     from tailor.execution.cache import Cache
     from tailor.execution.runner import run_trial
     from tailor.parallel.process_group import join, leave
@@ -57,7 +57,11 @@ def run(
     ranks = join(device, threads=threads)
     macs_before: int | None = None  # of the operating point before
     checkpoints = cache / "checkpoints"
-    kinds = [stage.kind for stage in dry_run(config).stages]
+    planned = dry_run(config)
+    kinds = [stage.kind for stage in planned.stages]
+    for stage in planned.stages:
+        if save is not None and stage.point is not None:
+            refuse_other_model(save / f"point_{stage.point}", planned.trial_id, stage.point)
     try:
         with _progress_shown(kinds if ranks.rank == 0 else []) as finished_keys:
             for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=checkpoints):

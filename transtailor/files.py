@@ -226,6 +226,17 @@ def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None
         raise error(f"{option} {folder}: {why}; type {option} with a folder of yours") from refused
 
 
+def refuse_unwritable_file(file: Path, option: str, error: type[Exception]) -> None:
+    """Raise `error` unless the file given with `option` can be written; called before minutes are spent on it."""
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=existing_above(file.parent)):
+            pass
+    except OSError as refused:
+        raise error(f"{file} cannot be written: {refused.strerror}; type {option} FILE") from refused
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, and sync the name of each before the next one is made.
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 NAMES_SHOWN = 12
-LEAST_LIKENESS = 0.5  # difflib's ratio, 1 for the same name
+LEAST_LIKENESS = 0.6  # difflib's ratio and default; at 0.5, `latency_ms` is like `batch_size`
+LEAST_BEGINNING = 3  # letters that name what begins with them
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
 _BUDGET = ("asked_removed_macs_fraction", "step_removed_macs_fraction", "prune_ratio")
+_LATENCY = ("asked_latency_ms", "asked_latency_fraction", "latency_ms")
 _GPUS = ("gpus_per_rank", "gpus_per_node")
 OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -17,6 +19,7 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sparsity": _BUDGET,
         "amount": _BUDGET,
         "ratio": _BUDGET,
+        **dict.fromkeys(("latency", "latency_ms", "latency_fraction", "speedup", "speed_up"), _LATENCY),
         "model": ("network",),
         "arch": ("network",),
         "architecture": ("network",),
@@ -39,6 +42,10 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         **dict.fromkeys(("removed_macs_fraction", "step_macs_fraction", *_BUDGET), _BUDGET),
         "workers": ("ranks",),
         "world_size": ("ranks",),
+        "fine_tune": ("full fine-tuning",),
+        "watch": ("status",),
+        "list": ("runs",),
+        "resume": ("run",),
         **dict.fromkeys(
             ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
         ),
@@ -82,7 +89,7 @@ def did_you_mean(typed: str, valid: Iterable[str]) -> str:
 
 def nearest_folder(folder: Path) -> str:
     """Return "; did you mean ...?" with the folder of the nearest name beside one that is not there, or in runs/."""
-    for parent in (folder.parent, folder.parent / "runs"):
+    for parent in (folder.parent / "runs", folder.parent):
         names = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
         close = closest(folder.name, names)
         if close is not None:
@@ -98,14 +105,17 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
     """
     names = list(valid)
     meant = _meant(typed, names)
-    if meant or OTHER_WORDS.get(_word(typed)) in ((), _BUDGET):  # no name that only looks like it is meant
+    if meant or OTHER_WORDS.get(_word(typed)) in ((), _BUDGET, _LATENCY):  # no name that only looks like it is meant
         return meant
     alike = _alike(typed, names, 1, LEAST_LIKENESS)
     return alike[0] if alike else None
 
 
 def _meant(typed: str, names: Sequence[str]) -> str | None:
-    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or None."""
+    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or this word.
+
+    A word is what the name alone among all begins with (`test`: `test_score`). None if there is no such name.
+    """
     word = _word(typed)
     for name in OTHER_WORDS.get(word, ()):
         if name in names:
@@ -114,7 +124,8 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
         initials = "".join(part[:1] for part in name.split("_"))
         if "_" in name and initials == word:
             return name
-    return None
+    begun = [name for name in names if len(word) >= LEAST_BEGINNING and _word(name).startswith(f"{word}_")]
+    return begun[0] if len(begun) == 1 else None
 
 
 def _word(typed: str) -> str:

@@ -32,11 +32,12 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
 
     Args:
         run: it holds the tables of `NAMED`.
-        keys: dotted keys, such as "optimisation.learning_rate"; none changes nothing.
+        keys: dotted keys, or one, such as "optimisation.learning_rate"; none changes nothing.
 
     Raises:
         ResultsError: no arms differ in one of these settings; the text says in which they differ.
     """
+    keys = [keys] if isinstance(keys, str) else keys  # else its letters
     if not keys:
         return []
     settings = _settings_of_arms(run)

@@ -13,6 +13,7 @@ from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
 from transtailor.names import did_you_mean, nearest
+from transtailor.shell import command
 
 ArmOrPoint = TypeVar("ArmOrPoint", Arm, Point)
 SCORES = ("test_score", "validation_score")
@@ -46,7 +47,7 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
     arms = _tested_arms(run, points)
     arms = _select_at_budget(arms, asked)
     if not arms or not _has_budget(arms, asked):
-        raise ResultsError(_explain_no_arm(points, score, asked))
+        raise ResultsError(_explain_no_arm(run, points, score, asked))
     return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)))
 
 
@@ -130,10 +131,10 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
     return counts
 
 
-def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None) -> str:
+def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
-        return "no operating points yet, apart from those of failed trials: wait for the first trials that finish"
+        return f"no operating points but those of failed trials; to see its trials, type: {command('status', run.path)}"
     has_scores = any(point.test is not None for point in points)
     if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"

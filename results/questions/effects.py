@@ -67,11 +67,12 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
     Args:
         asked: share of the MACs to remove; None takes each trial's last operating point.
         of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
-            not crossed with each other, as in a sweep of variants, the label stands for them.
+            not crossed with each other, as in a sweep of variants, the label stands for them. A text is one of them.
 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
+    of = [of] if isinstance(of, str) else of  # else its letters
     points = _choose_points(findings.points, asked)
     if not points:
         if asked is None:
@@ -105,7 +106,8 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
 def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
     """Choose one point per trial: its last, or its last at a budget."""
     if asked is None:
-        last_by_trial = {point.trial_id: point for point in points}
+        along_paths = sorted(points, key=lambda point: point.point)  # not by arm: a path may begin with `head_only`
+        last_by_trial = {point.trial_id: point for point in along_paths}
         return list(last_by_trial.values())
     with_budget = [point for point in points if point.asked is not None]
     return last_points(point for point in with_budget if math.isclose(point.asked or 0.0, asked, abs_tol=1e-6))

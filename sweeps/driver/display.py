@@ -127,7 +127,7 @@ def display_for_terminal() -> Display:
 
 def done_text(progress: SweepProgress) -> str:
     """Say which share of the work is done."""
-    return f"{math.floor(100 * progress.done_fraction)}% of the work"
+    return f"{math.floor(100 * progress.done_fraction)}% of this launch's work"
 
 
 def left_text(progress: SweepProgress) -> str:

@@ -57,6 +57,10 @@ def reproduce(
     points = sum(stage.point is not None for stage in dry_run(config).stages)
     if point is not None and not 0 <= point < points:
         raise _no_point_error(trial, point, points)
+    if saving is not None:
+        from tailor.deploy.card import refuse_other_model  # imports torch
+
+        refuse_other_model(saving.folder, trial.trial_id, points - 1 if point is None else point)
     with load(trial.run) as run:
         rows = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
     equal = 0

@@ -40,11 +40,19 @@ def runs_page(folder: Path) -> Iterator[Part]:
             f"no folder {folder}: expected a folder of runs; the first launch makes it, type: {launch}"
         )
     runs = [RunFolder(path) for path in list_there(folder, "[!.]*")]
-    records = [_record(run) for run in runs if is_there(run.plan)]
+    records = [_record(run) for run in runs if _may_be_run(run)]
     records.sort(key=lambda record: (-_written_s(record), record["run"]))
     if not records:
         yield Note(f"{folder} has no runs yet; to launch one, type: {command('run', 'demo')}")
     yield answer_table("runs", records, shown=_shown(datetime.now(UTC)) if records else ())
+
+
+def _may_be_run(run: RunFolder) -> bool:
+    """Whether a folder is a run, or one that another user lets nobody read."""
+    try:
+        return is_there(run.plan)
+    except PermissionError:
+        return True
 
 
 def _record(run: RunFolder) -> dict[str, Any]:
@@ -52,11 +60,11 @@ def _record(run: RunFolder) -> dict[str, Any]:
         counts = count_trials(run)
         with load(run.path, TABLES) as tables:
             written_us = last_written_us(tables)
-    except (RunFolderError, ResultsError) as error:
+        state = state_of(counts, is_run=holder_of(run.lock) is not None)
+    except (RunFolderError, ResultsError, PermissionError) as error:
         unknown = dict.fromkeys(("state", *COUNTED, "last_row_at"))
         return {"run": run.path.name, **unknown, "problem": first_line(str(error))}
     last_row_at = None if written_us is None else datetime.fromtimestamp(written_us / 1e6, UTC)
-    state = state_of(counts, is_run=holder_of(run.lock) is not None)
     return {"run": run.path.name, "state": state, **counts, "last_row_at": last_row_at, "problem": None}
 
 

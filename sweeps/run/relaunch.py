@@ -29,6 +29,7 @@ from sweeps.run.run_lock import RunLock
 from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.plural import counted
+from transtailor.shell import command
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -143,6 +144,8 @@ def check_may_resume(
         description = "\n".join(f"  {line}" for line in describe(changed, record, plan))
         if changed.is_extension:
             advice = "type --extend to add them to this run, or --name NAME for a new one"
+        elif not changed.added:
+            advice = f"to go on with the whole run, type: {command('retry', run.path)}; or --name NAME for a new one"
         else:
             advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
         if extend:

@@ -4,6 +4,7 @@ docs/spec_keys.md lists every key; sweeps/specs/tour.toml shows most of them.
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -262,7 +263,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         neighbours = [neighbour.name for neighbour in path.parent.glob("*.toml")]
         shipped_names = [shipped.stem for shipped in SPECS.glob("*.toml")]
-        nearest_name = nearest(path.name, [*neighbours, *shipped_names])
+        typed = path.name if closest(path.name, neighbours) else path.stem  # shipped ones are typed without .toml
+        nearest_name = nearest(typed, [*neighbours, *shipped_names])
         raise SpecError(
             f"no such spec: {path}{nearest_name}; type the path of a TOML file, or a shipped name"
         ) from None
@@ -364,6 +366,9 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
 def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
     """Return the end of a message: the `--set` that was probably meant by a key outside of the tables."""
     top_key = path[0]
+    if top_key == "name":
+        name = text.strip("'\"")
+        return f"; did you mean --name {shlex.quote(name)}?"
     dotted_keys = dict(settings_by_name())
     for key in TRIAL_KEYS:
         dotted_keys[key] = key

@@ -49,7 +49,7 @@ def settings_by_name() -> Mapping[str, str]:
     >>> settings_by_name()["learning_rate"]
     'optimisation.learning_rate'
     """
-    dotted_names = {"asked_removed_macs_fraction": "method.asked_removed_macs_fraction"}
+    dotted_names = {name: f"method.{name}" for name in ("asked_removed_macs_fraction", "criterion", "allocation")}
     for table in ("optimisation", "data", "pruning", "source"):  # the first that has a name is meant most often
         for name in _model_of(TrialConfig, table, None).model_fields:
             dotted_names.setdefault(name, f"{table}.{name}")

@@ -125,7 +125,11 @@ def save_point(
 
     The arguments are those of `facts_of` and `save_with_card`. `state` is `event.result.model_state()`, which the
     caller asks for because it is collective.
+
+    Raises:
+        ConfigError: the folder has another sub-model.
     """
+    refuse_other_model(folder, dry_run(config).trial_id, event.point)
     result = event.result
     test_score = score_of(result.read_tensors(), "test")
     point = result.info | {"point": event.point, "stage_key": result.key, "test_score": test_score}
@@ -162,6 +166,17 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
             raise ConfigError("--licence is written into the card of a saved sub-model; give --save FOLDER, too")
         return
     refuse_unwritable(folder, "--save", ConfigError)
+
+
+def refuse_other_model(folder: Path, trial_id: str, point: int | None) -> None:
+    """Raise ConfigError if a folder has another saved model than this operating point, which would be lost."""
+    try:
+        facts = read_json(folder / DESCRIPTION_FILE).get("facts", {})
+    except (OSError, ValueError):  # none, or nothing that could be read
+        return
+    if (facts.get("trial_id"), facts.get("point")) != (trial_id, point):
+        saved = f"point {facts['point']} of trial {facts['trial_id']}" if facts else "a model of your own"
+        raise ConfigError(f"{folder} has {saved}; type --save with another folder, or remove this one")
 
 
 def card(description: Mapping[str, Any]) -> str:

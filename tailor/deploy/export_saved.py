@@ -10,6 +10,7 @@ from tailor.saved_model import explain_model_errors, folder_argument, module_opt
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
 from transtailor.documents import read_json
+from transtailor.files import refuse_unwritable_file
 from transtailor.waiting import telling
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def export(
         from tailor.deploy.export import FORMATS
 
         file = out or folder / f"model{FORMATS[to].suffix}"
+        refuse_unwritable_file(file, "--out", ConfigError)
         try:
             with explain_model_errors(folder):
                 data = _splits_of(folder, data_root) if int8 else None

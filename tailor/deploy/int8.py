@@ -23,6 +23,7 @@ from tailor.model.programs import images_for
 from tailor.model.state import DESCRIPTION_FILE, ModelState
 from tailor.model.timing import UNSTEADY, time_in_turns
 from transtailor.documents import read_json
+from transtailor.validation import list_faults
 
 CALIBRATION_IMAGES = 256  # training images, or all if there are fewer (C)
 ROUNDS = 12  # each file's turns
@@ -60,8 +61,11 @@ def splits_of(folder: Path, root: Path | None) -> Splits:
     try:
         data = DataConfig.model_validate(settings["data"] | ({"root": str(root)} if root else {}))
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ConfigError(f"the data set {facts['data']!r} is not there: {reason}; give --data-root FOLDER") from error
+        reason = "" if root is None else f": {list_faults(error)[0].expected}"
+        raise ConfigError(
+            f"the data set {facts['data']!r} of the model was not found{reason}; give the folder that has it: "
+            "--data-root FOLDER"
+        ) from error
     if data.sha256 != facts["data_sha256"]:
         raise ConfigError(
             f"the data set {facts['data']!r} has SHA-256 {data.sha256}, and the model was made with "

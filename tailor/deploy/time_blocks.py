@@ -10,6 +10,7 @@ from tailor.common.errors import ConfigError
 from tailor.saved_model import Timing
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
+from transtailor.files import refuse_unwritable_file
 
 
 @cli.command(example="mobilenet_v2 --image-px 224 --classes 6 --threads 1 --out mobilenet_v2.table.json")
@@ -39,6 +40,7 @@ def table(
     from tailor.config.latency_table import USED_UP_TO
     from tailor.facts.networks import NETWORKS
 
+    refuse_unwritable_file(out, "--out", ConfigError)
     load_modules(imports)
     channels = NETWORKS[network].input_shape[0]
     if image_px < 1 or classes < 1:

@@ -105,12 +105,7 @@ def read(root: Path, name: str) -> DataManifest:
     try:
         manifest = _parse(read_json(path))
     except FileNotFoundError as error:
-        prepared_names = sorted(manifest_path.parent.name for manifest_path in root.glob(f"*/{MANIFEST_FILE}"))
-        hint = nearest(name, prepared_names) if prepared_names else ""
-        raise ConfigError(
-            f"no data set {name!r} is prepared in {root}{hint}; "
-            f"type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
-        ) from error
+        raise ConfigError(f"no data set {name!r} is prepared in {root}{_advice(root, name)}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a manifest: {error!r}; {remedy(folder)}") from error
     if manifest.name != name:
@@ -120,6 +115,30 @@ def read(root: Path, name: str) -> DataManifest:
     for file, stored in manifest.files.items():
         _check_length(folder, file, stored)
     return manifest
+
+
+def _advice(root: Path, name: str) -> str:
+    """Return the end of a message about a data set that is not there: where it may be, or how to prepare it."""
+    folder = root / name
+    inside = _names_in(folder)
+    if inside:
+        return f"; that folder has data sets: name one, as in {folder / inside[0]} (valid: {', '.join(inside)})"
+    if folder.is_dir():  # photographs, which must not be taken for a data set to be removed
+        make = command("data", "prepare", name, "--from", folder, "--to", root / "datasets")
+        return f", and {folder} has no {MANIFEST_FILE}; if it has the images, type: {make}"
+    if (root / MANIFEST_FILE).is_file():
+        return f", which is a data set itself; its root is {root.parent}"
+    below = sorted(root.glob(f"*/{name}/{MANIFEST_FILE}"))
+    if below:
+        return f"; did you mean {str(below[0].parent)!r}?"
+    names = _names_in(root)
+    hint = nearest(name, names) if names else ""
+    return f"{hint}; type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
+
+
+def _names_in(root: Path) -> list[str]:
+    """Return the names of the data sets in a folder."""
+    return sorted(path.parent.name for path in root.glob(f"*/{MANIFEST_FILE}"))
 
 
 def folder_of(root: Path, name: str) -> Path:

@@ -27,6 +27,7 @@ PLAIN: Format = 1
 WITH_SIZES: Format = 2  # as 1, and the sizes of modules that lost heads or channels of a stream
 MODEL_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+PROGRAMS = ("model.pt2", "model.onnx", "model.int8.onnx")  # what `transtailor model export` writes beside them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,8 @@ class _Description(BaseModel):
 def save_model(state: ModelState, folder: Path) -> None:
     """Write a model, its factors folded, so that `load_model` rebuilds it in a fresh process; no pickle.
 
-    Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
+    Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last. Programs that
+    were exported from other weights in that folder are removed, because the new description is not theirs.
     """
     make_folder(folder)
     state = state.fold_factors()
@@ -162,8 +164,18 @@ def save_model(state: ModelState, folder: Path) -> None:
     }
     if state.sizes:
         description["sizes"] = state.sizes
+    if not _has_weights(folder, content):
+        for name in PROGRAMS:
+            (folder / name).unlink(missing_ok=True)
     write_file(folder / MODEL_FILE, content)
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
+
+
+def _has_weights(folder: Path, content: bytes) -> bool:
+    try:
+        return (folder / MODEL_FILE).read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 def load_state(folder: Path, network: str | None = None) -> ModelState:

@@ -141,8 +141,10 @@ def _open(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.width * image.height > LIMIT_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {LIMIT_PIXELS:,}")
-        if image.mode not in MODES or DEEP.search(str(getattr(image, "tile", ()))):
+        if image.mode.startswith(("I", "F")) or DEEP.search(str(getattr(image, "tile", ()))):
             raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
+        if image.mode not in MODES:
+            raise ValueError(f"colours of mode {image.mode!r}; convert it to RGB")
         return _rgb(_upright(image))
 
 

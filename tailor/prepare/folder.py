@@ -115,13 +115,18 @@ def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
 
 
 def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:
-    """Raise FilesRefused for the classes that one split has and another has not."""
+    """Raise FilesRefused for the classes that one split has and another has not.
+
+    `val` may lack some: a trial draws its validation split from all images but those of `test`.
+    """
     classes_of_split: dict[str, set[str]] = {}
     for split, split_listing in listing_of_split.items():
         classes_of_split[split] = {file.class_name for file in split_listing.files}
     all_classes: set[str] = set().union(*classes_of_split.values())
     missing: list[Path] = []
     for split, classes in classes_of_split.items():
+        if split == listing.VALIDATION:
+            continue
         missing += [folder_of_split[split] / name for name in sorted(all_classes - classes)]
     if missing:
         names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transtailor.names import nearest
 from transtailor.plural import counted
 
 DELIMITERS = ",;\t"
+NO_VALUES = frozenset({"nan", "<na>", "#n/a", "nat", "null"})  # of pandas, R, spreadsheets and databases
 ONE_CLASS = "an image may have one class here: give each image one class, or remove its lines"
 
 
@@ -41,6 +43,9 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
     columns, lines = _columns(table, _lines(table), asked, full_name_of)
+    folder = _folder_of_names(root, [values[columns.image] for _, values in lines], full_name_of)
+    for _, values in lines:
+        values[columns.image] = _below(folder, values[columns.image])
     _refuse_doubtful_stems(table, [values[columns.image] for _, values in lines], names_of_stem, full_name_of)
     listed = [_entry(table, line, columns, full_name_of) for line in lines]
     _refuse_several_classes(root, table, listed)
@@ -49,6 +54,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}"
+    if folder:
+        note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):
         note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
     left_out_names = tuple(listing.as_text(path.relative_to(roots[0]).as_posix()) for path in left_out)
@@ -105,6 +112,29 @@ def _columns(
     return columns, lines
 
 
+def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str:
+    """Return the folder that all names begin with and `root` does not have, as of another machine; "" if none is so.
+
+    No image is there under its whole name, and at least one is there under what follows the folder.
+    """
+
+    def is_there(name: str) -> bool:
+        return normal_form(name) in full_name_of or (not listing.leads_out(name) and (root / name).is_file())
+
+    if any(map(is_there, names)):
+        return ""
+    parts_of_names = [name.replace("\\", "/").split("/") for name in names]
+    common_parts = os.path.commonprefix([parts[:-1] for parts in parts_of_names])
+    for count in range(1, len(common_parts) + 1):
+        if any(is_there("/".join(parts[count:])) for parts in parts_of_names):
+            return "/".join(common_parts[:count]) + "/"
+    return ""
+
+
+def _below(folder: str, name: str) -> str:
+    return name.replace("\\", "/").removeprefix(folder) if folder else name
+
+
 def _misfit(table: Path, line: Line, names: Iterable[str]) -> ConfigError:
     number, values = line
     return ConfigError(
@@ -124,6 +154,11 @@ def _entry(table: Path, line: Line, columns: LabelColumns, full_name_of: Mapping
     if not image or not class_name:
         read = [columns.names[index] for index in (columns.image, *columns.classes)]
         raise _misfit(table, line, read)
+    if class_name.casefold() in NO_VALUES:
+        raise ConfigError(
+            f"{table}, line {number}: the class of {image} is {class_name!r}, which programs write where there is no "
+            "value; give it a class, or remove the line"
+        )
     split = "" if columns.split is None else _split(values[columns.split], f"{table}, line {number}")
     return full_name_of.get(normal_form(image), image), normal_form(class_name), split
 

@@ -263,9 +263,10 @@ def files_below(entry: Path) -> list[Path]:
 
 def is_image(path: Path) -> bool:
     """Whether a file is an image by its suffix, or by how its content begins."""
+    is_file = path.is_file()  # not so: a pipe or a device, which may wait for ever, or a link to what is not there
     if path.suffix.lower() in SUFFIXES:
-        return True
-    if not path.is_file():  # a link to what is not there
+        return is_file or path.is_symlink()
+    if not is_file:
         return False
     with path.open("rb") as file:
         head = file.read(16)
@@ -334,7 +335,7 @@ def from_lists(
             "belong to one split",
             [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
-    outside = [name for name in times_listed if _leads_out(name)]
+    outside = [name for name in times_listed if leads_out(name)]
     if outside:
         raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
     path_of = _paths(folder, times_listed)
@@ -355,7 +356,7 @@ def from_lists(
     return FileListing(files=tuple(files))
 
 
-def _leads_out(name: str) -> bool:
+def leads_out(name: str) -> bool:
     """Whether a name leads out of the folder that it is relative to."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts

@@ -176,7 +176,7 @@ def _alike_classes(task: TaskFiles) -> str:
     """Return a sentence about classes whose names differ only as two spellings of one name do; empty if none do."""
     names_of_word: dict[str, list[str]] = {}
     for name in task.classes:
-        names_of_word.setdefault(word_of(name), []).append(name)
+        names_of_word.setdefault(_number_or_word(name), []).append(name)
     alike = [" and ".join(map(repr, names)) for names in names_of_word.values() if len(names) > 1]
     if not alike:
         return ""
@@ -184,6 +184,14 @@ def _alike_classes(task: TaskFiles) -> str:
         f"classes with almost the same name are kept apart: {some(alike)}; if they are one class, give them one name, "
         "and prepare again"
     )
+
+
+def _number_or_word(name: str) -> str:
+    """Return what is equal for two spellings of a name: `1` and `1.0` of a column of numbers, `Cat` and `cat`."""
+    try:
+        return str(float(name))
+    except ValueError:
+        return word_of(name)
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailor.common.errors import ConfigError
+from tailor.facts.manifest import MANIFEST_FILE
 from tailor.prepare.listing import FilesRefused
 from transtailor.files import name_folder, sync
 from transtailor.shell import command
@@ -24,6 +25,8 @@ def workspace(final: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `final` exists, its parent cannot be written to, or another process is making it.
     """
+    if final.exists() and not (final / MANIFEST_FILE).is_file():  # perhaps the photographs themselves
+        raise ConfigError(f"{final} is there already and is no data set; choose another name, or another --to")
     if final.exists():
         raise ConfigError(
             f"{final} is there already; to verify it, type: {command('data', 'check', final)}. To make it again, "

@@ -190,8 +190,10 @@ def samples_of(
         targets = torch.cat([batch_targets for _, batch_targets in batches])
     first_inputs, _ = batches[0]
     size = len(first_inputs)
-    if loss is None and not targets.is_floating_point():
-        targets = _as_labels(targets, run_copy(own.template, first_inputs))
+    if loss is None:
+        outputs = run_copy(own.template, first_inputs)
+        if not targets.is_floating_point() or _are_class_numbers(targets, outputs):
+            targets = _as_labels(targets, outputs)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
@@ -204,9 +206,7 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             batch = (batch[0], torch.as_tensor(batch[1]))
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
-        raise ConfigError(
-            f"batch {number} of loader is a {type(batch).__name__}; expected two tensors: inputs, targets"
-        )
+        raise ConfigError(f"batch {number} of loader is {_kind_of(batch)}; expected two tensors: inputs, targets")
     inputs = batch[0].detach().cpu()
     targets = batch[1].detach().cpu()
     has_shape = inputs.shape[1:] == example.shape[1:] and inputs.shape[:1] == targets.shape[:1]
@@ -218,6 +218,29 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             "targets (B, ...)"
         )
     return inputs, targets
+
+
+def _kind_of(batch: Any) -> str:
+    """Return what a batch is, with what is in it.
+
+    >>> _kind_of(([1], {}))
+    'a tuple of list, dict'
+    """
+    kind = f"a {type(batch).__name__}"
+    if isinstance(batch, dict):
+        return f"{kind} of {', '.join(map(repr, batch))}"
+    if isinstance(batch, list | tuple):
+        return f"{kind} of {', '.join(type(part).__name__ for part in batch)}"
+    return kind
+
+
+def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
+    """Whether floats are labels, as a column of a table becomes: a whole number for each row of several outputs.
+
+    As values to be predicted they would not fit the outputs.
+    """
+    has_classes = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
+    return has_classes and targets[0].numel() == 1 and bool((targets == targets.round()).all())
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
@@ -273,6 +296,7 @@ def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
     sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
     if sizes_of_outputs != sizes_of_targets:
         raise ConfigError(
-            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)}; squared "
-            "errors need one target for each output: give targets of that shape, or loss = ..."
+            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)} of "
+            f"{targets.dtype}, which are no whole numbers and so no classes; squared errors need one target for each "
+            "output: give targets of that shape, or loss = ..."
         )

@@ -135,7 +135,12 @@ def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: C
     Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
     done = command("best", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: no operating point in {tmp_path}: wait for more trials\n"
+    assert done.stderr.startswith(f"error: no operating point in {tmp_path}: to see its trials, type: ")
+    assert done.stderr.endswith(f"transtailor status {tmp_path}\n")
+    done = command("compare", tmp_path, "--against", "fine_tune")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no operating points but those of failed trials" in done.stderr
+    assert done.stderr.endswith(f"transtailor status {tmp_path}\n")
 
 
 def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Path) -> None:

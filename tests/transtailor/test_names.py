@@ -57,6 +57,16 @@ def test_capitals_do_not_matter() -> None:
         ("sparsity", ["steps", "prune_ratio"], "prune_ratio"),
         ("model", ["data", "network"], "network"),
         ("mixed_precision", ["precision"], "precision"),
+        ("latency_ms", ["batch_size", "asked_latency_ms"], "asked_latency_ms"),
+        ("latency", ["macs", "latency_ms"], "latency_ms"),
+        ("latency_ms", ["batch_size", "alpha_epochs"], None),
+        ("speedup", ["seed", "steps"], None),
+        ("val_fraction", ["minimum_filters_fraction"], None),
+        ("criterion", ["precision"], None),
+        ("wast", ["flat"], None),
+        ("test", ["test_score", "trials"], "test_score"),
+        ("fine_tune", ["full fine-tuning", "head_only"], "full fine-tuning"),
+        ("watch", ["fetch", "status"], "status"),
     ],
 )
 def test_words_of_other_programs_are_understood(typed: str, valid: list[str], close: str | None) -> None:
@@ -91,6 +101,7 @@ def test_of_many_names_the_likely_are_shown() -> None:
         ("runs/dmeo", "; did you mean 'runs/demo'?"),
         ("demo", "; did you mean 'runs/demo'?"),
         ("run/demo", ""),
+        ("demon", "; did you mean 'runs/demo'?"),
         ("runs/birds", ""),
     ],
 )
@@ -98,6 +109,7 @@ def test_a_folder_of_a_similar_name_is_suggested(
     typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "demons").mkdir()  # which is no run
     monkeypatch.chdir(tmp_path)
     assert nearest_folder(Path(typed)) == said
     with pytest.raises(ResultsError, match=re.escape(f"such as runs/demo{said}") + "$"):

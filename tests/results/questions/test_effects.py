@@ -12,9 +12,10 @@ from results.errors import ResultsError
 from results.questions.effects import effects_of, effects_page, effects_table, interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
+from results.store.writer import Writer
 from results.text.formats import latex_lines, markdown_lines
 from results.text.number_format import NOTHING, p_text
-from tests.results.exact_run import Trial, write_run
+from tests.results.exact_run import Trial, rows_of, write_run
 
 
 def crossed(seeds: Sequence[int] = range(4), rates: Sequence[float] = (0.1, 0.01)) -> list[Trial]:
@@ -118,9 +119,10 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
     with load(write_run(tmp_path, several)) as run:
         (found,) = effects_of(findings_of(run))
         (asked,) = effects_of(findings_of(run), of=["network"])
+        (text,) = effects_of(findings_of(run), of="network")
     assert list(found.factors) == ["label", "network"]
     assert any("label stands for them" in note for note in found.notes)
-    assert list(asked.factors) == ["network"]
+    assert list(asked.factors) == list(text.factors) == ["network"]
     assert any("Other settings vary too" in note for note in asked.notes)
 
 
@@ -138,6 +140,24 @@ def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tm
         (found,) = effects_of(findings_of(run))
     assert list(found.factors) == ["label", "network"]
     assert "rate" not in " ".join(found.notes) and not found.aliases
+
+
+@pytest.mark.parametrize("label", ["TransTailor", "transtailor"])  # before and after "head_only" in the order of names
+def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, label: str) -> None:
+    """A path begins with the fit of its head, which is a point of another arm."""
+    trials = [Trial(label=label, seed=seed, right=(90, 50 + seed), asked=(0.0, 0.2)) for seed in range(3)]
+    trials += [Trial(label="fine", seed=seed, right=(70 + seed,), asked=(0.0,)) for seed in range(3)]
+    rows = rows_of(trials)
+    for row in rows["planned"]:
+        if row["label"] == label:
+            row["head_arm"] = "head_only"
+    writer = Writer(tmp_path / "tables")
+    for table, several in rows.items():
+        writer.write(table, several)
+    with load(tmp_path) as run:
+        (found,) = effects_of(findings_of(run))
+    scores = sorted(point.test for point in found.points if point.test is not None)
+    assert scores == pytest.approx([0.50, 0.51, 0.52, 0.70, 0.71, 0.72])
 
 
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_time_text(seconds: float, text: str) -> None:
 
 def test_line() -> None:
     assert line(progress(25, 75, 50, failed=1)) == (
-        "demo: 3 of 7 trials finished, 1 running, 2 waiting, 1 failed, 25% of the work, elapsed 50 s, "
+        "demo: 3 of 7 trials finished, 1 running, 2 waiting, 1 failed, 25% of this launch's work, elapsed 50 s, "
         "time left 2 min to 4 min"
     )
 
@@ -92,14 +92,16 @@ def test_the_time_left_is_a_range_where_it_is_not_known(left_s: tuple[float, flo
 
 def test_while_a_trial_runs_not_all_work_is_done_and_time_is_left() -> None:
     nearly = replace(progress(99.99, 0.0, 50), left_s=None)
-    assert line(nearly).endswith("99% of the work, elapsed 50 s, time left unknown")
+    assert line(nearly).endswith("99% of this launch's work, elapsed 50 s, time left unknown")
     over = replace(nearly, counts=Counts(finished=6, failed=0, running=0, waiting=0), running=())
-    assert line(over).endswith("100% of the work, elapsed 50 s")
-    assert "100% of the work" in line(replace(over, work_left=1.0))  # of a path that stopped early, or a rounding
+    assert line(over).endswith("100% of this launch's work, elapsed 50 s")
+    assert "100% of this launch's work" in line(
+        replace(over, work_left=1.0)
+    )  # of a path that stopped early, or a rounding
     failed = replace(over, counts=Counts(finished=5, failed=1, running=0, waiting=0), work_left=11.11)
-    assert "90% of the work" in line(failed)
+    assert "90% of this launch's work" in line(failed)
     stopped = replace(nearly, counts=Counts(finished=5, failed=0, running=0, waiting=1), running=())
-    assert "99% of the work" in line(stopped)
+    assert "99% of this launch's work" in line(stopped)
 
 
 def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:

@@ -1,6 +1,8 @@
 """What programs get of `status`, `runs`, `plan` and `settled`: numbers, with the same keys whatever the data."""
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 from results.loaded_run import load as open_run
@@ -22,6 +24,8 @@ from tests.sweeps.conftest import WriteEnds, WriteSpec
 from tests.sweeps.operations.test_preview import write_planned, write_stages
 from tests.sweeps.operations.test_status_explain import write_point, write_running
 from tests.sweeps.settle.made_scores import begin, scores, settle, settled_spec
+
+NOBODY = 65534
 
 
 def progress(plan: Plan, left_s: tuple[float, float | None] | None) -> SweepProgress:
@@ -108,3 +112,23 @@ def test_a_settled_run_is_compared_in_the_same_columns_as_others(tmp_path: Path)
         assert record["p_holm"] is None
     frame = open_run(run.path).compare("fine_tune")
     assert json.loads(frame.to_json(orient="records"))[0].keys() == compared[0].keys()
+
+
+def test_a_run_that_nobody_may_read_does_not_hide_the_others() -> None:
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
+        runs = Path(made)
+        runs.chmod(0o777)
+        for name in ("broken", "of_another_user"):
+            (runs / name).mkdir()
+            (runs / name / "plan.json").write_text("{")
+        (runs / "of_another_user").chmod(0)
+        try:
+            if was == 0:
+                os.seteuid(NOBODY)
+            found = {record["run"]: record for record in check_answer("runs", list(runs_page(runs)))["runs"]}
+        finally:
+            os.seteuid(was)
+            (runs / "of_another_user").chmod(0o700)
+    assert set(found) == {"broken", "of_another_user"}
+    assert "Permission denied" in found["of_another_user"]["problem"]

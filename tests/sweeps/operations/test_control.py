@@ -37,7 +37,7 @@ seed = [0, 1]
 method.name = "fine_tune"
 """
 RUNNING = re.compile(
-    r"\nprogress  \d+% of the work, time left .*\n(?:.*\n)+"
+    r"\nprogress  \d+% of this launch's work, time left .*\n(?:.*\n)+"
     r"\| (?P<trial>[0-9a-f]{16}) \| fine_tune \| digits_vgg on digits \| seed \d \| "
     rf"{re.escape(socket.gethostname())} \| "
     r"fine_tune 3/4 \| epoch \d+ of 4000, loss [\d.]+, [\d,]+ images/s \| \d+ s \|\n"

@@ -52,6 +52,11 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     done = sweeps_command("reproduce", "runs/trained", trial, "--save", "runs/trained/plan.json")
     assert done.returncode == 2 and "plan.json cannot be written to (Not a directory)" in done.stderr
 
+    done = sweeps_command("reproduce", "runs/trained", trial, "--point", "0", "--save", "model")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"model has point 1 of trial {trial}; type --save with another folder" in done.stderr
+    assert _parameters(tmp_path / "model") == points[1]["params"]
+
     done = sweeps_command("reproduce", "runs/trained", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 

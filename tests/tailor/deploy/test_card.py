@@ -16,6 +16,7 @@ from tailor.config.trial import settings_read
 from tailor.data import task_data
 from tailor.deploy.card import card, escape, facts_of, save_with_card, score_of
 from tailor.methods.recipe import Recipe
+from tailor.model.state import save_model
 from tests.tailor.saved_models import pruned
 from tests.tailor.trials import SHORT, short_trial
 from transtailor.__main__ import main
@@ -140,3 +141,28 @@ def test_the_card_says_what_the_file_says(tmp_path: Path) -> None:
     save_with_card(pruned("digits_vgg"), facts(), tmp_path)
     assert card(read(tmp_path)) == (tmp_path / "card.md").read_text()
     assert "| licence | not given |" in card(read(tmp_path))
+
+
+def test_a_saved_model_is_not_replaced_by_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its exported program would stay beside the card of the other."""
+    monkeypatch.chdir(tmp_path)
+    first, other = TRIAL, TRIAL.replace("steps = 1", "steps = 2")
+    Path("trial.toml").write_text(first)
+    assert main(["trial", "run", "trial.toml", "--save", "models"]) == 0
+    saved = {path.name: path.read_bytes() for path in Path("models/point_1").iterdir()}
+    assert main(["trial", "run", "trial.toml", "--save", "models"]) == 0  # the same trial again
+    Path("trial.toml").write_text(other)
+    stages = list(Path("cache").glob("??/*"))
+    assert main(["trial", "run", "trial.toml", "--save", "models"]) == 2
+    assert list(Path("cache").glob("??/*")) == stages  # before anything is computed
+    assert {path.name: path.read_bytes() for path in Path("models/point_1").iterdir()} == saved
+    assert main(["trial", "run", "trial.toml", "--save", "others"]) == 0
+
+
+def test_a_program_of_other_weights_does_not_stay_beside_a_model(tmp_path: Path) -> None:
+    save_model(pruned("friedman_mlp"), tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"of these weights")
+    save_model(pruned("friedman_mlp"), tmp_path)
+    assert (tmp_path / "model.onnx").exists()
+    save_model(pruned("digits_vgg"), tmp_path)
+    assert not (tmp_path / "model.onnx").exists()

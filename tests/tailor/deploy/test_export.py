@@ -219,6 +219,10 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     (tmp_path / "file").write_text("")
     assert main(["model", "export", str(tmp_path / "model"), "--to", "torch-export", "--out", str(tmp_path / out)]) == 2
     said = capsys.readouterr().err
-    assert f"\nerror: {tmp_path / out} cannot be written" in said and "--out FILE" in said
+    assert said.startswith(f"error: {tmp_path / out} cannot be written: ") and "--out FILE" in said  # before it exports
+    table = ["model", "table", "digits_vgg", "--image-px", "8", "--out", str(tmp_path / out)]
+    assert main(table) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith(f"error: {tmp_path / out} cannot be written: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "model"]
     assert not list((tmp_path / "folder").iterdir())

@@ -57,8 +57,10 @@ def test_without_a_card_or_with_other_data_it_is_refused(saved: Path, tmp_path: 
         splits_of(tmp_path, None)
     description["facts"]["settings"]["data"]["name"] = "lost"
     (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(description))
-    with pytest.raises(ConfigError, match="--data-root FOLDER"):
+    with pytest.raises(ConfigError, match="'digits' of the model was not found; give the folder .*--data-root FOLDER"):
         splits_of(tmp_path, None)
+    with pytest.raises(ConfigError, match=f"not found: no data set 'lost' is prepared in {tmp_path}"):
+        splits_of(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("typed", [["--to", "torch-export"], ["--to", "onnx", "--batch", "2"]])

@@ -237,3 +237,8 @@ def test_a_bitmap_of_16_bits_for_three_colours_has_5_or_6_of_each(tmp_path: Path
 def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (60_000, 1)).save(tmp_path / "strip.png")
     assert "too narrow" in decode(tmp_path / "strip.png", 48).problem
+
+
+def test_colours_that_are_not_read_are_not_said_to_be_deep(tmp_path: Path) -> None:
+    picture(3, (20, 20)).convert("LAB").save(tmp_path / "lab.tif")
+    assert decode(tmp_path / "lab.tif", 16).problem == "colours of mode 'LAB'; convert it to RGB"

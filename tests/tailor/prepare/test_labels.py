@@ -342,7 +342,49 @@ def test_images_that_no_line_names_are_counted_wherever_they_are(tmp_path: Path,
     assert f"2 file(s) are left out, because they are not lines of the table (2 .jpg): {', '.join(names)}\n" in said
 
 
-@pytest.mark.parametrize("wrong", ["C:\\me\\{}.jpg", "{}.JPG"])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("C:\\me\\{}.jpg", "C:/me/"),
+        ("C:\\me\\{}", "C:/me/"),
+        ("images/{}.jpg", "images/"),
+        ("/data/ann/images/{}.jpg", "/data/ann/images/"),
+        ("../images/{}.jpg", "../images/"),
+    ],
+)
+def test_names_of_another_machine_are_read_without_its_folder(tmp_path: Path, name: str, folder: str) -> None:
+    lines = [f"{name.format(number)};{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
+    said, found = read(tmp_path, "\ufeffimage;class\n" + "".join(lines))
+    assert list(found.values()) == ["dog", "cat", "dog", "cat"]
+    assert f"read without the folder that all of them begin with: {folder}\n" in said
+
+
+def test_the_folder_of_another_machine_keeps_those_below_it(tmp_path: Path) -> None:
+    """Else two images of one name in two folders would be one."""
+    fill(tmp_path / "images", [f"{place}/{number}.jpg" for place in "ab" for number in range(2)])
+    rows = [f"D:\\set\\{place}\\{number}.jpg,{place}{number}\n" for place in "ab" for number in range(2)]
+    (tmp_path / "labels.csv").write_text("image,class\n" + "".join(2 * rows))
+    with pytest.raises(ConfigError, match="too few|has 1 image"):
+        prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv")
+
+
+def test_names_in_the_folder_itself_may_be_whole_paths(tmp_path: Path) -> None:
+    lines = [f"{tmp_path}/images/{number}.jpg,{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
+    assert list(read(tmp_path, "image,class\n" + "".join(lines))[1].values()) == ["dog", "cat", "dog", "cat"]
+
+
+@pytest.mark.parametrize("missing", ["NaN", "nan", "<NA>", "#N/A", "null"])
+def test_a_class_that_says_there_is_none_is_refused(tmp_path: Path, missing: str) -> None:
+    said = refusal(tmp_path, f"image,class\n0,cat\n1,dog\n2,{missing}\n3,dog\n")
+    assert f"labels.csv, line 4: the class of 2 is {missing!r}" in said
+
+
+def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
+    said, _ = read(tmp_path, "image,class\n0,1\n1,1.0\n2,1\n3,1.0\n")
+    assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
+
+
+@pytest.mark.parametrize("wrong", ["C:\\me\\{}.JPG", "{}.JPG"])
 def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
     said = refusal(tmp_path, "image,class\n" + "".join(lines))

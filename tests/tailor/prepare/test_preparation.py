@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "animals" / "manifest.json").read_text())
     assert written["splits"] == {"source": {}, "target": {"test": 3, "train": 9, "val": 6}}
     assert_is_what_plain_decoding_gives(origin, tmp_path, "animals")
+
+
+def test_val_may_lack_a_class_and_train_and_test_may_not(tmp_path: Path) -> None:
+    """A trial draws its validation split itself."""
+    origin = tmp_path / "images"
+    for number, split in enumerate(("train", "val", "test")):
+        class_folders(origin / split, per_class=2, first=100 * number)
+    shutil.rmtree(origin / "val" / "dog")
+    prepare("animals", origin, tmp_path)
+    assert json.loads((tmp_path / "animals" / "manifest.json").read_text())["splits"]["target"]["val"] == 4
+    for split in ("test", "train"):
+        (origin / split / "dog").rename(tmp_path / f"dog of {split}")
+        with pytest.raises(ConfigError, match=f"there is no {split}/dog"):
+            prepare("others", origin, tmp_path)
+        (tmp_path / f"dog of {split}").rename(origin / split / "dog")
 
 
 def test_more_images_than_a_chunk_and_more_threads(tmp_path: Path) -> None:
@@ -342,6 +358,30 @@ def test_a_data_set_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is there already"):
         prepare("animals", origin, tmp_path, "--split-seed", 3)
     assert (tmp_path / "animals" / "manifest.json").read_bytes() == before
+
+
+def test_photographs_are_not_taken_for_a_data_set_to_be_removed(tmp_path: Path) -> None:
+    """Else who checks the photographs themselves is sent to `data prepare`, and from there to remove them."""
+    origin = class_folders(tmp_path / "animals")
+    with pytest.raises(ConfigError) as refused:
+        data("check", origin)
+    typed = shlex.split(str(refused.value).rpartition("type: ")[2])
+    assert typed[-7:] == ["data", "prepare", "animals", "--from", str(origin), "--to", str(tmp_path / "datasets")]
+    data("prepare", *typed[-5:])
+    assert "all files are unchanged" in data("check", tmp_path / "datasets" / "animals")
+    with pytest.raises(ConfigError, match="is there already and is no data set; choose another name") as refused:
+        prepare("animals", origin, tmp_path)
+    assert "remove" not in str(refused.value)
+
+
+def test_a_data_set_that_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare("animals", class_folders(tmp_path / "images"), tmp_path / "datasets")
+    monkeypatch.chdir(tmp_path)
+    for typed in ("animals", "datasets"):  # without its root, and the root itself
+        with pytest.raises(ConfigError, match=f"{tmp_path / 'datasets' / 'animals'}"):
+            data("check", typed)
+    with pytest.raises(ConfigError, match=f"is a data set itself; its root is {tmp_path / 'datasets'}"):
+        datasets.info("animals", str(tmp_path / "datasets" / "animals"))
 
 
 def test_an_official_data_set_with_images_and_lists_apart(tmp_path: Path) -> None:

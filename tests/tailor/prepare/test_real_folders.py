@@ -1,5 +1,6 @@
 """Folders of images as people have them: with what systems put there, dots, deeper folders, and without labels."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,13 @@ def test_images_of_formats_that_are_not_read_are_counted(tmp_path: Path) -> None
     (folder / "cat" / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(40))
     listing = list_folder((folder,))
     assert sorted(listing.left_out_images) == sorted(f"cat/{name}" for name in OTHER_FORMATS)
+
+
+def test_a_pipe_that_is_called_like_an_image_is_none(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    os.mkfifo(folder / "cat" / "pipe.jpg")
+    listing = list_folder((folder,))
+    assert len(listing.files) == 15 and not listing.left_out_images
 
 
 @pytest.mark.parametrize("inner", ["", "unpacked", "unpacked/data"])

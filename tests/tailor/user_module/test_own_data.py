@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -288,6 +289,8 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
 
 LOADERS: dict[str, tuple[Any, Any, str]] = {
     "empty": ([], None, "loader gives no batch"),
+    "arrays": ([(np.zeros((6, 8)), np.zeros(6))], None, "batch 0 of loader is a tuple of ndarray, ndarray; expected"),
+    "a dict": ([{"image": torch.zeros(6, 8)}], None, "batch 0 of loader is a dict of 'image'; expected two tensors"),
     "one tensor": ([torch.zeros(6, 8)], None, "batch 0 of loader is a Tensor; expected two tensors"),
     "width": ([(torch.zeros(6, 9), torch.zeros(6).long())], None, r"inputs \(6, 9\) of torch.float32 .*\(B, 8\)"),
     "second": ([*pairs(1), (torch.zeros(6, 9), torch.zeros(6).long())], None, "batch 1 of loader"),
@@ -298,7 +301,7 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
         None,
         "the labels are 7 to 7, and the network has 3 outputs; expected 0 to 2",
     ),
-    "real values": ([(torch.zeros(6, 8), torch.zeros(6))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
+    "real values": ([(torch.zeros(6, 8), torch.full((6,), 0.5))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
     "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
     "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),
     "loss": (pairs(1), lambda outputs, _: outputs, "expected is one finite number"),

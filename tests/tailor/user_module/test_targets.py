@@ -21,6 +21,10 @@ KINDS: dict[str, Callable[[Tensor], Any]] = {
     "one-hot bool": lambda labels: F.one_hot(labels, 3).bool(),
     "a list": lambda labels: labels.tolist(),
     "a tuple": lambda labels: tuple(labels.tolist()),
+    "floats": lambda labels: labels.float(),
+    "float64, as pandas reads a column with gaps": lambda labels: labels.double(),
+    "a column of float64": lambda labels: labels.double()[:, None],
+    "a list of floats": lambda labels: labels.double().tolist(),
     "a list of columns": lambda labels: labels[:, None].tolist(),
 }
 
@@ -50,6 +54,9 @@ def test_bools_are_two_classes() -> None:
         ),
         (LABELS + 7, "the labels are 7 to 9, and the network has 3 outputs; expected 0 to 2$"),
         (torch.ones(6, 3).int(), "rows of 3 integers that are not one-hot"),
+        (LABELS.double() + 7, "the labels are 7 to 9, and the network has 3 outputs"),
+        (LABELS + 0.5, "torch.float32, which are no whole numbers and so no classes"),
+        (LABELS / torch.zeros(6), "no whole numbers"),
         (["cat", "dog", "eel"] * 2, "the targets in batch 0 of loader are no numbers"),
     ],
 )
