@@ -13,6 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
+import io
 import os
 import random
 import shutil
@@ -25,6 +26,9 @@ from functools import partial
 
 from benchmarks.record import Measured, parser_of, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
+from sweeps.driver.display import PlainDisplay
+from sweeps.operations.attach import follow
+from sweeps.slurm.cluster_run import RunOutcome
 from tests.slurm.disturbances import Disturber, processes
 from tests.slurm.sweep import Sweep, held, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -63,7 +67,7 @@ class Waiting:
 
     def runs(self, attempt: int = 1) -> None:
         """Return when that attempt of the trial is on a node."""
-        query = f"SELECT * FROM attempts WHERE status = 'running' AND nodes IS NOT NULL AND number = {attempt}"
+        query = f"SELECT * FROM attempts WHERE status = 'running' AND nodes IS NOT NULL AND attempt = {attempt}"
         seldom(lambda: self.sweep.rows(query), what=f"attempt {attempt} of the trial")
 
 
@@ -114,17 +118,21 @@ def stop_after_quiet(waits: Waiting) -> float:
 
 
 def outcome_after_quiet(waits: Waiting) -> float:
-    """Seconds from the outcome's being written, the first news for two minutes, until a launch that waits has ended."""
+    """Seconds from the outcome's being written, the first news for two minutes, until a launch that waits sees it."""
+    waits.launch()
+    waits.runs()
+
+    def followed() -> tuple[RunOutcome, float]:
+        return follow(waits.sweep.place, PlainDisplay(io.StringIO())), time.time()
+
     with ThreadPoolExecutor(1) as beside:
-        following = beside.submit(lambda: (waits.sweep.launch(limit_s=1200), time.time()))
-        until(lambda: waits.sweep.run.tables.exists(), LIMIT_S, "the run")
-        waits.runs()
+        following = beside.submit(followed)
         time.sleep(QUIET_S)
         waits.hold.unlink()
-        launched, ended_s = following.result()
-    if launched.returncode:
-        raise RuntimeError(launched.stdout + launched.stderr)
-    return ended_s - waits.sweep.run.outcome.stat().st_mtime
+        outcome, seen_s = following.result()
+    if outcome.code:
+        raise RuntimeError(outcome.text)
+    return seen_s - waits.sweep.run.outcome.stat().st_mtime
 
 
 def counted_power_cuts(waits: Waiting) -> float:
@@ -145,7 +153,7 @@ def counted_power_cuts(waits: Waiting) -> float:
     waits.runs(attempt=CUTS + 1)
     waits.hold.unlink()
     seldom(lambda: waits.sweep.place.outcome, what="the end of the sweep")
-    statuses = [row["status"] for row in waits.sweep.rows("SELECT status FROM attempts ORDER BY number")]
+    statuses = [row["status"] for row in waits.sweep.rows("SELECT status FROM attempts ORDER BY attempt")]
     print(statuses, flush=True)
     if len(statuses) != CUTS + 1 or statuses[-1] != "finished":
         raise RuntimeError(f"its attempts ended as {statuses}")
@@ -167,7 +175,7 @@ ROWS = {
         measure=stop_while_the_head_starts, times=5, goal=10.0
     ),
     "a stop after two quiet minutes: until the driver notices it": Row(measure=stop_after_quiet, times=2, goal=10.0),
-    "the outcome after two quiet minutes: until the launch has ended": Row(
+    "the outcome after two quiet minutes: until the launch sees it": Row(
         measure=outcome_after_quiet, times=2, goal=5.0
     ),
     f"{CUTS} power cuts in a row: attempts that count": Row(
@@ -176,7 +184,7 @@ ROWS = {
 }
 NOTES = (
     "The most of so many times. A stop counts from the call of `transtailor stop`, whose own start is in it, "
-    "but while the head starts from the file that it makes; an outcome until the end of the process that waits for it.",
+    "but while the head starts from the file that it makes.",
     "Attributes of files are believed for 3 to 60 s, those of folders and absent names for 30 to 60 s; what is "
     "written and not synced reaches the server after 30 s. Opening a folder asks the server.",
     "A power cut kills all processes of the trial's node, its client among them, with what that had not written.",

@@ -118,9 +118,11 @@ def test_a_folder_is_made_below_one_that_another_machine_has_made(clients: Clien
 
 
 def test_a_stop_is_noticed(clients: Clients) -> None:
-    here, there = clients.start("node", "login")
+    here, there, elsewhere = clients.start("node", "login", "other")
     make_folder(there / "run/cluster")
+    other = ClusterRun(RunFolder(elsewhere / "run"))
     for _ in range(2):  # the second time the request of the first was removed elsewhere
+        assert not other.is_stop_asked()
         asked: list[str] = []
         with StopSignals(here / "run/cluster/stop", asked.append) as stop:
             time.sleep(3 * signals.LOOK_EVERY_S)
@@ -128,7 +130,7 @@ def test_a_stop_is_noticed(clients: Clients) -> None:
             (there / "run/cluster/stop").touch()
             until(asked.copy)
         assert asked == ["the file stop"]
-        assert not stop.received or ClusterRun(RunFolder(here / "run")).is_stop_asked()
+        assert other.is_stop_asked()
         remove_there(there / "run/cluster/stop")
 
 
@@ -198,10 +200,10 @@ def test_progress_is_seen(clients: Clients) -> None:
 
 
 def test_no_stage_is_computed_twice_and_a_good_one_is_never_set_aside(clients: Clients) -> None:
-    here, there = (Cache(place / "cache") for place in clients.start("here", "there"))
-    assert not there.has(KEY) and there.read(KEY) is None
+    here, there, reader = (Cache(place / "cache") for place in clients.start("here", "there", "reader"))
+    assert not there.has(KEY) and reader.read(KEY) is None
     here.write(KEY, description("here"), b"tensors")
-    assert there.has(KEY) and there.read_tensors(KEY) == b"tensors"
+    assert there.has(KEY) and there.read_tensors(KEY) == b"tensors" and reader.read(KEY) is not None
     there.path(KEY).write_bytes(b"damaged")
     with pytest.raises(DamagedStage) as damage:
         there.read(KEY)
