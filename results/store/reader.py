@@ -196,6 +196,7 @@ class Run:
         self.close()
         if isinstance(error, RuntimeError) and str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
             raise KeyboardInterrupt from None
+        _explain_disk(error)
 
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:
@@ -266,7 +267,19 @@ def stopped_trial_ids(run: Run) -> set[str]:
 def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
     files = {name: files_of(path, tables) for name, path in paths.items()}
-    return Run(paths, _connect(files, several=several), files)
+    try:
+        return Run(paths, _connect(files, several=several), files)
+    except Exception as error:
+        _explain_disk(error)
+        raise
+
+
+def _explain_disk(error: object) -> None:
+    """Raise ResultsError if DuckDB could not read a file that was there: a disk or server that fails at the moment."""
+    import duckdb
+
+    if isinstance(error, duckdb.IOException):
+        raise ResultsError(f"{str(error).splitlines()[0]}; ask again once the disk answers") from error
 
 
 def last_written_us(run: Run) -> int | None:

@@ -13,7 +13,9 @@ import pytest
 
 from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.sites.site import Site
+from results.errors import ResultsError
 from results.store.files import files_of, number_of
+from results.store.reader import load
 from results.store.writer import TakenOverError, Writer
 from sweeps.driver import signals
 from sweeps.driver.progress_file import ProgressFile, read_progress
@@ -246,6 +248,28 @@ def test_a_fenced_writer_ends_and_its_rows_stay_out(clients: Clients) -> None:
         files = files_of(place / "run", ["events"])["events"]
         numbers = [number_of(path) for path in files.paths]
         assert numbers == [1, 2]
+
+
+def test_a_reader_whose_server_fails_says_so(clients: Clients) -> None:
+    (here,) = clients.start("here")
+    for number in (1, 2):  # each writer begins a file; DuckDB opens the first one itself
+        Writer(here / "run/tables").write("events", [EVENT | {"number": number}])
+
+    def count_events() -> int:
+        with load(here / "run") as run:
+            run.hold("events")
+            return len(run.rows("SELECT * FROM events"))
+
+    clients.fail("here", 0, times=0)
+    assert count_events() == 2
+    for before in range(clients.calls("here")):
+        clients.fail("here", errno.EIO, before=before)
+        try:
+            assert count_events() == 2
+        except ResultsError as error:
+            assert "/events/" in str(error) or "/run" in str(error)
+        except OSError as error:
+            assert error.errno == errno.EIO
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EDQUOT, errno.ENOSPC, errno.ESTALE])
