@@ -12,9 +12,5 @@ MAY_BE_UNTRUE = {
 
 
 def unexpected(lines: Iterable[str]) -> list[str]:
-    """Those of the lines of clients' logs that are not on the list.
-
-    >>> unexpected(["absent /cache/ab 7 python", "absent /runs/small/cluster/stop 7 python"])
-    ['absent /runs/small/cluster/stop 7 python']
-    """
+    """Those of the lines of clients' logs that are not on the list."""
     return sorted({line for line in lines if not any(re.search(pattern, line) for pattern in MAY_BE_UNTRUE)})
