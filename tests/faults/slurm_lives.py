@@ -105,7 +105,7 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
     struck: list[StruckSlurm] = []
     broken: list[str] = []
     for how, fraction in drawn(chance):
-        there = count_stages(sweep.folder / "cache")
+        there = count_stages(testbed.on_the_server(sweep.folder / "cache"))
         after = there + int(fraction * max(0, undisturbed.stages - there))
         try:
             hit = _strike(sweep, disturber, how, after)
@@ -136,7 +136,7 @@ def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | N
     """
     stages, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
     while sweep.place.outcome is None:
-        if (there := count_stages(sweep.folder / "cache")) > stages:
+        if (there := count_stages(sweep.testbed.on_the_server(sweep.folder / "cache"))) > stages:
             stages, until_s = there, time.monotonic() + STRIKE_LIMIT_S
         if time.monotonic() > until_s:
             raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {stages} stages")
