@@ -1,5 +1,6 @@
 """Read runs at any moment: one view per table, and some over several tables."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -212,6 +213,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
             of another version.
+        OSError: the disk does not give a file at the moment.
 
     Example:
         A run with one row in the table `printed`; all tables can be queried, also those without rows.
@@ -275,11 +277,11 @@ def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool
 
 
 def _explain_disk(error: object) -> None:
-    """Raise ResultsError if DuckDB could not read a file that was there: a disk or server that fails at the moment."""
+    """Raise OSError if DuckDB could not read a file that was there: a disk or server that fails at the moment."""
     import duckdb
 
     if isinstance(error, duckdb.IOException):
-        raise ResultsError(f"{str(error).splitlines()[0]}; ask again once the disk answers") from error
+        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
 
 
 def last_written_us(run: Run) -> int | None:
