@@ -38,12 +38,14 @@ GROUPS = {
         python benchmarks/faults.py --with settle --faults 22 --seed 0 --minutes 5
         python benchmarks/faults.py --with ray --faults 60 --seed 61
         python benchmarks/faults.py --with slurm --faults 30 --minutes 25 --seed 61
+        python benchmarks/faults.py --with slurm --clients --faults 100
         python benchmarks/chaos.py
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py
         python benchmarks/fuzzing.py
         python benchmarks/read_while_writing.py
         python benchmarks/stopping.py
+        python benchmarks/client_delays.py
         python benchmarks/simulated_days.py --minutes 30 --planted
     """,
 }

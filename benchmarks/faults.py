@@ -7,6 +7,7 @@
     python benchmarks/faults.py --with settle --faults 100 # resumes docs/results/evidence/faults_settle.jsonl
     python benchmarks/faults.py --with ray --faults 100 # resumes docs/results/evidence/faults_ray.jsonl
     python benchmarks/faults.py --with slurm --faults 30 --minutes 20   # root, and the packages of tests/slurm
+    python benchmarks/faults.py --with slurm --clients --faults 100   # each node a client of its own, as on NFS
 
 Each life is a sweep of two trials on the site `serial`. Each of its first launches gets one fault; then it is launched
 until it ends, and its files are checked: by tests/faults/invariants.py, and for equality with an undisturbed run.
@@ -33,6 +34,7 @@ from typing import Any
 
 from benchmarks.record import EVIDENCE, Cell, Measured, parser_of, write
 from benchmarks.slurm_bed import slurm_bed
+from tests.clients.untrue import MAY_BE_UNTRUE
 from tests.faults import lives, ray_lives, slurm_lives
 from tests.faults.lives import Struck
 from tests.faults.moments import HOWS
@@ -152,13 +154,16 @@ class OnRay(Attack):
 class OnSlurm(Attack):
     """On the workers, nodes, controller and driver of a small sweep on a real SLURM."""
 
-    out, of = "faults_slurm", StruckSlurm
+    out, of, clients = "faults_slurm", StruckSlurm, False
+    title = "A sweep on SLURM of which anything is struck"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, root: Path, end: ExitStack) -> None:
         super().__init__(root, end)
-        self._testbed, folder = self.end.enter_context(slurm_bed(accounting=True, bad_cables=True))
+        bed = slurm_bed(accounting=True, bad_cables=True, clients=self.clients)
+        self._testbed, folder = self.end.enter_context(bed)
         self.place = folder / "lives"  # which the nodes may read
-        self._undisturbed = slurm_lives.leave_alone(self._testbed, folder / "undisturbed")
+        self._undisturbed = slurm_lives.leave_alone(self._testbed, self._testbed.folder.parent / "undisturbed")
 
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
         """See tests/faults/slurm_lives.py."""
@@ -171,7 +176,7 @@ class OnSlurm(Attack):
             mine = [fault for fault in done if how in (fault.how, "all")]
             rows.append((how.replace("_", " "), target, len(mine), *_lives(mine)))
         return Measured(
-            title="A sweep on SLURM of which anything is struck",
+            title=self.title,
             columns=("fault", "of", "struck", "lives", "lives that broke a promise"),
             rows=tuple(rows),
             notes=(
@@ -184,8 +189,23 @@ class OnSlurm(Attack):
                 _seeds_of(done),
                 "The real command line on three nodes of the test bed (tests/slurm/testbed.py), eight trials of one "
                 "rank; the run that was left alone is one without SLURM and Ray.",
+                *self.notes,
             ),
         )
+
+
+class OnClients(OnSlurm):
+    """The same where each node sees the folder by a client of its own, with NFS's default times."""
+
+    out, clients = "faults_clients", True
+    title = "A sweep on SLURM of which anything is struck, on nodes that are clients of their own"
+    notes = (
+        "Each node sees the folder by a client of its own (tests/clients/client.c) with NFS's default times; with a "
+        "node's power all is lost that its client had not written. A cut cable cuts the node off from the others, "
+        "not from the folder. The run that was left alone is on a local disk.",
+        "A promise is also broken if a client said of a file what was not true, unless that is on the list of "
+        "tests/clients/untrue.py: " + "; ".join(MAY_BE_UNTRUE.values()) + ".",
+    )
 
 
 def _lives(faults: list[Any]) -> tuple[int, int]:
@@ -248,10 +268,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
+    parser.add_argument(
+        "--clients", action="store_true", help="with slurm: each node is a client of its own, as on NFS"
+    )
     options = parser.parse_args(arguments)
+    if options.clients and options.attack != "slurm":
+        parser.error("--clients goes with --with slurm")
     end_s = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="faults-") as root, ExitStack() as end:
-        attack = ATTACKS[options.attack](Path(root), end)
+        kind = OnClients if options.clients else ATTACKS[options.attack]
+        attack = kind(Path(root), end)
         if options.life is not None:
             kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
             done = attack.live(options.seed, options.life, kept)

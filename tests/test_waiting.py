@@ -13,10 +13,10 @@ from hpc.cluster import cluster_folder, head, needs, sweep_end, worker
 from hpc.doctor import login
 from hpc.ranks import ranks
 from hpc.ray import orphan_cleanup
-from hpc.ray.node import NODE_DEATH_S
 from hpc.slurm import calls
 from sweeps import followed_run
 from sweeps.driver import tune_site
+from sweeps.driver.slurm_pool import _SlurmPool
 from sweeps.operations import attach, control, controller, timed_models
 from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
@@ -206,7 +206,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
         "the start of a launch, by Python (`Sweep.run`)": [followed_run.START_LIMIT_S],
         "the outcome of a controller that is gone from the queue": [attach.GONE_LIMIT_S],
         "a stop, by `transtailor stop`": [control.STOP_LIMIT_S],
-        "Ray's word on the node of a trial whose process died, on SLURM": [2 * NODE_DEATH_S],
+        "Ray's word on the node of a trial whose process died, on SLURM": [_SlurmPool.node_death_s],
         "the driver's clean end, by its job": [head.END_LIMIT_S],
         "`on_end`, the site's command for the end of a sweep": [sweep_end.ON_END_LIMIT_S],
         "processes with a folder's mark, at the end": [orphan_cleanup.END_LIMIT_S],

@@ -143,5 +143,9 @@ def mount_of(folder: Path) -> str:
 
 
 def _names(folder: DoctorFolder, rank: int) -> tuple[Path, Path]:
-    """Return the path that is looked for by opening its folder, and the other one; in folders of their own."""
-    return folder.path / f"opened-{rank}" / "file", folder.path / f"bare-{rank}" / "file"
+    """Return the path that is looked for by opening its folder, and the other one; in folders of their own.
+
+    These are in a third one, which does not change: looking for a folder in one that has changed asks for both.
+    """
+    folders = folder.path / f"names-{rank}"
+    return folders / "opened" / "file", folders / "bare" / "file"

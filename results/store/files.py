@@ -165,7 +165,7 @@ def read_rows(path: Path, table: TableSchema) -> pa.Table:
     """Return the rows of one file of a table.
 
     Raises:
-        FileNotFoundError, or another OSError with an error number of `GONE`: it was removed or replaced.
+        OSError: it was removed or replaced (an error number of `GONE`), or the disk does not give it at the moment.
         ResultsError: it is torn, foreign or of another version.
     """
     with _opened(path, table) as file:
@@ -195,7 +195,7 @@ def _opened(path: Path, table: TableSchema) -> pq.ParquetFile:
             raise ResultsError(f"{str(path)!r} is no file; move it out of the folder to read the rest")
         file = pq.ParquetFile(path, pre_buffer=False)
     except OSError as error:
-        if error.errno in GONE:
+        if error.errno is not None:  # the file system's own, not pyarrow's of what it has read
             raise
         raise _torn_error(path, error) from error
     except pa.ArrowException as error:

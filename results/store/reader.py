@@ -1,5 +1,6 @@
 """Read runs at any moment: one view per table, and some over several tables."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -196,6 +197,7 @@ class Run:
         self.close()
         if isinstance(error, RuntimeError) and str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
             raise KeyboardInterrupt from None
+        _explain_disk(error)
 
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:
@@ -211,6 +213,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
             of another version.
+        OSError: the disk does not give a file at the moment.
 
     Example:
         A run with one row in the table `printed`; all tables can be queried, also those without rows.
@@ -266,7 +269,19 @@ def stopped_trial_ids(run: Run) -> set[str]:
 def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
     files = {name: files_of(path, tables) for name, path in paths.items()}
-    return Run(paths, _connect(files, several=several), files)
+    try:
+        return Run(paths, _connect(files, several=several), files)
+    except Exception as error:
+        _explain_disk(error)
+        raise
+
+
+def _explain_disk(error: object) -> None:
+    """Raise OSError if DuckDB could not read a file that was there: a disk or server that fails at the moment."""
+    import duckdb
+
+    if isinstance(error, duckdb.IOException):
+        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
 
 
 def last_written_us(run: Run) -> int | None:

@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks import (
     beta_default,
     chaos,
+    client_delays,
     coverage,
     empty_trial,
     faster_study,
@@ -256,6 +257,17 @@ def look_at_utilisation(patch: Patch, out: list[str]) -> int:
 
     patch.setattr(utilisation, "measure", measure)
     return utilisation.main(out)
+
+
+@look
+def look_at_client_delays(patch: Patch, out: list[str]) -> int:
+    """A row that missed its goal stays in the table, and ends with 1, until it is measured again."""
+    late = True
+    patch.setattr(client_delays, "measured_of", lambda row, _: [0.0, 30.0 if late else row.goal])
+    assert client_delays.main(out) == 1
+    late = False
+    assert client_delays.main(["--rows", "outcome", *out]) == 1
+    return client_delays.main(out)
 
 
 @look

@@ -6,16 +6,17 @@ import pytest
 
 from hpc.doctor import names
 from hpc.doctor.finding import DoctorFolder, Finding
-from hpc.doctor.names import NamesWatch, make_names, mount_of, read_verdict, write_verdict
+from hpc.doctor.names import Made, NamesWatch, make_names, mount_of, read_verdict, write_verdict
 from tests.clients.mounts import Clients
 
 
 def found(node: Path, login: Path) -> Finding:
-    """What a node finds, which looks before the login node makes the names."""
+    """What a node finds, which looks before the login node makes the names, and reads other answers meanwhile."""
     for folder in (login, node):
         (folder / "doctor").mkdir(exist_ok=True)
     watch = NamesWatch(DoctorFolder(node / "doctor"), 0)
     make_names(DoctorFolder(login / "doctor"), range(1))
+    assert DoctorFolder(node / "doctor").read("question", Made) is None
     return watch.finding()
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from hpc.cluster.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.sites.site import Site
+from results.errors import ResultsError
 from results.store.files import files_of, number_of
+from results.store.reader import load
 from results.store.writer import TakenOverError, Writer
 from sweeps.driver import signals
 from sweeps.driver.progress_file import ProgressFile, read_progress
@@ -118,9 +120,11 @@ def test_a_folder_is_made_below_one_that_another_machine_has_made(clients: Clien
 
 
 def test_a_stop_is_noticed(clients: Clients) -> None:
-    here, there = clients.start("node", "login")
+    here, there, elsewhere = clients.start("node", "login", "other")
     make_folder(there / "run/cluster")
+    other = ClusterRun(RunFolder(elsewhere / "run"))
     for _ in range(2):  # the second time the request of the first was removed elsewhere
+        assert not other.is_stop_asked()
         asked: list[str] = []
         with StopSignals(here / "run/cluster/stop", asked.append) as stop:
             time.sleep(3 * signals.LOOK_EVERY_S)
@@ -128,7 +132,7 @@ def test_a_stop_is_noticed(clients: Clients) -> None:
             (there / "run/cluster/stop").touch()
             until(asked.copy)
         assert asked == ["the file stop"]
-        assert not stop.received or ClusterRun(RunFolder(here / "run")).is_stop_asked()
+        assert other.is_stop_asked()
         remove_there(there / "run/cluster/stop")
 
 
@@ -198,10 +202,10 @@ def test_progress_is_seen(clients: Clients) -> None:
 
 
 def test_no_stage_is_computed_twice_and_a_good_one_is_never_set_aside(clients: Clients) -> None:
-    here, there = (Cache(place / "cache") for place in clients.start("here", "there"))
-    assert not there.has(KEY) and there.read(KEY) is None
+    here, there, reader = (Cache(place / "cache") for place in clients.start("here", "there", "reader"))
+    assert not there.has(KEY) and reader.read(KEY) is None
     here.write(KEY, description("here"), b"tensors")
-    assert there.has(KEY) and there.read_tensors(KEY) == b"tensors"
+    assert there.has(KEY) and there.read_tensors(KEY) == b"tensors" and reader.read(KEY) is not None
     there.path(KEY).write_bytes(b"damaged")
     with pytest.raises(DamagedStage) as damage:
         there.read(KEY)
@@ -244,6 +248,28 @@ def test_a_fenced_writer_ends_and_its_rows_stay_out(clients: Clients) -> None:
         files = files_of(place / "run", ["events"])["events"]
         numbers = [number_of(path) for path in files.paths]
         assert numbers == [1, 2]
+
+
+def test_a_reader_whose_server_fails_says_so(clients: Clients) -> None:
+    (here,) = clients.start("here")
+    for number in (1, 2):  # each writer begins a file; DuckDB opens the first one itself
+        Writer(here / "run/tables").write("events", [EVENT | {"number": number}])
+
+    def count_events() -> int:
+        with load(here / "run") as run:
+            run.hold("events")
+            return len(run.rows("SELECT * FROM events"))
+
+    clients.fail("here", 0, times=0)
+    assert count_events() == 2
+    for before in range(clients.calls("here")):
+        clients.fail("here", errno.EIO, before=before)
+        try:
+            assert count_events() == 2
+        except ResultsError as error:
+            assert "/run" in str(error) and "put it back" not in str(error)
+        except OSError as error:
+            assert error.errno == errno.EIO
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EDQUOT, errno.ENOSPC, errno.ESTALE])

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.clients.untrue import unexpected
 from tests.faults.invariants import Violation, count_stages, differences, processes_of, violations
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import SERIAL, Sweep, make_sweep
-from tests.slurm.testbed import Testbed
+from tests.slurm.testbed import LOGIN, Testbed
 
 NAME = "small"
 SPEC = """
@@ -104,7 +105,7 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
     struck: list[StruckSlurm] = []
     broken: list[str] = []
     for how, fraction in drawn(chance):
-        there = count_stages(sweep.folder / "cache")
+        there = count_stages(testbed.on_the_server(sweep.folder / "cache"))
         after = there + int(fraction * max(0, undisturbed.stages - there))
         try:
             hit = _strike(sweep, disturber, how, after)
@@ -116,6 +117,7 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
         struck.append(StruckSlurm(seed=seed, life=number, how=how, hit=hit, stages=after))
         _give_back(testbed, how, hit)
     broken += _judged_at_the_end(sweep, undisturbed)
+    broken += [f"a client said: {line}" for line in _untrue(testbed, place)]
     if not broken:
         shutil.rmtree(place)
     return [replace(one, broken=tuple(broken)) for one in struck]
@@ -134,7 +136,7 @@ def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | N
     """
     stages, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
     while sweep.place.outcome is None:
-        if (there := count_stages(sweep.folder / "cache")) > stages:
+        if (there := count_stages(sweep.testbed.on_the_server(sweep.folder / "cache"))) > stages:
             stages, until_s = there, time.monotonic() + STRIKE_LIMIT_S
         if time.monotonic() > until_s:
             raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {stages} stages")
@@ -165,3 +167,12 @@ def _judged_at_the_end(sweep: Sweep, undisturbed: Undisturbed) -> list[str]:
     broken = [Violation(4, f"job left: {job.id} {job.name}") for job in sweep.place.jobs()]
     broken += [*violations(run, sweep.folder / "cache", ended=True), *differences(run, undisturbed.run)]
     return [f"{one.promise}: {one.what}" for one in broken]
+
+
+def _untrue(testbed: Testbed, place: Path) -> list[str]:
+    """What clients of the test bed said of the life's files that is neither true nor on the list."""
+    if testbed.client is None:
+        return []
+    below = f" /{place.relative_to(testbed.shared)}/"
+    names = (LOGIN, *(f"node{number}" for number in range(1, testbed.nodes + 1)))
+    return unexpected(line for name in names for line in testbed.untrue(name) if below in line)

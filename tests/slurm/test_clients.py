@@ -4,7 +4,6 @@ The clients learn nothing by waiting. So what one node makes is seen by another 
 """
 
 import random
-import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ import pytest
 from benchmarks.equality import compare, points_of
 from results.store.reader import load
 from tests.clients.conftest import client_program
+from tests.clients.untrue import unexpected
 from tests.slurm.conftest import raised
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, held, make_sweep, until
@@ -36,12 +36,6 @@ method = { name = "prune", criterion = "waits", asked_removed_macs_fraction = 0.
 """
 LIMIT_S = 600.0
 LEARNS_NOTHING = tuple(f"{name}=3600" for name in ("acregmin", "acregmax", "acdirmin", "acdirmax"))
-MAY_BE_UNTRUE = {
-    r"^other /work/runs/clients/cluster/(head|progress)\.json ": "replaced in that moment: the new one is opened",
-    r"^size /work/runs/clients/launch\.lock ": "the progress of its holder, which others see up to 30 s late",
-    r"^absent /work/cache/.. ": "a folder, which whoever stores a stage makes unless the server has it",
-}
-"""What a program may have been told that was not true, as a pattern -> why that does no harm."""
 seldom = partial(until, every_s=3.0)
 
 
@@ -91,8 +85,7 @@ def test_a_sweep_is_stopped_killed_and_cut_off_and_ends_as_a_quiet_one(clients: 
         sweep.command("cancel", str(sweep.run.path))
         serial.kill()
         serial.wait()
-    untrue = {line for name in (LOGIN, "node1", "node2") for line in clients.untrue(name)}
-    assert {line for line in untrue if not any(re.search(pattern, line) for pattern in MAY_BE_UNTRUE)} == set()
+    assert unexpected(line for name in (LOGIN, "node1", "node2") for line in clients.untrue(name)) == []
 
 
 def launched(sweep: Sweep) -> None:

@@ -98,6 +98,10 @@ class Testbed:
         """The folder that each node sees by a client of its own."""
         return self.folder / "shared"
 
+    def on_the_server(self, path: Path) -> Path:
+        """Where the server has what the clients see at a path, to look at it without a client's beliefs."""
+        return path if self.client is None else self.folder / "server" / path.relative_to(self.shared)
+
     def untrue(self, name: str) -> list[str]:
         """What the client of a node, or of "login", has said that differs from the truth: what, path, process, name."""
         return (self.folder / "log" / f"{name}.untrue").read_text().splitlines()

@@ -1,0 +1,16 @@
+"""What a client may say in a sweep that is not true: the names on a list, and why each does no harm."""
+
+import re
+from collections.abc import Iterable
+
+MAY_BE_UNTRUE = {
+    r"^other .*/cluster/(head|progress)\.json ": "replaced in that moment: the new one is opened",
+    r"^size .*/launch\.lock ": "the progress of its holder, which others see up to 30 s late",
+    r"^absent .*/cache/.. ": "a folder, which whoever stores a stage makes unless the server has it",
+}
+"""What was said, as a pattern -> why that does no harm."""
+
+
+def unexpected(lines: Iterable[str]) -> list[str]:
+    """Those of the lines of clients' logs that are not on the list."""
+    return sorted({line for line in lines if not any(re.search(pattern, line) for pattern in MAY_BE_UNTRUE)})
