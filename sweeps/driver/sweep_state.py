@@ -137,7 +137,11 @@ class SweepState:
         """Pause if the disk is nearly full or refuses rows, resume later; return whether a trial may start now.
 
         A pause is noted when it begins and ends, and from time to time while it lasts.
+
+        Raises:
+            Exception: that of `Commits.ended_by`, for which no room helps.
         """
+        self._raise_what_ended()
         work_left = self._queue.work_left
         left_fraction = work_left / (self._work_done + work_left) if work_left > 0 else 0.0
         why = self.commits.why_failing or self._disk.why_paused(int(self._missing_bytes * left_fraction))
@@ -150,6 +154,10 @@ class SweepState:
             self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is None
+
+    def _raise_what_ended(self) -> None:
+        if self.commits.ended_by is not None:
+            raise self.commits.ended_by
 
     def set_wait(self, what: str | None) -> None:
         """Take what all trials wait for, about once a second; None: a trial runs.
@@ -185,8 +193,7 @@ class SweepState:
         Raises:
             Exception: that of `Commits.ended_by`.
         """
-        if self.commits.ended_by is not None:
-            raise self.commits.ended_by
+        self._raise_what_ended()
         self.take_lost()
         self.take_more()
         choice = self._queue.next()

@@ -48,6 +48,7 @@ SEEN = {
     "a search decides while a trial runs": 10,
     "a trial that is not continued has no row": 2,
     "a driver on SLURM does not look for a stop": 295,
+    "a stage is read without asking the file system": 0,
     "who looks for a file believes what its machine knows": 3,
     "all attempts of a trial append to one log": 36,
 }  # planted faults, and a seed whose day they break
@@ -148,12 +149,18 @@ def test_a_planted_fault_breaks_a_day_with_this_disturbance(days: Days, what: st
 
 
 @pytest.mark.check
-def test_a_limit_below_what_machines_believe_loses_stages_that_are_looked_for_without_asking(days: Days) -> None:
+def test_a_limit_below_what_machines_believe_runs_trials_again_if_stages_are_looked_for_without_asking(
+    days: Days,
+) -> None:
     bare, short = (fault for fault in PLANTED if fault.what in BELIEVING)
+
+    def runs_again() -> bool:
+        return any("runs again" in what for what in days.day(BELIEVING_SEED).broken)
+
     with bare.planted():
-        assert not days.day(BELIEVING_SEED).broken  # the limit is long enough
+        assert not runs_again()  # the limit is long enough
         with short.planted():
-            assert days.day(BELIEVING_SEED).broken
+            assert runs_again()
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.what)
