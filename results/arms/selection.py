@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from results.arms.comparison import Arm, Point, arms_of, environments_of, points_of
+from results.arms.comparison import Arm, Point, arms_of, budget_order, environments_of, points_of
 from results.arms.counts import failed_trials
 from results.arms.names import arms_called
 from results.arms.problem import Problem
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
+from results.text.number_format import percent
 from transtailor.names import did_you_mean, nearest
 from transtailor.shell import command
 
@@ -66,6 +67,22 @@ def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmO
     at_budget = [arm for arm in arms if _is_at(arm, asked)]
     pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
     return at_budget + [arm for arm in arms if _name(arm) not in pruning and not _is_at(arm, asked)]
+
+
+def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
+    """Return a sentence that names the arms with points at other budgets only; empty if none are left out."""
+    if asked is None:
+        return []
+    shown = {arm.name for arm in _select_at_budget(arms, asked)}
+    budgets_of: dict[str, set[str]] = {}
+    for arm in sorted(arms, key=lambda arm: budget_order(arm.asked)):
+        if arm.name not in shown and arm.asked != 0.0:
+            budget = "not asked as a share of the MACs" if arm.asked is None else f"{percent(arm.asked, 1)}%"
+            budgets_of.setdefault(arm.name, set()).add(budget)
+    if not budgets_of:
+        return []
+    left_out = [f"{name} ({', '.join(sorted(budgets))})" for name, budgets in sorted(budgets_of.items())]
+    return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
 def _name(arm: ArmOrPoint) -> str:

@@ -15,10 +15,10 @@ from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
-from results.arms.findings import Findings
+from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
-from results.arms.selection import select_arms
+from results.arms.selection import not_at_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
@@ -144,7 +144,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield ""
         controls = {base.name, *(row.control.name for row in rows)}
         compared_names = {row.arm.name for row in rows} | controls
-        lines = below_head_lines(run, [base.problem], controls) + _notes(rows)
+        of_problem = [arm for arm in findings_of(run).tested if arm.problem == base.problem]
+        lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         yield from notes(lines, base.problem)
         yield ""

@@ -21,7 +21,7 @@ from results.arms.extensions import extension_notes
 from results.arms.looks import RecordedLook, is_settled_run
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.problem import Problem
-from results.arms.selection import Selection, select_arms
+from results.arms.selection import Selection, not_at_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, over_option
 from results.question import question
@@ -139,6 +139,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     shown = _printed_points(printed, columns)
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
+    lines += not_at_budget(select_arms(run, score=score).arms, asked)
     lines += _notes(chosen, cells.values(), problems)
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])

@@ -144,12 +144,12 @@ def check_may_resume(
         description = "\n".join(f"  {line}" for line in describe(changed, record, plan))
         if changed.is_extension:
             advice = "type --extend to add them to this run, or --name NAME for a new one"
-        elif not changed.added:
-            advice = f"to go on with the whole run, type: {command('retry', run.path)}; or --name NAME for a new one"
         else:
             advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
         if extend:
             advice += "; --extend is not enough, because old trials are gone or renamed"
+        if changed.removed and not changed.added:
+            advice += f"\nto go on with the whole run, type: {command('retry', run.path)}"
         raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")
     if digest != record.code_digest and not update_code:
         raise RunFolderError(

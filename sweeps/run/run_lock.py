@@ -129,8 +129,8 @@ def _wait_and_take(handle: int, path: Path, patience_s: float, is_stopped: Calla
         holder = _read_holder(handle)
         raise RunFolderError(
             f"{path.parent} is being run already, by process {holder.get('pid', '?')} on "
-            f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or type: "
-            f"{command('stop', path.parent)}; to look at it: {command('status', path.parent)}"
+            f"{holder.get('host', '?')} since {holder.get('since', '?')}; {command('status', path.parent)} shows "
+            f"it; wait for it, or, to stop it, type: {command('stop', path.parent)}"
         ) from None
 
 

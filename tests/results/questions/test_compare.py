@@ -9,6 +9,7 @@ import pytest
 from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.questions.compare import chart, versus_arm_page
+from results.questions.table import published_table
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
@@ -221,6 +222,18 @@ def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tm
     assert set(table(found)) == {"at 40", "whole"}
     assert "After Holm's correction over 2 comparisons" in "\n".join(found)
     assert set(table(lines(run, "base", None))) == {"at 40", "by ms", "by a rule", "whole"}
+
+
+def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
+    """Else who asks for 50% does not learn that an arm was never tried there."""
+    trials = [Trial(label="l1", seed=seed, right=(70,), asked=(0.5,)) for seed in range(3)]
+    trials += [Trial(label="ours", seed=seed, right=(80, 85), asked=(0.2, 0.1)) for seed in range(3)]
+    trials += [Trial(label="fine_tune", seed=seed, right=(75,), asked=(0.0,)) for seed in range(3)]
+    said = "Not shown, as without a point at 50.0% fewer MACs: ours (10.0%, 20.0%)."
+    with load(write_run(tmp_path, trials)) as run:
+        for asked, is_said in ((0.5, True), (None, False)):
+            assert (said in "\n".join(markdown_lines(versus_arm_page(run, "fine_tune", asked)))) == is_said
+            assert (said in published_table(run, asked=asked).notes) == is_said
 
 
 def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path) -> None:
