@@ -70,7 +70,7 @@ bench: $(READY)  ## twenty minutes: trials, sharing and planning against the alt
 bench-long: $(READY)  ## an hour and a half: pruned networks, statistics, searches, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
 	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
-bench-faults: $(READY)  ## more than two hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
+bench-faults: $(READY)  ## more than three hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
 	$(BIN)/python benchmarks/all.py bench-faults $(if $(SINCE),--since $(SINCE))
 
 check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv

@@ -61,7 +61,7 @@ def _record(run: RunFolder) -> dict[str, Any]:
         with load(run.path, TABLES) as tables:
             written_us = last_written_us(tables)
         state = state_of(counts, is_run=holder_of(run.lock) is not None)
-    except (RunFolderError, ResultsError, PermissionError) as error:
+    except (RunFolderError, ResultsError, OSError) as error:
         unknown = dict.fromkeys(("state", *COUNTED, "last_row_at"))
         return {"run": run.path.name, **unknown, "problem": first_line(str(error))}
     last_row_at = None if written_us is None else datetime.fromtimestamp(written_us / 1e6, UTC)

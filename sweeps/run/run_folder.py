@@ -38,6 +38,7 @@ from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
+from transtailor.errors import is_of_the_machine
 from transtailor.files import is_there, list_there, make_folder, name_folder, write_file, write_folder
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
@@ -214,6 +215,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
 
     Raises:
         RunFolderError: the folder is no run, or is damaged; the text says what to do.
+        OSError: the disk fails.
     """
     check_is_run(run)
     plan = _read_json(run, run.plan)
@@ -410,7 +412,7 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
-        raise _damage_error(run, f"{path.name} cannot be read: {error}") from None
+        raise _damage_or_disk(run, f"{path.name} cannot be read: ", error) from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _damage_error(run, f"{path.name} has no format number")
     if content["format"] != FORMAT:
@@ -427,7 +429,14 @@ def _check_planned(run: RunFolder) -> None:
     try:
         check_files(run.path, "planned")
     except (ResultsError, OSError) as error:
-        raise _damage_error(run, str(error)) from None
+        raise _damage_or_disk(run, "", error) from None
+
+
+def _damage_or_disk(run: RunFolder, what: str, error: Exception) -> Exception:
+    """Return an error that calls the run damaged, but the given one if the disk fails: the file may be whole."""
+    if isinstance(error, OSError) and is_of_the_machine(error):
+        return error
+    return _damage_error(run, f"{what}{error}")
 
 
 def _damage_error(run: RunFolder, why: str) -> RunFolderError:

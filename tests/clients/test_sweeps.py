@@ -13,6 +13,7 @@ import pytest
 from benchmarks.read_while_writing import one_round
 from results.store.reader import load
 from sweeps.planning.plan import make_plan
+from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.spec.spec import load_spec
 from tailor.execution.cache import Cache
@@ -106,6 +107,20 @@ def test_a_launch_beside_one_whose_client_hangs_says_who_runs_it(
         assert first.result().code == 0, first.result().said
     ours = at(sweep, clients.server)
     assert violations(ours.run, ours.cache, ended=True) == []
+
+
+def test_a_run_whose_server_fails_is_not_called_damaged(clients: Clients, undisturbed: TinySweep) -> None:
+    (here,) = clients.start("here")
+    run = RunFolder(here / "run")
+    shutil.copytree(undisturbed.run, run.path)
+    clients.fail("here", 0, times=0)
+    expected = open_run(run).trials.keys()
+    for before in range(clients.calls("here")):
+        clients.fail("here", errno.EIO, before=before)
+        try:
+            assert open_run(run).trials.keys() == expected
+        except OSError as error:
+            assert error.errno == errno.EIO
 
 
 @pytest.mark.parametrize("faults", [4, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])

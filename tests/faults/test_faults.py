@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import faults
 from benchmarks.faults import OnRay, go_on, record
 from tests.faults import slurm_lives
 from tests.faults.moments import Fault, How, Moment, Watch, moments_of
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OLD, NEW = b"old content", b"new content"
 
 
-@pytest.mark.parametrize(("attack", "faults", "seed"), [
+@pytest.mark.parametrize(("attack", "number", "seed"), [
     pytest.param("writes", 1, 78, marks=pytest.mark.check),  # the power is lost while a checkpoint gets its name
     pytest.param("search", 2, 3, marks=pytest.mark.check),
     pytest.param("settle", 2, 5, marks=pytest.mark.check),
@@ -32,16 +33,16 @@ OLD, NEW = b"old content", b"new content"
     pytest.param("settle", 20, 6, marks=pytest.mark.long),
     pytest.param("ray", 2, 48, marks=pytest.mark.long),
 ])  # fmt: skip
-def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: int, seed: int) -> None:
+def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, number: int, seed: int) -> None:
     command = [sys.executable, "benchmarks/faults.py", "--with", attack, "--out", str(tmp_path / "f")]
-    command += ["--faults", str(faults), "--seed", str(seed)]
+    command += ["--faults", str(number), "--seed", str(seed)]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *_, whole = csv.DictReader((tmp_path / "f.csv").read_text().splitlines())
     assert (next(iter(whole.values())), whole["lives that broke a promise"]) == ("all", "0")
-    assert len((tmp_path / "f.jsonl").read_text().splitlines()) >= faults
+    assert len((tmp_path / "f.jsonl").read_text().splitlines()) >= number
 
 
 def test_faults_add_up_over_runs_and_no_life_begins_when_time_is_up(tmp_path: Path) -> None:
@@ -124,3 +125,9 @@ def test_on_a_full_disk_the_old_file_stays_and_nothing_else_is_left(tmp_path: Pa
     assert struck(tmp_path, carefully, "full disk", Moment(event, ".file.*.tmp"), 0) == 1
     assert (tmp_path / "file").read_bytes() == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_clients_of_their_own_are_nodes_of_slurm(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        faults.main(["--with", "ray", "--clients"])
+    assert "--clients goes with --with slurm" in capsys.readouterr().err
