@@ -206,7 +206,7 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         "A quarter of the seeds are searches: three settings, halving at two rungs, and two trials that confirm. Each "
         "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py). Of an "
         "eighth no trial shares a stage.",
-        "A quarter are sweeps on SLURM, from 2026-11-25 14:00 on half of them searches: the real launch that attaches, "
+        "A quarter are sweeps on SLURM, half of them searches: the real launch that attaches, "
         "controller, head, workers, pool and autoscaler, and the calls of SLURM's commands; SLURM itself, its machines "
         "and Ray's nodes are played.",
         *NOTES,
