@@ -216,6 +216,7 @@ FINDINGS: Mapping[str, FindingsTable] = {
                 ("{SIGKILL} + {SIGTERM} + {SIGSTOP}", "{lives}", "{lives that broke a promise}"),
             ),
             Excerpt("a sweep on a real SLURM, anything struck", "faults_slurm", {"fault": "all"}, STRUCK),
+            Excerpt("the same, each node a client of its own", "faults_clients", {"fault": "all"}, STRUCK),
             Excerpt("mutated input of every kind", "fuzzing", {"what was read": "all"}, ("{inputs}", "–", "{faults}")),
         ),
     ),
