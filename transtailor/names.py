@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 NAMES_SHOWN = 12
 LEAST_LIKENESS = 0.6  # difflib's ratio and default; at 0.5, `latency_ms` is like `batch_size`
-LEAST_BEGINNING = 3  # letters that name what begins with them
+LEAST_WORD = 3  # letters that name what has them as a word
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
 _BUDGET = ("asked_removed_macs_fraction", "step_removed_macs_fraction", "prune_ratio")
 _LATENCY = ("asked_latency_ms", "asked_latency_fraction", "latency_ms")
@@ -114,7 +114,7 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
 def _meant(typed: str, names: Sequence[str]) -> str | None:
     """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or this word.
 
-    A word is what the name alone among all begins with (`test`: `test_score`). None if there is no such name.
+    A word is what one name alone among all has (`test`: `test_score`). None if there is no such name.
     """
     word = _word(typed)
     for name in OTHER_WORDS.get(word, ()):
@@ -124,8 +124,8 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
         initials = "".join(part[:1] for part in name.split("_"))
         if "_" in name and initials == word:
             return name
-    begun = [name for name in names if len(word) >= LEAST_BEGINNING and _word(name).startswith(f"{word}_")]
-    return begun[0] if len(begun) == 1 else None
+    having = [name for name in names if len(word) >= LEAST_WORD and f"_{word}_" in f"_{_word(name)}_"]
+    return having[0] if len(having) == 1 else None
 
 
 def _word(typed: str) -> str:

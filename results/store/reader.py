@@ -32,6 +32,7 @@ from results.store.views import (
     select,
 )
 from results.text.formats import FORMULA
+from transtailor.lines import first_line
 
 if TYPE_CHECKING:
     import duckdb
@@ -281,7 +282,7 @@ def _explain_disk(error: object) -> None:
     import duckdb
 
     if isinstance(error, duckdb.IOException):
-        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
+        raise OSError(errno.EIO, first_line(str(error))) from error
 
 
 def last_written_us(run: Run) -> int | None:

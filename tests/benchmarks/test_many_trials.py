@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.many_trials import COLUMNS, Look, table
+from benchmarks.many_trials import COLUMNS, Sample, table
 from tests.benchmarks.looks import rows_in, run
 
 
@@ -15,7 +15,7 @@ def cells(growth: float, memory_mb: float) -> list[dict[str, object]]:
         now_s += 0.02 * growth ** (trial // 100)
         ends_s.append(now_s)
         if trial % 10 == 0:
-            looks.append(Look(trials=trial + 1, cpu_s=now_s / 2, driver_mb=memory_mb * trial / 390, head_mb=50.0))
+            looks.append(Sample(trials=trial + 1, cpu_s=now_s / 2, driver_mb=memory_mb * trial / 390, head_mb=50.0))
     return [dict(zip(COLUMNS, row, strict=True)) for row in table(looks, ends_s, parts=4, most_files=2).rows]
 
 
@@ -34,9 +34,9 @@ def test_a_steady_cost_is_met() -> None:
 
 
 def test_parts_that_nobody_saw_are_refused() -> None:
-    with pytest.raises(ValueError, match="0 look.* in the 100 trials before 200: give more trials"):
+    with pytest.raises(ValueError, match="0 sample.* in the 100 trials before 200: give more trials"):
         table(
-            [Look(trials=n, cpu_s=n, driver_mb=1.0, head_mb=1.0) for n in (1, 99, 250)],
+            [Sample(trials=n, cpu_s=n, driver_mb=1.0, head_mb=1.0) for n in (1, 99, 250)],
             range(400),
             parts=4,
             most_files=2,
