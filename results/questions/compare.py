@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import click
+
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
@@ -24,6 +26,7 @@ from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
 from results.errors import ResultsError
 from results.question import question
+from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.settled import look_record, refuse_other_comparison, settled_page, settled_verdicts
 from results.questions.stops import stops_page
@@ -437,6 +440,10 @@ def section(findings: Findings) -> Section | None:
     help="intervals that hold at every number of seeds at once, for runs to which seeds were added after looking",
 )  # fmt: skip
 @cli.option(
+    "--across", type=click.Choice(["datasets"]),
+    help="each data set is one observation: the mean over them, and what a new one may show",
+)  # fmt: skip
+@cli.option(
     "--stops", is_flag=True,
     help="instead of arms, stop rules: what each of them would have chosen on the recorded paths",
 )  # fmt: skip
@@ -450,12 +457,13 @@ def compare(
     against: str | None = None,
     at: float | None = None,
     anytime: bool = False,  # noqa: FBT001, FBT002  # as the option
+    across: str | None = None,
     stops: bool = False,  # noqa: FBT001, FBT002
     label: str | None = None,
 ) -> Iterator[Part]:
     """Compare every arm with one of them, paired by seed; or with --stops, stop rules on the recorded paths."""
     if stops:
-        given = {"--against": against, "--at": at, "--anytime": anytime or None}
+        given = {"--against": against, "--at": at, "--anytime": anytime or None, "--across": across}
         for option, value in given.items():
             if value is not None:
                 raise ResultsError(f"--stops compares stop rules, not arms: leave out {option}")
@@ -468,8 +476,12 @@ def compare(
             f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}; or --stops, which compares stop "
             "rules"
         )
+    if anytime and across:
+        raise ResultsError("--anytime looks at one data set at a time, --across at all together: leave one of them out")
     if anytime:
         return anytime_page(run, against, at)
+    if across:
+        return across_datasets_page(run, against, at)
     if is_settled_run(run):
         refuse_other_comparison(run, against)
         return _looked_at_page(run, against, at)
