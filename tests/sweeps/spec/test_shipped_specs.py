@@ -51,6 +51,7 @@ TRASHNET = (403, 498, 410, 594, 480, 137)  # images of each class
 POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_small": TRASHNET, "trashnet_halves": TRASHNET[3:]}
 ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
 ONE_TEST_SPLIT = "default_photographs.toml"  # that of the publishers: its page claims nothing about other test images
+DONORS = "is_it_the_target.toml"  # one label has an arm for each donor; in all others each label is one arm
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
@@ -145,7 +146,8 @@ def test_every_spec_plans_and_its_labels_and_printed_numbers_are_those_of_trials
         named = set(BETA_MODES) & set(trial.label.replace(",", " ").split())
         if named and trial.settings.method == "transtailor":
             assert named == {trial.settings.values["method"]["beta"]}, trial.label
-    assert {trial.arm for trial in plan.trials} == {trial.label for trial in plan.trials}  # each label is one arm
+    if name != DONORS:
+        assert {trial.arm for trial in plan.trials} == {trial.label for trial in plan.trials}
     assert max(len(trial.arm) for trial in plan.trials) <= LONGEST
 
 
