@@ -16,6 +16,7 @@ from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
+from tailor.config.pruning import OF_TARGETS_DATA
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, PlannedStages, dry_run, stages_of
@@ -249,6 +250,8 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     if not network.startswith(("digits_", "friedman_", "oscillator_")):
         network = "digits_vit" if is_whole else "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
     method = dict(settings["method"])
+    donor = settings["pruning"]["scores_from"]
+    donor = donor if donor in ("target", *OF_TARGETS_DATA) else "source"
     method |= {key: min(value, method[key]) for key, value in ONE_EPOCH.items() if key in method}
     if "allocation" in method:
         method["allocation"] |= {key: value for key, value in DRAWS.items() if key in method["allocation"]}
@@ -262,7 +265,7 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
             "source": {"epochs": 1},
             "method": method,
             "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},
-            "pruning": settings["pruning"] | ({"width_multiple": 1} if is_whole else {}),
+            "pruning": {**settings["pruning"], "scores_from": donor} | ({"width_multiple": 1} if is_whole else {}),
             "protocol": settings["protocol"],
             "last_point": 1,
         },
