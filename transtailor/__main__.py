@@ -43,7 +43,6 @@ COMMANDS = {
         "front": ("results.questions.front:front", "Which arms are worth their cost"),
         "images": ("results.questions.images:images", "Two arms on the same test images"),
         "points": ("results.store.points:points", "Write one table of all operating points and their settings"),
-        "donors": ("results.questions.donors:donors", "Whether it is the target's own importance that matters"),
         "power": ("results.questions.power:power", "How many more seeds would settle a comparison"),
         "query": ("results.query:query", "Query a run's tables in SQL"),
         "report": ("results.report.watch:report", "Write a run's page of figures and tables"),

@@ -13,7 +13,6 @@ from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.trial_settings import texts_of, trial_rows
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
-from results.question import question
 from results.render.blocks import Section, TableBlock
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import holm
@@ -157,8 +156,8 @@ def donors_tables(found: Sequence[Transfer]) -> tuple[Table, Table]:
     records = [_record(one, p) for one, p in zip(found, corrected[: len(found)], strict=True)]
     records_over = [_record_over(one, p) for one, p in zip(over, corrected[len(found) :], strict=True)]
     return (
-        answer_table("donors", records, "donors", shown=SHOWN),
-        answer_table("donors", records_over, "over_targets", shown=SHOWN_OVER),
+        answer_table("compare --donors", records, "donors", shown=SHOWN),
+        answer_table("compare --donors", records_over, "over_targets", shown=SHOWN_OVER),
     )
 
 
@@ -202,9 +201,12 @@ def section(findings: Findings) -> Section | None:
     return shown
 
 
-@question(example="runs/donors")
-def donors(run: Run) -> Iterator[Part]:
-    """Is it the target? Importance by other images beside the target's own, and how far both keep the same filters."""
+def donors_page(run: Run) -> Iterator[Part]:
+    """Yield the page: each donor on each target beside the target's own importance, and over the targets.
+
+    Raises:
+        ResultsError: no arm was scored by a donor beside the same arm by the target.
+    """
     found = transfers(findings_of(run))
     if not found:
         raise ResultsError(

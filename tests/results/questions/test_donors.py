@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from results.errors import ResultsError
-from results.questions.donors import OTHERS, donors
+from results.questions.donors import OTHERS, donors_page
 from results.statistics.pairs import compare_pairs
 from results.store.reader import load
 from results.text.page import Note, Table
@@ -39,7 +39,7 @@ def trials(sets: tuple[str, ...] = SETS, donors_of: tuple[str, ...] = (*SETS, *L
 
 def page(folder: Path, made: list[Trial]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     with load(write_run(folder / "run", made)) as run:
-        parts = list(donors.answer(run))
+        parts = list(donors_page(run))
     of_targets, over = [[dict(record) for record in part.records] for part in parts if isinstance(part, Table)]
     return of_targets, over, [part.text for part in parts if isinstance(part, Note)]
 
