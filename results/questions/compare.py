@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import click
+
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
@@ -24,7 +26,9 @@ from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
 from results.errors import ResultsError
 from results.question import question
+from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
+from results.questions.donors import donors_page
 from results.questions.settled import look_record, refuse_other_comparison, settled_page, settled_verdicts
 from results.questions.stops import stops_page
 from results.render import tables
@@ -438,6 +442,14 @@ def section(findings: Findings) -> Section | None:
     help="intervals that hold at every number of seeds at once, for runs to which seeds were added after looking",
 )  # fmt: skip
 @cli.option(
+    "--across", type=click.Choice(["datasets"]),
+    help="each data set is one observation: the mean over them, and what a new one may show",
+)  # fmt: skip
+@cli.option(
+    "--donors", is_flag=True,
+    help="importance by a donor's images (pruning.scores_from) with the target's own, on each target and over them",
+)  # fmt: skip
+@cli.option(
     "--stops", is_flag=True,
     help="instead of arms, stop rules: what each of them would have chosen on the recorded paths",
 )  # fmt: skip
@@ -451,27 +463,40 @@ def compare(
     against: str | None = None,
     at: float | None = None,
     anytime: bool = False,  # noqa: FBT001, FBT002  # as the option
+    across: str | None = None,
+    donors: bool = False,  # noqa: FBT001, FBT002
     stops: bool = False,  # noqa: FBT001, FBT002
     label: str | None = None,
 ) -> Iterator[Part]:
-    """Compare every arm with one of them, paired by seed; or with --stops, stop rules on the recorded paths."""
+    """Compare every arm with one of them, paired by seed; or with --stops, stop rules; with --donors, importance."""
+    of_arms = {"--against": against, "--at": at, "--anytime": anytime or None, "--across": across}
     if stops:
-        given = {"--against": against, "--at": at, "--anytime": anytime or None}
-        for option, value in given.items():
-            if value is not None:
-                raise ResultsError(f"--stops compares stop rules, not arms: leave out {option}")
+        _refuse_beside("--stops compares stop rules", {**of_arms, "--donors": donors or None})
         return stops_page(run, label)
     if label is not None:
         raise ResultsError(f"--label {label} is for --stops; to compare arms, type --against ARM")
+    if donors:
+        _refuse_beside("--donors compares donors of importance", of_arms)
+        return donors_page(run)
     if against is None:
         arms = sorted({arm.name for arm in select_arms(run).arms})
         raise ResultsError(
             f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}; or --stops, which compares stop "
-            "rules"
+            "rules; or --donors, which compares whose images score the filters"
         )
     if anytime:
+        _refuse_beside("--anytime looks at each data set alone", {"--across": across})
         return anytime_page(run, against, at)
+    if across:
+        return across_datasets_page(run, against, at)
     if is_settled_run(run):
         refuse_other_comparison(run, against)
         return _looked_at_page(run, against, at)
     return versus_arm_page(run, against, at)
+
+
+def _refuse_beside(what: str, options: Mapping[str, Any]) -> None:
+    """Raise ResultsError for an option that was typed beside another one, which does not read it."""
+    for option, value in options.items():
+        if value is not None:
+            raise ResultsError(f"{what}: leave out {option}")

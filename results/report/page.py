@@ -23,6 +23,7 @@ from results.errors import ResultsError
 from results.questions import (
     compare,
     costs,
+    donors,
     effects,
     front,
     images,
@@ -54,6 +55,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     overview.named_section,
     overview.tuning_section,
     compare.section,
+    donors.section,
     effects.section,
     learning.section,
     layers.widths_section,

@@ -17,7 +17,7 @@ from results.store.schema import TABLES
 from sweeps.planning.plan import PlannedTrial
 from tailor.execution.cache import StoredStage
 from tailor.execution.dry_run import Rung
-from tailor.stages import BACKWARD_WORK, FineTunePart, FitHead, OperatingPoint
+from tailor.stages import BACKWARD_WORK, AdoptScores, FineTunePart, FitHead, OperatingPoint
 
 Row = dict[str, Any]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
@@ -70,7 +70,7 @@ def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
     passes = 1.0 if stage.kind == FitHead.kind else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)
     return StageTraining(
-        parents=stage.parents,
+        parents=stage.parents[:1] if stage.kind == AdoptScores.kind else stage.parents,  # no weight is the donor's
         trained_epochs=len(epochs),
         trained_macs=images * passes * stage.info["macs"] if epochs else 0.0,
         pruning_latency_ms=None if latency_ms is None else float(latency_ms),

@@ -12,6 +12,9 @@ from tailor.stages import GroupRule
 WIDTHS = frozenset({"pruning.width_multiple", "pruning.multiple_from_filters"})
 """Dotted keys of the settings for the widths that layers may keep, which only prunings to a budget in MACs read."""
 
+OF_TARGETS_DATA = ("source", "noise", "scrambled", "shuffled")
+"""Donors of `scores_from` that are no other data set."""
+
 
 class PruningConfig(GroupRule):
     """The settings that all pruning methods share."""
@@ -28,6 +31,10 @@ class PruningConfig(GroupRule):
     """Whether the norms' running statistics are measured again after each pruning."""
     shift_means: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
     """Whether biases take over what removed filters and heads gave on average (VBP, arXiv 2507.12988)."""
+    scores_from: Annotated[str, Field(min_length=1, json_schema_extra={"neutral": "target"})] = "target"
+    """Whose images and labels score the filters and train the factors: the `target`'s, or those of a donor: another
+    data set by its name, the target's `source` task, or what is made of the target's images, `noise` of their colours,
+    their phases `scrambled`, their labels `shuffled`. A donor has a head of its own, and as many training images."""
     optimiser_state: Literal["reset", "kept"] = "reset"
     """Whether momentum is kept over a pruning, from one fine-tuning to the next."""
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tailor.common.named import name_validator
 from tailor.common.plugin_digests import anything_is_loaded, digest_of_class, digests_in
@@ -18,13 +18,16 @@ from tailor.config.allocations import ToLatency
 from tailor.config.data import DataConfig
 from tailor.config.latency_table import read_table
 from tailor.config.optimisation import Optimisation
-from tailor.config.pruning import PruningConfig
+from tailor.config.pruning import OF_TARGETS_DATA, PruningConfig
 from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
 from tailor.facts import weights
 from tailor.facts.networks import NETWORKS
 from tailor.facts.widths import WIDE_FILTERS
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
+
+CLASSES = 2  # outputs of a task with classes, or more; one output is a real value
+IMAGE_DIMS = 3
 
 MethodT = TypeVar("MethodT", bound="Method")
 
@@ -41,6 +44,8 @@ class Method(Settings):
     version: ClassVar[int] = 1
     keeps_source_head: ClassVar[bool] = False
     """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
+    scores_filters: ClassVar[bool] = False
+    """Whether it scores filters by the images of `pruning.scores_from`."""
     filters_only: ClassVar[bool] = False
     """Whether it cannot prune heads of attention and channels of a stream (pruning.heads, pruning.stream)."""
     prunes_to_a_budget: ClassVar[bool] = True
@@ -81,6 +86,8 @@ class Method(Settings):
             keys.add("optimisation.distillation_temperature")
         if config.pruning.width_multiple == 1:
             keys.add("pruning.multiple_from_filters")
+        if not self.scores_filters:
+            keys.add("pruning.scores_from")
         if not NETWORKS[config.network].has_norm:
             keys |= {"optimisation.norm", "pruning.measure_norms"}
         return keys
@@ -156,6 +163,20 @@ class TrialConfig(Settings):
         return frozenset() if is_users_method else frozenset(self.method.unread(self))
 
     @property
+    def donor(self) -> DataConfig | None:
+        """The data set whose images score the filters; None: the target's own, or what is made of it.
+
+        It has the target's numbers of images and pixels, and lies beside the target.
+
+        Raises:
+            ValueError: there is no such data set, or it has too few images.
+        """
+        name = self.pruning.scores_from
+        if name == "target" or name in OF_TARGETS_DATA:
+            return None
+        return self.data.model_validate({**self.data.model_dump(), "name": name})
+
+    @property
     def train_images(self) -> int:
         """Most training images that the trial can use; it uses fewer if a class has less than `images_per_class`."""
         data = self.data
@@ -174,10 +195,16 @@ class TrialConfig(Settings):
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a user should know before starting the trial."""
+        lines = list(self.method.warnings(self))
+        if self.pruning.scores_from != "target" and getattr(self.method, "steps", 1) > 1:
+            lines.append(
+                f"pruning.scores_from = {self.pruning.scores_from!r} in several steps: from the second on, the donor's "
+                "head is fitted on what the target has tuned, so no other target shares it; with steps = 1 all do"
+            )
         table = self.latency_table
-        if table is None or not table.is_file():  # the launch refuses a trial whose table is absent
-            return self.method.warnings(self)
-        return (*self.method.warnings(self), *read_table(table).warnings())
+        if table is not None and table.is_file():  # the launch refuses a trial whose table is absent
+            lines += read_table(table).warnings()
+        return tuple(lines)
 
     @field_validator("network")
     @classmethod
@@ -202,6 +229,15 @@ class TrialConfig(Settings):
                 f"multiple_from_filters = {pruning.multiple_from_filters} has no effect: width_multiple is 1 for "
                 f"{network} and method {method.name!r}; give a width_multiple such as 8, or leave it out"
             )
+        return pruning
+
+    @field_validator("pruning")
+    @classmethod
+    def _own_name_is_the_target(cls, pruning: PruningConfig, info: ValidationInfo) -> PruningConfig:
+        """Replace the target's own name in `scores_from`, so that one axis over donors serves all targets."""
+        data: DataConfig | None = info.data.get("data")
+        if data is not None and pruning.scores_from == data.name:
+            return pruning.model_copy(update={"scores_from": "target"})
         return pruning
 
     @model_validator(mode="after")
@@ -281,9 +317,54 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _donor_is_possible(self) -> "TrialConfig":
+        name = self.pruning.scores_from
+        if name == "target":
+            return self
+        given = f"pruning.scores_from = {name!r}"
+        if "pruning.scores_from" in self.unread:
+            raise ValueError(
+                f"{given} has no effect: method {self.method.name!r} scores no filters by images; leave it out"
+            )
+        target = self.data.info
+        if target.target_classes < CLASSES:
+            raise ValueError(f"{given} needs a target with classes, and {self.data.name} has real values; leave it out")
+        images = self.data.train_images
+        if name == "source" and (target.source_classes < CLASSES or target.source_images < images):
+            raise ValueError(
+                f"{given}: {self.data.name} has {target.source_images} source images of {target.source_classes} "
+                f"classes, and train_images = {images}; choose another donor"
+            )
+        if name in ("noise", "scrambled") and len(self.data.input_shape) != IMAGE_DIMS:
+            raise ValueError(f"{given} is made of images, and {self.data.name} has rows of numbers; choose 'shuffled'")
+        try:
+            donor = self.donor
+        except ValueError as error:  # of pydantic, too
+            raise ValueError(f"{given}: {_reason(error)}") from error
+        if donor is not None:
+            self._check_data_of(donor, given)
+        return self
+
+    def _check_data_of(self, donor: DataConfig, given: str) -> None:
+        if donor.sha256 == self.data.sha256:
+            raise ValueError(f"{given} is the target itself, {self.data.name}; leave scores_from out")
+        if donor.info.target_classes < CLASSES:
+            raise ValueError(f"{given}: a head for it needs two classes or more; choose another donor")
+        if donor.input_shape != self.data.input_shape:
+            raise ValueError(
+                f"{given} has samples of shape {donor.input_shape}, and {self.data.name} of {self.data.input_shape}; "
+                "prepare it again with the same --image-px, or choose another donor"
+            )
+
+    @model_validator(mode="after")
     def _method_is_possible(self) -> "TrialConfig":
         self.method.check(self)
         return self
+
+
+def _reason(error: ValueError) -> str:
+    """Return what is wrong, without pydantic's frame."""
+    return str(error.errors()[0]["ctx"]["error"]) if isinstance(error, ValidationError) else str(error)
 
 
 def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "") -> dict[str, Any]:
@@ -319,6 +400,9 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
         "method_version": config.method.version,
         "stage_versions": stage_versions,
     }
+    donor = config.donor
+    if donor is not None:
+        parts["donor_sha256"] = donor.sha256
     if anything_is_loaded():
         plugin_digests = digests_in(config.identity())  # of the user's modules that the settings name
         if plugin_digests:

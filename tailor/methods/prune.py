@@ -1,6 +1,6 @@
 """Pruning by a simple criterion, the rival of every method: criterion, allocation and grouping are three axes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -23,6 +23,7 @@ from transtailor.names import nearest
 class Pruning(Method):
     """Score, prune, fine-tune: once or in several steps, before or after a first fine-tuning."""
 
+    scores_filters: ClassVar[bool] = True
     name: Literal["prune"] = "prune"
     criterion: str = "taylor"
     """What scores the filters; docs/criteria.md has the names."""
@@ -124,6 +125,8 @@ class Pruning(Method):
             keys.discard("optimisation.momentum")  # that of the factors, whatever trains the weights
         else:
             keys |= {"method.alpha_epochs", "method.alpha_learning_rate"}
+        if not CRITERIA[self.criterion].reads_data:
+            keys.add("pruning.scores_from")
         if not self.allocation.compares_layers:
             keys.add("method.normalisation")
         if self.latency_budgets():
@@ -162,11 +165,13 @@ class Pruning(Method):
             budget = self.asked_removed_macs_fraction * step / self.steps
             allocation = self.allocation.of_step(step / self.steps)
             tunings += 1
+            scored = yield from recipe.to_score(model)
             if self.criterion == "beta":
-                model = yield recipe.train_factors(
-                    model, tunings, epochs=self.alpha_epochs, learning_rate=self.alpha_learning_rate
+                scored = yield recipe.train_factors(
+                    scored, tunings, epochs=self.alpha_epochs, learning_rate=self.alpha_learning_rate
                 )
-            scores = yield recipe.scores(model, self.criterion, step=step)
+            scored = yield recipe.scores(scored, self.criterion, step=step)
+            scores = yield from recipe.adopted(model, scored)
             model = yield from recipe.prune(
                 scores, budget, allocation, self.grouping, normalisation=self.score_normalisation(), step=step
             )

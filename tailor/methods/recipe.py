@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import cast
 
 import tailor.stages as stages
 from tailor.common.errors import ConfigError
@@ -9,6 +10,7 @@ from tailor.common.plugin_digests import digest_of
 from tailor.common.seeds import stream
 from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import DataConfig
+from tailor.config.pruning import OF_TARGETS_DATA
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
 from tailor.facts.networks import NETWORKS
@@ -30,7 +32,10 @@ class Recipe:
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
         self.task = task_of(config.data, config.seed)
+        self.scoring_task = donor_task_of(config) or self.task
         self.rule = config.pruning.rule
+        self._pretrained: StageOutcome | None = None
+        self._fitted: StageOutcome | None = None  # the pre-trained network with the target's head
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
@@ -91,12 +96,32 @@ class Recipe:
                 images=regulariser.attention_images,
                 seed=stream(self.config.seed, "attention"),
             )
+        self._pretrained, self._fitted = pretrained, fitted
         return fitted
 
-    def fit_head(self, model: StageOutcome) -> stages.FitHead:
+    def fit_head(self, model: StageOutcome, task: Task | None = None) -> stages.FitHead:
         """The new head on frozen features; the learning rate and the norms of the layers below are not read."""
         training = _head_training(self.tuning(0), self.config.optimisation.head_epochs)
-        return stages.FitHead(of=model, task=self.task, head_seed=stream(self.config.seed, "head"), training=training)
+        head_seed = stream(self.config.seed, "head")
+        return stages.FitHead(of=model, task=task or self.task, head_seed=head_seed, training=training)
+
+    def to_score(self, model: StageOutcome) -> StageSubgenerator:
+        """Return the model whose filters are scored: of a donor, yield its head on the same layers first.
+
+        Before anything was tuned this head is on the pre-trained network, so that it and its scores depend on no
+        target: all targets of a donor share them.
+        """
+        if self.scoring_task is self.task:
+            return model
+        is_untuned = self._fitted is not None and model.key == self._fitted.key
+        below = self._pretrained if is_untuned and self._pretrained is not None else model
+        return (yield self.fit_head(below, self.scoring_task))
+
+    def adopted(self, model: StageOutcome, scored: StageOutcome) -> StageSubgenerator:
+        """Return the model with its scores: the one that was scored, or yield the model with a donor's scores."""
+        if self.scoring_task is self.task:
+            return scored
+        return (yield stages.AdoptScores(of=model, donor=scored))
 
     def tuning(self, number: int) -> Training:
         """How fine-tuning `number` of the trial trains (0: the head's fit); only the order of images depends on it."""
@@ -161,7 +186,7 @@ class Recipe:
         )
         return stages.TrainFactors(
             of=model,
-            task=self.task,
+            task=self.scoring_task,
             training=training,
             rule=self.rule,
             placement=placement,
@@ -183,7 +208,7 @@ class Recipe:
             criterion=criterion,
             criterion_sha256=digest_of(CRITERIA, criterion),
             rule=self.rule,
-            task=self.task if facts.reads_data else None,
+            task=self.scoring_task if facts.reads_data else None,
             batch_size=self.config.optimisation.batch_size if facts.reads_data else None,
             placement=placement if facts.has_gates else None,
             seed=stream(self.config.seed, "scores") if facts.draws else None,
@@ -273,6 +298,18 @@ def task_of(data: DataConfig, seed: int) -> Task:
     """Return the images that a trial with this seed reads, as stages name them."""
     subset_seed = None if data.images_per_class is None else stream(seed, "subset")
     return _shared_task(data, data.sha256, subset_seed)
+
+
+def donor_task_of(config: TrialConfig) -> Task | None:
+    """Return the images by which the filters are scored; None: the target's."""
+    donor = config.pruning.scores_from
+    if donor == "target":
+        return None
+    if donor in OF_TARGETS_DATA:
+        seed = stream(config.seed, "donor")
+        return replace(task_of(config.data, config.seed), images=cast(stages.TaskImages, donor), images_seed=seed)
+    assert config.donor is not None
+    return task_of(config.donor, config.seed)
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 Marks: P = printed in the paper, T = third-party code, C = our choice if the paper does not say it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,7 @@ from tailor.stages import (
 class TransTailor(Method):
     """Learn scaling factors on the target, prune by |gradient x factor|, fine-tune with the importance, repeat."""
 
+    scores_filters: ClassVar[bool] = True
     name: Literal["transtailor"] = "transtailor"
     steps: Count = 5
     """Iterations of the path; each removes `step_removed_macs_fraction` more and ends in an operating point (C); 1:
@@ -208,8 +209,9 @@ class TransTailor(Method):
             allocation = by_ms[step - 1] if by_ms else Global()
             if step > 1:
                 model = yield FoldImportance(of=model, rule=recipe.rule)  # into the weights; the function stays (C)
+            scored = yield from recipe.to_score(model)
             factors = yield recipe.train_factors(  # Eq. 3: alpha*, all weights frozen
-                model,
+                scored,
                 step,
                 epochs=self.alpha_epochs,
                 learning_rate=self.alpha_learning_rate,
@@ -217,7 +219,8 @@ class TransTailor(Method):
                 start=self.alpha_start,
                 noise=self.alpha_noise,
             )
-            importance = yield recipe.scores(factors, "beta", self.placement)  # Eq. 5: beta
+            scored = yield recipe.scores(factors, "beta", self.placement)  # Eq. 5: beta
+            importance = yield from recipe.adopted(model, scored)
             pruned = importance
             if self.prune_by != "nothing":
                 at_random = self.prune_by == "random"

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tailor.data import task_data
+from tailor.data import donor_images, task_data
 from tailor.data.device_images import DeviceImages
 from tailor.facts import datasets
 from tailor.facts.datasets import DataInfo
@@ -58,6 +58,15 @@ class StageContext:
     def source(self, name: str) -> task_data.Samples:
         """All samples of the source task, fetched to this rank's device."""
         return self._device_images.place(task_data.source(name, self.data_root, self.crop_px))
+
+    def outputs(self, task: Task) -> int:
+        """Outputs of a head for a task: its classes, or 1 for real values."""
+        info = datasets.info(task.name, self.data_root)
+        return info.source_classes if task.images == "source" else info.target_classes
+
+    def train(self, task: Task) -> task_data.Samples:
+        """The images that a model is scored or trained by, fetched to this rank's device."""
+        return self._device_images.place(donor_images.train_samples(task, self.data_root))
 
     def splits(self, task: Task) -> task_data.Splits:
         """The target's splits, fetched to this rank's device."""

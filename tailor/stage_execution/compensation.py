@@ -79,7 +79,7 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
         # The last number counts the images that the layer saw.
         totals[layer] = torch.zeros(inputs + 1, dtype=torch.float64, device=ranks.device)
         _add_inputs_into(totals[layer], model.get_submodule(layer))
-    data = context.splits(stage.task).train
+    data = context.train(stage.task)
     with torch.no_grad():
         for batch in batches(data, stage.batch_size, 0, 0, "none", ranks):
             if len(batch.images):

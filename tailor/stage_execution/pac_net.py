@@ -95,7 +95,7 @@ def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: Stag
     restrict(model, redundant)
     groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
     optimiser = optimiser_for(groups, stage.training)
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     penalty = sum_of_squares(model, redundant, stage.penalty_strength)
     extras = TrainingExtras(penalty=penalty, validation=context.validation(stage.task))
     checkpoint = context.checkpoint(stage.key())

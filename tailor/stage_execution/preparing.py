@@ -112,10 +112,10 @@ def reinitialise(state: ModelState, seed: int) -> ModelState:
 
 @compute.register
 def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageContext) -> StageOutput:
-    state = replace_head(parent, context.info(stage.task.name).target_classes, stage.head_seed)
+    state = replace_head(parent, context.outputs(stage.task), stage.head_seed)
     model = state.build(context.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
     head = model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     optimiser = optimiser_for([group(list(head.parameters()), stage.training.head_learning_rate)], stage.training)
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, context.checkpoint(stage.key()))
     trained = weights(model)
@@ -184,7 +184,7 @@ def apply_reinitialise(_stage: stages.Reinitialise, parent: ModelState, tensors:
 @compute.register
 def compute_weigh_channels(stage: stages.WeighChannels, parent: ModelState, context: StageContext) -> StageOutput:
     ranks = context.ranks
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     drawn = torch.randperm(len(samples), generator=generator(stage.seed, "attention"))[: stage.images]
     own_samples = samples.take(drawn[ranks.rank :: ranks.world_size].to(samples.labels.device))
     model = parent.build(ranks.device).eval()

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Hashable
 from dataclasses import asdict, replace
 from functools import lru_cache
+from typing import cast
 
 import torch
 
@@ -28,6 +29,7 @@ from tailor.pruning.knapsack_budget import knapsack, knapsack_by_table
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, without_prefix
+from tailor.stage_execution.tuning import HasState
 from tailor.stages import GroupRule
 from tailor.training.loop import group, optimiser_for, train
 
@@ -92,7 +94,7 @@ def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, contex
             starts[site_of[member.layer]] = start.to(context.ranks.device)
     parameters = attach(model, starts, trainable=True)
     optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     alpha = {site: parameter.detach().cpu() for site, parameter in zip(starts, parameters, strict=True)}
@@ -105,7 +107,7 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
         state=parent,
         found=groups_of(parent, stage.rule),
         ranks=context.ranks,
-        samples=None if stage.task is None else context.splits(stage.task).train,
+        samples=None if stage.task is None else context.train(stage.task),
         batch_size=stage.batch_size,
         placement=stage.placement,
         seed=None if stage.seed is None else stages.step_seed(stage.seed, stage.step),
@@ -115,8 +117,13 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
     return StageOutput(tensors=add_prefix("scores", {layer: values.clone() for layer, values in scores.items()}))
 
 
+@compute.register
+def compute_adopt_scores(stage: stages.AdoptScores, _parent: ModelState, _context: StageContext) -> StageOutput:
+    return StageOutput(tensors=add_prefix("scores", cast(HasState, stage.donor).model_state().scores))
+
+
 @apply.register
-def apply_score_filters(_stage: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
+def apply_scores(_stage: stages.ScoreFilters | stages.AdoptScores, parent: ModelState, tensors: Tensors) -> ModelState:
     return replace(parent, alpha={}, scores=without_prefix("scores", tensors))
 
 
@@ -325,7 +332,7 @@ def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, contex
             norm.momentum = None  # the plain mean over all batches
             norm.train()
     model = synchronise_norms(model, context.ranks)
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     with torch.no_grad():
         for batch in batches(samples, stage.batch_size, stage.seed, 0, "none", context.ranks):
             model(batch.images)

@@ -77,7 +77,7 @@ def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: S
     parameters = attach(model, gates, trainable=True)
     optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
     optimiser.register_step_pre_hook(add_scores)
-    samples = context.splits(stage.task).train
+    samples = context.train(stage.task)
     checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
     steps = len(history) * math.ceil(len(samples) / stage.training.batch_size)

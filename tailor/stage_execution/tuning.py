@@ -134,7 +134,7 @@ def _tune(
 
     return train_all(
         parent,
-        context.splits(stage.task).train,
+        context.train(stage.task),
         stage.training,
         context,
         key=stage.key(),

@@ -6,6 +6,7 @@ from tailor.stages.legr import LearnRanking
 from tailor.stages.pac_net import Allocate, Calibrate, FindEssential
 from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource, WeighChannels
 from tailor.stages.pruning import (
+    AdoptScores,
     AttachImportance,
     BetaMode,
     BetaNormalisation,
@@ -32,6 +33,7 @@ from tailor.stages.records import (
     StageCost,
     StageOutcome,
     Task,
+    TaskImages,
 )
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
 from tailor.stages.training import Training, TrainingSettings

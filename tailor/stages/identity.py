@@ -23,7 +23,7 @@ from tailor.common.settings import ALWAYS, Settings, counting_fields
 from tailor.stages.records import GroupRule, Size, StageCost, StageOutcome, Task
 from tailor.stages.training import Training
 
-PARENTS = ("of", "teacher", "unpruned")  # fields that hold an outcome, in the order of `Stage.parents`
+PARENTS = ("of", "teacher", "unpruned", "donor")  # fields that hold an outcome, in the order of `Stage.parents`
 
 
 @dataclass(frozen=True, kw_only=True)

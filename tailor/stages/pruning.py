@@ -63,6 +63,14 @@ class ScoreFilters(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdoptScores(Stage):
+    """Give a model the scores of another one with the same layers, which was scored by a donor's images."""
+
+    kind = "adopt_scores"
+    donor: StageOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
 class BudgetedStage(Stage):
     """The settings of all stages that choose filters by scores and a budget."""
 

@@ -13,6 +13,11 @@ Placement = Literal["before_norm", "after_norm", "after_activation"]
 """Where a filter's factor is: at its layer's output, after the norm (if any), or after the activation."""
 
 
+TaskImages = Literal["target", "source", "noise", "scrambled", "shuffled"]
+"""Which training images a stage reads: the task's own, its source's, or what is made of its own; see
+`tailor.data.donor_images`."""
+
+
 ConvGroups = Literal["none", "whole", "alike"]
 """What is removed of a convolution in groups: nothing, whole groups, or the filters at the same place in each group."""
 
@@ -98,6 +103,8 @@ class Task:
     subset_seed: int | None  # None unless a subset is drawn
     augmentation: str
     crop_px: int | None = None  # side of the square that a network sees of each image; None: the whole image
+    images: TaskImages = neutral("target")
+    images_seed: int | None = neutral(None)  # of what is drawn for other images than the target's
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,9 @@ from tests.benchmarks.looks import BENCHMARKS
 from tests.results.arms.test_cost import STAGE
 
 ROOT = BENCHMARKS.parent
-BY_HAND = {"beta_default.py", "default_photographs.py", "faster_study.py", "photographs_study.py"}
+BY_HAND = {
+    "beta_default.py", "default_photographs.py", "faster_study.py", "is_it_the_target.py", "photographs_study.py",
+}  # fmt: skip
 BY_OTHERS = {"gpu_step.py", "packed_trials.py", "search_table.py"}  # gpu.py, search.py
 SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text()]
 

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "default_photographs": "benchmarks/test_default_photographs.py",
     "faults": "faults/test_faults.py",
     "fuzzing": "faults/test_hostile.py",
+    "is_it_the_target": "benchmarks/test_is_it_the_target.py",
     "gpu": "benchmarks/test_gpu.py",
     "many_trials": "benchmarks/test_many_trials.py",
     "photographs_study": "benchmarks/test_photographs_study.py",

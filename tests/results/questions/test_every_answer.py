@@ -17,6 +17,7 @@ from results.text.page import Part
 from tests.commands import parsed, transtailor_command
 from tests.results.answers import check_answer
 from tests.results.exact_run import Trial, write_run
+from tests.results.questions import test_across, test_donors
 from tests.results.questions.test_front import TIMING
 
 ANSWERS = {
@@ -33,6 +34,13 @@ ANSWERS = {
     "best": "best RUN",
 }
 """Answer, and what is typed."""
+OVER_DATA = {
+    "compare --across": ("compare RUN --against base --across datasets", test_across.trials(),
+                         test_across.trials({"birds": 1, "leaves": 1}, config={"x": 1})
+                         + [Trial(label="more", seed=0, dataset=name, right=(9,)) for name in ("birds", "leaves")]),
+    "compare --donors": ("compare RUN --donors", test_donors.trials(), test_donors.trials(("birds",))),
+}  # fmt: skip
+"""The same of questions on several data sets, with the trials of two runs."""
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +90,20 @@ def parts_of(words: list[str]) -> Iterator[Part]:
 def test_a_number_is_a_number_in_every_format_and_no_key_changes_with_the_data(
     answer: str, runs: list[Path], tmp_path: Path
 ) -> None:
+    check_formats(answer, ANSWERS[answer], runs, tmp_path)
+
+
+@pytest.mark.parametrize("answer", OVER_DATA)
+def test_the_same_of_several_data_sets(answer: str, tmp_path: Path) -> None:
+    typed, *trials = OVER_DATA[answer]
+    runs = [write_run(tmp_path / name, made) for name, made in zip(("one", "other"), trials, strict=True)]
+    check_formats(answer, typed, runs, tmp_path)
+
+
+def check_formats(answer: str, typed: str, runs: list[Path], tmp_path: Path) -> None:
     counts = []
     for run in runs:
-        words = ANSWERS[answer].replace("RUN", str(run)).split()
+        words = typed.replace("RUN", str(run)).split()
         with chdir(tmp_path):  # on which the commands to type depend
             parts = list(parts_of(words))
         name = answer if answer in declared()["answers"] else words[0]

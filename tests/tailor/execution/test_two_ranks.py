@@ -61,6 +61,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
     "pac_net": {"method": PAC_NET},
     "transtailor": {"method": TRANSTAILOR},
+    "factors by noise": {"method": TRANSTAILOR, "pruning": {"scores_from": "noise"}},
     "frozen norms": {"method": PRUNE, "optimisation": {"norm": "frozen"}},
     "measured norms and kept momentum": {
         "method": PRUNE | {"steps": 2},

@@ -1,0 +1,133 @@
+"""Comparisons over data sets, of which each is one observation: does it hold on a data set like these?"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from results.arms.against import Pair, compared_arms
+from results.arms.comparison import Pairing, budget_order, compare
+from results.arms.problem import Problem
+from results.arms.verdict import comparison_record
+from results.errors import ResultsError
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.pairs import holm
+from results.statistics.sets import OverSets, over_sets
+from results.store.reader import Run
+from results.text.names import at_budget
+from results.text.page import Heading, Note, Part, Shown, answer_table
+from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, interval
+
+FEWEST_SETS = 2
+SHOWN = (
+    "network", "asked_removed_macs_fraction", "arm", "datasets", "difference", DIFFERENCE_INTERVAL, "p", "p_holm",
+    VERDICT, interval("new_set_low", "difference", "a new set"), Shown("pairs", "seeds"),
+    interval("these_sets_low", "difference", "these sets"), "these_sets_p", "these_sets_p_holm", "against",
+)  # fmt: skip
+USUAL = ("arm", "asked_removed_macs_fraction", "datasets", "difference", "difference_low", "verdict", "new_set_low")
+READ = (
+    "The mean over data sets, with its interval and p, takes each data set as one observation, and these as drawn from"
+    " the sets that are meant: a t interval of their mean differences. A new set: where the difference on one more such"
+    " set is expected in 95% of the cases. Both suppose sets that are alike, and say little with few of them.",
+    "These sets: the same mean for these very data sets, each with the same weight; the seeds are the observations, as"
+    " in the table without --across. It says nothing about other data sets.",
+)
+
+
+class _Row:
+    """An arm and its control on one network: the pair of each data set."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairings = [compare([pair]) for pair in pairs]
+        self.these: Pairing = compare(pairs)
+        self.over: OverSets = over_sets([of.result.difference.mean or 0.0 for of in self.pairings])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each data set has pairs, and no trial failed."""
+        return not self.these.failed and all(of.result.difference.n for of in self.pairings)
+
+    def record(self, p_holm: float | None, these_p_holm: float | None) -> dict[str, Any]:
+        """Return its row."""
+        record = comparison_record(self.these)
+        these = self.these.result
+        verdict = "incomplete"
+        if self.is_complete:
+            is_settled = self.over.p is not None and self.over.p <= SIGNIFICANCE
+            verdict = "inconclusive" if not is_settled else "better" if (self.over.mean.mean or 0.0) > 0 else "worse"
+        mean = self.over.mean
+        (network,) = {of.problem.network for of in self.pairings if of.problem is not None}
+        return record | {
+            "network": network, "datasets": mean.n, "pairs": min(of.result.difference.n for of in self.pairings),
+            "difference": mean.mean, "difference_low": mean.low, "difference_high": mean.high,
+            "new_set_low": self.over.new_low, "new_set_high": self.over.new_high,
+            "p": self.over.p if self.is_complete else None, "p_holm": p_holm, "verdict": verdict,
+            "these_sets_low": these.difference.low, "these_sets_high": these.difference.high,
+            "these_sets_p": these.p if self.is_complete else None, "these_sets_p_holm": these_p_holm,
+        }  # fmt: skip
+
+
+def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield the page: for each network a row for each arm, over the data sets that all have it.
+
+    Raises:
+        ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, one without an arm, or several
+            metrics.
+    """
+    compared = compared_arms(run, against, asked)
+    by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
+    for base, pairs in compared:
+        by_network.setdefault(base.problem.network, []).append((base.problem, pairs))
+    rows: list[_Row] = []
+    for network, of_sets in by_network.items():
+        _refuse_sets(network, [problem for problem, _ in of_sets])
+        rows += _rows(of_sets)
+    complete = [row for row in rows if row.is_complete]
+    corrected = holm([row.over.p for row in complete] + [row.these.result.p for row in complete])
+    p_over = dict(zip(map(id, complete), corrected[: len(complete)], strict=True))
+    p_these = dict(zip(map(id, complete), corrected[len(complete) :], strict=True))
+    yield Heading("Across data sets")
+    yield ""
+    yield f"Compared with {compared[0][0]}."
+    yield ""
+    records = [row.record(p_over.get(id(row)), p_these.get(id(row))) for row in rows]
+    yield answer_table("compare --across", records, "across", shown=SHOWN, usual=USUAL)
+    yield ""
+    yield from map(Note, READ)
+    yield Note(f"p (Holm): all {2 * len(complete)} tests of this table are one family. Verdicts are uncorrected.")
+
+
+def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
+    names = [problem.dataset for problem in problems]
+    if len(names) < FEWEST_SETS:
+        raise ResultsError(f"--across datasets needs two data sets or more, and {network} has {names[0]}; leave it out")
+    if len(set(names)) < len(names):
+        raise ResultsError(
+            f"--across datasets: {network} has one data set with several numbers of training images, which are no "
+            f"independent observations: {', '.join(map(str, problems))}; give one run for each number"
+        )
+
+
+def _rows(of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_Row]:
+    """Return a row for each arm, which all data sets of a network must have."""
+    pairs_by_arm: dict[tuple[tuple[bool, float], str], dict[str, Pair]] = {}
+    for problem, pairs in of_sets:
+        for pair in pairs:
+            arm, _ = pair
+            pairs_by_arm.setdefault((budget_order(arm.asked), arm.name), {})[problem.dataset] = pair
+    every = {problem.dataset: pairs[0][0].metric for problem, pairs in of_sets if pairs}
+    if len(set(every.values())) > 1:
+        scores = ", ".join(f"{dataset} ({metric})" for dataset, metric in every.items())
+        raise ResultsError(
+            f"--across datasets averages scores of one kind, and these differ: {scores}; give their runs apart"
+        )
+    rows = []
+    for _, by_set in sorted(pairs_by_arm.items()):
+        absent = [problem.dataset for problem, _ in of_sets if problem.dataset not in by_set]
+        arm, _ = next(iter(by_set.values()))
+        if absent:
+            raise ResultsError(
+                f"--across datasets needs each arm on all data sets, and {at_budget(arm.name, arm.asked)} has no "
+                f"scores on {', '.join(absent)}; run it there (transtailor run SPEC --extend), or choose one budget "
+                "with --at"
+            )
+        rows.append(_Row(list(by_set.values())))
+    return rows

@@ -1,0 +1,73 @@
+"""Comparisons over data sets: each is one observation, and what has no answer is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from results.errors import ResultsError
+from results.questions.across import across_datasets_page
+from results.statistics.sets import over_sets
+from results.store.reader import load
+from results.text.page import Note, Table
+from tests.results.exact_run import Trial, write_run
+
+GAINS = {"birds": 2, "leaves": 5, "shells": 3}
+
+
+def trials(gains: dict[str, int] = GAINS, **changes: object) -> list[Trial]:
+    """`base`, and `arm` that is ahead by so many images of 100, a little more at even seeds."""
+    return [
+        Trial(label=label, seed=seed, dataset=dataset,
+              right=(60 + seed + (gain + seed % 2) * (label == "arm"),), **changes)  # type: ignore[arg-type]
+        for dataset, gain in gains.items() for label in ("base", "arm") for seed in range(4)
+    ]  # fmt: skip
+
+
+def page(folder: Path, made: list[Trial], asked: float | None = 0.2) -> tuple[list[dict[str, object]], list[str]]:
+    with load(write_run(folder / "run", made)) as run:
+        parts = list(across_datasets_page(run, "base", asked))
+    (table,) = [part for part in parts if isinstance(part, Table)]
+    return [dict(record) for record in table.records], [part.text for part in parts if isinstance(part, Note)]
+
+
+def test_each_data_set_is_one_observation(tmp_path: Path) -> None:
+    (row,), said = page(tmp_path, trials())
+    expected = over_sets([0.01 * (gain + 0.5) for gain in GAINS.values()])
+    assert row["datasets"] == 3 and row["pairs"] == 4 and row["difference"] == pytest.approx(expected.mean.mean)
+    assert row["difference_low"] == pytest.approx(expected.mean.low) and row["p"] == pytest.approx(expected.p)
+    assert row["new_set_low"] == pytest.approx(expected.new_low) and row["p_holm"] == pytest.approx(2 * expected.p)  # type: ignore[operator]
+    assert row["verdict"] == "better"
+    assert row["these_sets_p"] == 0.125 and row["these_sets_p_holm"] == pytest.approx(0.125)
+    assert row["these_sets_high"] < row["difference_high"]  # type: ignore[operator]  # seeds vary less than sets
+    assert "all 2 tests of this table are one family" in said[-1]
+
+
+def test_few_sets_that_differ_settle_nothing(tmp_path: Path) -> None:
+    (row,), _ = page(tmp_path, trials({"birds": 1, "leaves": 9}))
+    assert row["verdict"] == "inconclusive" and row["these_sets_low"] > 0  # type: ignore[operator]
+
+
+def test_failed_trials_have_no_verdict_and_no_part_in_the_family(tmp_path: Path) -> None:
+    failed = Trial(label="arm", seed=9, dataset="birds", right=(1,), ended="failed")
+    (row,), said = page(tmp_path, [*trials(), failed])
+    assert row["verdict"] == "incomplete" and row["p"] is None and row["p_holm"] is None
+    assert "all 0 tests" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (trials({"birds": 1}), "needs two data sets or more, and net has birds"),
+        (
+            [*trials(), Trial(label="other", seed=0, dataset="birds", right=(50,))],
+            "other at 20% fewer MACs has no scores on leaves, shells",
+        ),
+        (
+            [*trials({"birds": 1}), *trials({"birds": 2}, train_images=9, config={"x": 1})],
+            "one data set with several numbers of training images",
+        ),
+    ],
+)
+def test_what_has_no_answer_is_refused(tmp_path: Path, made: list[Trial], text: str) -> None:
+    with pytest.raises(ResultsError, match=text):
+        page(tmp_path, made)

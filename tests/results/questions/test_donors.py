@@ -1,0 +1,82 @@
+"""Whose importance: differences to the target's own, the mean of other data sets, and over targets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.errors import ResultsError
+from results.questions.donors import OTHERS, donors_page
+from results.statistics.pairs import compare_pairs
+from results.store.reader import load
+from results.text.page import Note, Table
+from tests.results.exact_run import Trial, write_run
+
+SETS = ("birds", "leaves", "shells")
+LESS = {"noise": 9, "shuffled": 4}  # images of 100, than by the own importance
+
+
+def trials(sets: tuple[str, ...] = SETS, donors_of: tuple[str, ...] = (*SETS, *LESS)) -> list[Trial]:
+    """By the own importance 80 to 83 images right, by another set's one to three fewer."""
+    made = []
+    for place, target in enumerate(sets):
+        for donor in (*donors_of, "target"):
+            less = 0 if donor == "target" else LESS.get(donor, 1 + (SETS.index(donor) if donor in SETS else 0) + place)
+            if donor == target:
+                continue
+            made += [
+                Trial(
+                    label="taylor", arm=f"taylor, scores_from = {donor}", seed=seed, dataset=target,
+                    right=(80 + seed - less,), config={"pruning": {"scores_from": donor}},
+                )
+                for seed in range(4)
+            ]  # fmt: skip
+    return [
+        *made,
+        *(Trial(label="tuned", seed=seed, dataset=target, right=(85,)) for target in sets for seed in (0, 1)),
+    ]
+
+
+def page(folder: Path, made: list[Trial]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    with load(write_run(folder / "run", made)) as run:
+        parts = list(donors_page(run))
+    of_targets, over = [[dict(record) for record in part.records] for part in parts if isinstance(part, Table)]
+    return of_targets, over, [part.text for part in parts if isinstance(part, Note)]
+
+
+def test_each_donor_is_compared_with_the_targets_own_importance(tmp_path: Path) -> None:
+    of_targets, over, said = page(tmp_path, trials())
+    rows = {(row["dataset"], row["donor"]): row for row in of_targets}
+    assert [donor for target, donor in rows if target == "birds"] == ["leaves", "shells", "noise", "shuffled", OTHERS]
+    assert rows["birds", "noise"]["difference"] == pytest.approx(-0.09) and rows["birds", "noise"]["pairs"] == 4
+    assert rows["birds", "leaves"]["difference"] == pytest.approx(-0.02)
+    assert rows["birds", OTHERS]["difference"] == pytest.approx((-0.02 - 0.03) / 2)
+    by_donor = {row["donor"]: row for row in over}
+    assert set(by_donor) == {*SETS, *LESS, OTHERS} and by_donor["noise"]["targets"] == 3
+    others = [rows[target, OTHERS]["difference"] for target in SETS]
+    assert by_donor[OTHERS]["difference"] == pytest.approx(sum(others) / 3)
+    assert by_donor[OTHERS]["difference_low"] < min(others) and by_donor[OTHERS]["verdict"] == "worse"
+    assert f"the {len(of_targets) + len(over)} rows of both tables are one family" in said[-1]
+
+
+def test_one_family_corrects_all_rows(tmp_path: Path) -> None:
+    of_targets, over, _ = page(tmp_path, trials(("birds",), ("noise", "shuffled")))
+    assert not over and len(of_targets) == 2
+    p = compare_pairs(dict.fromkeys(range(4), 0.0), dict.fromkeys(range(4), 0.09)).p
+    assert [row["p_holm"] for row in of_targets] == [pytest.approx(2 * (p or 0))] * 2
+
+
+def test_a_failed_trial_has_no_verdict(tmp_path: Path) -> None:
+    config = {"pruning": {"scores_from": "noise"}}
+    arm = "taylor, scores_from = noise"
+    failed = Trial(label="taylor", arm=arm, seed=9, dataset="birds", right=(0,), ended="failed", config=config)
+    of_targets, over, _ = page(tmp_path, [*trials(), failed])
+    assert {row["verdict"] for row in of_targets if (row["dataset"], row["donor"]) == ("birds", "noise")} == {
+        "incomplete"
+    }
+    assert [row["p"] for row in over if row["donor"] == "noise"] == [None]
+
+
+def test_a_run_without_donors_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r'axes.pruning.scores_from = \["target", "noise"\]'):
+        page(tmp_path, trials(donors_of=()))
