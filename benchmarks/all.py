@@ -38,7 +38,7 @@ GROUPS = {
         python benchmarks/faults.py --with settle --faults 22 --seed 0 --minutes 5
         python benchmarks/faults.py --with ray --faults 60 --seed 61
         python benchmarks/faults.py --with slurm --faults 30 --minutes 25 --seed 61
-        python benchmarks/faults.py --with slurm --clients --faults 100 --seed 71 --minutes 60
+        python benchmarks/faults.py --with slurm --clients --faults 100 --seed 71 --minutes 34
         python benchmarks/chaos.py
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py
@@ -61,7 +61,7 @@ def commands_of(group: str, since: date | None = None, tables: Path = EVIDENCE) 
 def _commands_measured_since(day: date, tables: Path) -> set[str]:
     records = [RECORD.search(path.read_text(encoding="utf-8")) for path in tables.glob("*.md")]
     found = [record for record in records if record and date.fromisoformat(record["date"]) >= day]
-    return {record["command"].partition(" --networks ")[0] for record in found}  # which resumes a table by parts
+    return {re.split(" --(?:networks|rows) ", record["command"])[0] for record in found}  # they resume by parts
 
 
 def main(words: Sequence[str] | None = None) -> int:
