@@ -62,7 +62,9 @@ def scrambled(samples: Samples, numbers: torch.Generator) -> Samples:
 def noise(samples: Samples, numbers: torch.Generator) -> Samples:
     """Return images of independent normal pixels with the colours' mean (C,) and covariance (C, C), with the labels."""
     channels = samples.images.shape[1]
-    sums, products, pixels = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
+    sums = torch.zeros(channels).double()
+    products = torch.zeros(channels, channels).double()
+    pixels = 0
     for images in _float_images(samples):
         colours = images.transpose(0, 1).flatten(1).double()  # (C, pixels)
         sums += colours.sum(dim=1)
