@@ -21,9 +21,7 @@ BATCH = 64
 
 @lru_cache(maxsize=4)
 def train_samples(task: Task, root: str | None = None) -> Samples:
-    """Return the training images of a task: the target's, or as many others as `task.images` says."""
-    if task.images == "target":
-        return task_data.splits(task, root).train
+    """Return what `task.images` says in the place of the target's training images, as many as these."""
     own = task_data.splits(replace(task, images="target", images_seed=None), root).train
     assert task.images_seed is not None
     numbers = task_data.generator(task.images_seed, task.images)

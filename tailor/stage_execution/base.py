@@ -66,6 +66,8 @@ class StageContext:
 
     def train(self, task: Task) -> task_data.Samples:
         """The images that a model is scored or trained by, fetched to this rank's device."""
+        if task.images == "target":
+            return self.splits(task).train
         return self._device_images.place(donor_images.train_samples(task, self.data_root))
 
     def splits(self, task: Task) -> task_data.Splits:

@@ -54,7 +54,7 @@ ALIGNED = 8  # multiple of wide layers' filters by default, unless eight filters
 WHERE = "arguments"
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
-    "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state"}),
+    "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state", "scores_from"}),  # the loader's
 }
 _OWN_OF_TRIALS = {
     "name",

@@ -318,6 +318,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
+    "a donor": (linear, torch.zeros(1, 8), {"scores_from": "noise"}, "no setting 'scores_from'"),
     "setting": (linear, torch.zeros(1, 8), {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
     "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "arguments: residual: .*'inside' or 'coupled'.*'all'"),
     "no norm": (linear, torch.zeros(1, 8), {"criterion": "bn_gamma"}, "Sequential has no norm"),
