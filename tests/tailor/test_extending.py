@@ -106,7 +106,8 @@ def what_it_reads(known: Criterion) -> str:
 
 
 def test_the_table_of_criteria_is_the_registry() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (DOCS / "criteria.md").read_text(), re.MULTILINE)
+    table, *_ = (DOCS / "criteria.md").read_text().split("\n## ")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
     stated = {name: cells.split(" | ")[1:] for name, cells in rows}
     assert stated == {name: [known.source, what_it_reads(known), known.needs] for name, known in CRITERIA.items()}
 

@@ -104,6 +104,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pruning.shift_means": True,
     "pruning.width_multiple": 8,
     "pruning.multiple_from_filters": 1,
+    "pruning.scores_from": "noise",
     "pruning.optimiser_state": "kept",
     "protocol": "paper",
     "method.prune_by": "random",
@@ -159,6 +160,7 @@ IMPOSSIBLE |= {
     for method in ("gbn", "sfp", "target_aware_adaptation")  # which prune filters only
     for kind in ("heads", "stream", "conv_groups", "shift_means")
 }
+IMPOSSIBLE |= {(method, "pruning.scores_from") for method in {*GOLDEN_IDS} - {"prune", "transtailor"}}
 IMPOSSIBLE |= {(method, "pruning.conv_groups") for method in ("prune", "transtailor")}  # no embedded network has any
 IMPOSSIBLE |= {
     (method, f"optimisation.distillation_{name}")

@@ -43,6 +43,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "samples": 2, "generations": 3}}},
     "knapsack": {"method": PRUNE | {"allocation": "knapsack"}},
+    "a donor": {"method": {"name": "prune"}, "pruning": {"scores_from": "shuffled"}},
 }
 """Trials with the kinds of stages that no method reaches at its defaults."""
 TRIALS = {
