@@ -162,6 +162,11 @@ class Pairing:
         return len(self.environments) > 1
 
     @property
+    def p_of_family(self) -> float | None:
+        """The p that enters a correction; None without pairs, and if trials failed."""
+        return None if self.failed else self.result.p
+
+    @property
     def shares_models(self) -> bool:
         """Whether several pairs have the same model, so that n is smaller than it looks."""
         return min(len(self.first_models), len(self.second_models)) < self.problems * self.result.difference.n

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms.against import Pair, compared_arms
-from results.arms.comparison import Pairing, budget_order, compare
+from results.arms.comparison import budget_order, compare
+from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
-from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import holm
-from results.statistics.sets import OverSets, over_sets
 from results.store.reader import Run
 from results.text.names import at_budget
 from results.text.page import Heading, Note, Part, Shown, answer_table
@@ -35,33 +34,20 @@ READ = (
 class _Row:
     """An arm and its control on one network: the pair of each data set."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairings = [compare([pair]) for pair in pairs]
-        self.these: Pairing = compare(pairs)
-        self.over: OverSets = over_sets([of.result.difference.mean or 0.0 for of in self.pairings])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether each data set has pairs, and no trial failed."""
-        return not self.these.failed and all(of.result.difference.n for of in self.pairings)
+    def __init__(self, network: str, pairs: Sequence[Pair]) -> None:
+        self.network = network
+        self.sets = OverDataSets(tuple(compare([pair]) for pair in pairs))
+        self.these = compare(pairs)
 
     def record(self, p_holm: float | None, these_p_holm: float | None) -> dict[str, Any]:
         """Return its row."""
-        record = comparison_record(self.these)
         these = self.these.result
-        verdict = "incomplete"
-        if self.is_complete:
-            is_settled = self.over.p is not None and self.over.p <= SIGNIFICANCE
-            verdict = "inconclusive" if not is_settled else "better" if (self.over.mean.mean or 0.0) > 0 else "worse"
-        mean = self.over.mean
-        (network,) = {of.problem.network for of in self.pairings if of.problem is not None}
-        return record | {
-            "network": network, "datasets": mean.n, "pairs": min(of.result.difference.n for of in self.pairings),
-            "difference": mean.mean, "difference_low": mean.low, "difference_high": mean.high,
-            "new_set_low": self.over.new_low, "new_set_high": self.over.new_high,
-            "p": self.over.p if self.is_complete else None, "p_holm": p_holm, "verdict": verdict,
+        return {
+            **comparison_record(self.these), **self.sets.record, "network": self.network,
+            "datasets": len(self.sets.pairings),
+            "pairs": min(pairing.result.difference.n for pairing in self.sets.pairings), "p_holm": p_holm,
             "these_sets_low": these.difference.low, "these_sets_high": these.difference.high,
-            "these_sets_p": these.p if self.is_complete else None, "these_sets_p_holm": these_p_holm,
+            "these_sets_p": self.these.p_of_family, "these_sets_p_holm": these_p_holm,
         }  # fmt: skip
 
 
@@ -79,20 +65,19 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     rows: list[_Row] = []
     for network, of_sets in by_network.items():
         _refuse_sets(network, [problem for problem, _ in of_sets])
-        rows += _rows(of_sets)
-    complete = [row for row in rows if row.is_complete]
-    corrected = holm([row.over.p for row in complete] + [row.these.result.p for row in complete])
-    p_over = dict(zip(map(id, complete), corrected[: len(complete)], strict=True))
-    p_these = dict(zip(map(id, complete), corrected[len(complete) :], strict=True))
+        rows += _rows(network, of_sets)
+    corrected = holm([row.sets.p for row in rows] + [row.these.p_of_family for row in rows])
     yield Heading("Across data sets")
     yield ""
     yield f"Compared with {compared[0][0]}."
     yield ""
-    records = [row.record(p_over.get(id(row)), p_these.get(id(row))) for row in rows]
+    p_of_rows = zip(corrected[: len(rows)], corrected[len(rows) :], strict=True)
+    records = [row.record(*both) for row, both in zip(rows, p_of_rows, strict=True)]
     yield answer_table("compare --across", records, "across", shown=SHOWN, usual=USUAL)
     yield ""
     yield from map(Note, READ)
-    yield Note(f"p (Holm): all {2 * len(complete)} tests of this table are one family. Verdicts are uncorrected.")
+    complete = sum(row.sets.is_complete for row in rows)
+    yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")
 
 
 def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
@@ -106,7 +91,7 @@ def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
         )
 
 
-def _rows(of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_Row]:
+def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_Row]:
     """Return a row for each arm, which all data sets of a network must have."""
     pairs_by_arm: dict[tuple[tuple[bool, float], str], dict[str, Pair]] = {}
     for problem, pairs in of_sets:
@@ -129,5 +114,5 @@ def _rows(of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_Row]:
                 f"scores on {', '.join(absent)}; run it there (transtailor run SPEC --extend), or choose one budget "
                 "with --at"
             )
-        rows.append(_Row(list(by_set.values())))
+        rows.append(_Row(network, list(by_set.values())))
     return rows

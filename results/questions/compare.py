@@ -89,7 +89,7 @@ def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     """
     family: dict[Models, float | None] = {}
     for row in rows:
-        family[row.models] = None if row.pairing.failed else row.pairing.result.p
+        family[row.models] = row.pairing.p_of_family
     corrected = holm(list(family.values()))
     return dict(zip(family, corrected, strict=True))
 
@@ -139,6 +139,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
     compared = _compare_arms(run, against, asked)
+    tested = [] if asked is None else findings_of(run).tested  # of which some may have no point there
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -148,7 +149,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield ""
         controls = {base.name, *(row.control.name for row in rows)}
         compared_names = {row.arm.name for row in rows} | controls
-        of_problem = [arm for arm in findings_of(run).tested if arm.problem == base.problem]
+        of_problem = [arm for arm in tested if arm.problem == base.problem]
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         yield from notes(lines, base.problem)

@@ -10,14 +10,15 @@ from typing import Any
 from results.arms.comparison import Arm, Pairing, budget_order, compare
 from results.arms.filter_agreement import agreement_of_arms
 from results.arms.findings import Findings, findings_of, problem_condition
+from results.arms.over_datasets import OverDataSets
+from results.arms.problem import Problem
 from results.arms.trial_settings import texts_of, trial_rows
-from results.arms.verdict import verdict_word
+from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.render.blocks import Section, TableBlock
-from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import holm
-from results.statistics.sets import OverSets, over_sets
 from results.store.reader import Run
+from results.store.views import is_of_points
 from results.text.number_format import NOTHING
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table
 from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, VERDICT, interval
@@ -27,6 +28,8 @@ OWN = "target"
 MADE = ("source", "noise", "scrambled", "shuffled")
 """Donors that are no other data set."""
 OTHERS = "other data sets"
+
+Kappas = Mapping[frozenset[str], float]  # by the names of two arms, or of one
 
 
 def kappa_shown(name: str, heading: str = "") -> Shown:
@@ -75,86 +78,80 @@ class Transfer:
 
 def transfers(findings: Findings) -> list[Transfer]:
     """Return all donors of each target, in the order of targets and budgets."""
+    kappas: dict[tuple[Problem, float | None], Kappas] = {}
+    found: list[Transfer] = []
+    for by_donor in _arms_by_donor(findings):
+        own = by_donor[OWN]
+        if (own.problem, own.asked) not in kappas:
+            kappas[own.problem, own.asked] = _kappas(findings.run, own)
+        found += _transfers_of(by_donor, kappas[own.problem, own.asked])
+    return found
+
+
+def _arms_by_donor(findings: Findings) -> list[dict[str, Arm]]:
+    """Return the arms that differ in their donor alone, by its name, where one of them is the target."""
+    if DONOR not in findings.settings.varying:
+        return []
     settings = {row["trial_id"]: texts_of(row["config_json"]) for row in trial_rows(findings.run)}
     groups: dict[tuple[Any, ...], dict[str, Arm]] = {}
     for arm in findings.tested:
         texts = settings.get(arm.points[0].trial_id, {})
         if DONOR in texts:
-            other = frozenset(item for item in texts.items() if item[0] not in (DONOR, *_OF_SEEDS, *_OF_BUDGETS))
-            groups.setdefault((arm.problem, budget_order(arm.asked), other), {})[texts[DONOR]] = arm
-    found: list[Transfer] = []
-    for _, by_donor in sorted(
-        groups.items(), key=lambda item: (*item[0][:2], min(arm.name for arm in item[1].values()))
-    ):
-        if OWN in by_donor and len(by_donor) > 1:
-            found += _transfers_of(findings.run, by_donor)
-    return found
+            others = frozenset(item for item in texts.items() if item[0] not in (DONOR, *_OF_SEEDS, *_OF_BUDGETS))
+            groups.setdefault((arm.problem, budget_order(arm.asked), others), {})[texts[DONOR]] = arm
+    several = [by_donor for by_donor in groups.values() if OWN in by_donor and len(by_donor) > 1]
+    return sorted(several, key=lambda by_donor: _order(by_donor[OWN]))
 
 
-def _transfers_of(run: Run, by_donor: Mapping[str, Arm]) -> Iterator[Transfer]:
+def _order(own: Arm) -> tuple[Any, ...]:
+    return own.problem, budget_order(own.asked), own.name
+
+
+def compared_filters(findings: Findings) -> str:
+    """Return the SQL condition on the rows of `kept_filters` that `section` reads."""
+    arms = [arm for by_donor in _arms_by_donor(findings) for arm in by_donor.values()]
+    points = {(point.trial_id, point.point) for arm in arms for point in arm.points}
+    return is_of_points(sorted(points)) if points else "false"
+
+
+def _transfers_of(by_donor: Mapping[str, Arm], kappas: Kappas) -> Iterator[Transfer]:
     """Yield a transfer for each donor of one target, and one for the mean of several other data sets."""
     own = by_donor[OWN]
-    kappas = _kappas(run, own)
-    of_seeds = kappas.get(own.name)
+    of_seeds = kappas.get(frozenset({own.name}))
     others = sorted(donor for donor in by_donor if donor not in (OWN, *MADE))
     for donor in (*others, *(made for made in MADE if made in by_donor)):
         arm = by_donor[donor]
-        yield Transfer(own, donor, compare([(arm, own)]), kappas.get(arm.name), of_seeds)
+        yield Transfer(own, donor, compare([(arm, own)]), kappas.get(frozenset({arm.name, own.name})), of_seeds)
     if len(others) > 1:
         yield Transfer(own, OTHERS, compare([(by_donor[donor], own) for donor in others]), None, of_seeds)
 
 
-def _kappas(run: Run, own: Arm) -> dict[str, float]:
-    """Return how far each arm keeps the filters that `own` keeps, by name; of itself, two of its seeds."""
+def _kappas(run: Run, own: Arm) -> Kappas:
+    """Return how far two arms on this target and at this budget keep the same filters; of one arm, two of its seeds."""
     if own.asked is None:
         return {}
-    found = {}
-    for record in agreement_of_arms(run, where=problem_condition(own.problem), asked=own.asked):
-        pair = {record["arm"], record["other_arm"]}
-        if own.name in pair:
-            (other,) = pair - {own.name} or {own.name}
-            found[other] = record["kappa"]
-    return found
+    records = agreement_of_arms(run, where=problem_condition(own.problem), asked=own.asked)
+    return {frozenset({record["arm"], record["other_arm"]}): record["kappa"] for record in records}
 
 
-@dataclass(frozen=True)
-class OverTargets:
-    """A donor over several targets."""
-
-    of: Sequence[Transfer]
-    over: OverSets
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no trial failed, and each target has pairs."""
-        return all(_is_complete(one) for one in self.of)
-
-
-def _is_complete(one: Transfer) -> bool:
-    return not one.pairing.failed and bool(one.pairing.result.difference.n)
-
-
-def over_targets(found: Sequence[Transfer]) -> list[OverTargets]:
-    """Return each donor that several targets have."""
+def over_targets(found: Sequence[Transfer]) -> list[tuple[Transfer, OverDataSets]]:
+    """Return each donor that several targets have: it on the first of them, and over all."""
     groups: dict[tuple[Any, ...], list[Transfer]] = {}
     for one in found:
         groups.setdefault(one.key, []).append(one)
-    found_over = []
-    for group in groups.values():
-        if len({one.own.problem.dataset for one in group}) > 1:
-            means = [one.pairing.result.difference.mean or 0.0 for one in group]
-            found_over.append(OverTargets(group, over_sets(means)))
-    return found_over
+    several = [group for group in groups.values() if len({one.own.problem.dataset for one in group}) > 1]
+    return [(group[0], OverDataSets(tuple(one.pairing for one in group))) for group in several]
 
 
 def donors_tables(found: Sequence[Transfer]) -> tuple[Table, Table]:
     """Return the tables "donors" and "over_targets"; all their tests are one family."""
     over = over_targets(found)
-    tests = [one.pairing.result.p if _is_complete(one) else None for one in found]
-    tests += [one.over.p if one.is_complete else None for one in over]
-    corrected = holm(tests)
+    corrected = holm([one.pairing.p_of_family for one in found] + [of_all.p for _, of_all in over])
     records = [_record(one, p) for one, p in zip(found, corrected[: len(found)], strict=True)]
-    records_over = [_record_over(one, p) for one, p in zip(over, corrected[len(found) :], strict=True)]
+    records_over = []
+    for (one, of_all), p in zip(over, corrected[len(found) :], strict=True):
+        network, targets = one.own.problem.network, len(of_all.pairings)
+        records_over.append({**_named(one), **of_all.record, "network": network, "targets": targets, "p_holm": p})
     return (
         answer_table("compare --donors", records, "donors", shown=SHOWN),
         answer_table("compare --donors", records_over, "over_targets", shown=SHOWN_OVER),
@@ -162,29 +159,17 @@ def donors_tables(found: Sequence[Transfer]) -> tuple[Table, Table]:
 
 
 def _record(one: Transfer, p_holm: float | None) -> dict[str, Any]:
-    result = one.pairing.result
     return {
-        **one.own.problem.record, "metric": one.own.metric, "label": one.own.label,
-        "asked_removed_macs_fraction": one.own.asked, "donor": one.donor, "pairs": result.difference.n,
-        "difference": result.difference.mean, "difference_low": result.difference.low,
-        "difference_high": result.difference.high, "p": result.p if _is_complete(one) else None, "p_holm": p_holm,
-        "verdict": verdict_word(one.pairing), "kappa": one.kappa, "kappa_of_seeds": one.kappa_of_seeds,
-        "failed_trials": one.pairing.failed,
+        **comparison_record(one.pairing), **one.own.problem.record, **_named(one), "p": one.pairing.p_of_family,
+        "p_holm": p_holm, "kappa": one.kappa, "kappa_of_seeds": one.kappa_of_seeds,
     }  # fmt: skip
 
 
-def _record_over(one: OverTargets, p_holm: float | None) -> dict[str, Any]:
-    own, mean = one.of[0].own, one.over.mean
-    is_settled = one.over.p is not None and one.over.p <= SIGNIFICANCE
-    verdict = "inconclusive" if not is_settled else "better" if (mean.mean or 0.0) > 0 else "worse"
+def _named(one: Transfer) -> dict[str, Any]:
+    """Return the columns that name a donor of an arm at its budget."""
+    own = one.own
     return {
-        "network": own.problem.network, "metric": own.metric, "label": own.label,
-        "asked_removed_macs_fraction": own.asked, "donor": one.of[0].donor, "targets": mean.n,
-        "difference": mean.mean, "difference_low": mean.low, "difference_high": mean.high,
-        "new_set_low": one.over.new_low, "new_set_high": one.over.new_high,
-        "p": one.over.p if one.is_complete else None, "p_holm": p_holm,
-        "verdict": verdict if one.is_complete else "incomplete",
-        "failed_trials": sum(transfer.pairing.failed for transfer in one.of),
+        "metric": own.metric, "label": own.label, "asked_removed_macs_fraction": own.asked, "donor": one.donor,
     }  # fmt: skip
 
 

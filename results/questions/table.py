@@ -139,7 +139,8 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     shown = _printed_points(printed, columns)
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
-    lines += not_at_budget(select_arms(run, score=score).arms, asked)
+    if asked is not None:
+        lines += not_at_budget(select_arms(run, score=score).arms, asked)
     lines += _notes(chosen, cells.values(), problems)
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])

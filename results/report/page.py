@@ -71,7 +71,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
 """The sections below the first screen, in this order; one without anything to show may be None."""
 
 HELD_ROWS: Mapping[str, tuple[Callable[[Findings], str], ...]] = MappingProxyType(
-    {"kept_filters": (layers.compared_filters,), "predictions": (images.compared_predictions,)}
+    {"kept_filters": (layers.compared_filters, donors.compared_filters), "predictions": (images.compared_predictions,)}
 )
 """Of the two largest tables few rows are shown: the functions say in SQL which ones the sections read."""
 

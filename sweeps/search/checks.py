@@ -66,7 +66,7 @@ def refuse_overridden(spec: Spec) -> None:
 
 def _note_changes(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[], bool]) -> None:
     """Let `changes` note settings until they are enough."""
-    for setting in _settings_to_note_changes(space):
+    for setting in _settings_to_try(space):
         for seed in space.seeds:
             if is_enough():
                 return
@@ -74,7 +74,7 @@ def _note_changes(spec: Spec, space: Space, changes: Changes, is_enough: Callabl
                 expand_one(spec, setting.variant, {**setting.values, "seed": seed}, changes)
 
 
-def _settings_to_note_changes(space: Space) -> Iterator[SearchCandidate]:
+def _settings_to_try(space: Space) -> Iterator[SearchCandidate]:
     """Yield all settings; of a large space each value of each axis once, and some settings more."""
     size = sum(space.sizes)
     if not _is_large(space):

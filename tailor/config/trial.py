@@ -25,6 +25,7 @@ from tailor.facts.networks import NETWORKS
 from tailor.facts.widths import WIDE_FILTERS
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
+from transtailor.validation import list_faults
 
 CLASSES = 2  # outputs of a task with classes, or more; one output is a real value
 IMAGE_DIMS = 3
@@ -174,7 +175,7 @@ class TrialConfig(Settings):
         name = self.pruning.scores_from
         if name == "target" or name in OF_TARGETS_DATA:
             return None
-        return self.data.model_validate({**self.data.model_dump(), "name": name})
+        return _data_named(name, self.data)
 
     @property
     def train_images(self) -> int:
@@ -340,7 +341,8 @@ class TrialConfig(Settings):
         try:
             donor = self.donor
         except ValueError as error:  # of pydantic, too
-            raise ValueError(f"{given}: {_reason(error)}") from error
+            reason = list_faults(error)[0].expected if isinstance(error, ValidationError) else error
+            raise ValueError(f"{given}: {reason}") from error
         if donor is not None:
             self._check_data_of(donor, given)
         return self
@@ -362,11 +364,6 @@ class TrialConfig(Settings):
         return self
 
 
-def _reason(error: ValueError) -> str:
-    """Return what is wrong, without pydantic's frame."""
-    return str(error.errors()[0]["ctx"]["error"]) if isinstance(error, ValidationError) else str(error)
-
-
 def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "") -> dict[str, Any]:
     """Return nested settings without those that `TrialConfig.unread` names: what a list of a trial's settings shows.
 
@@ -382,6 +379,12 @@ def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "
         if key not in unread:
             kept[name] = settings_read(value, unread, f"{key}.") if isinstance(value, dict) else value
     return kept
+
+
+@lru_cache(maxsize=1024)  # a plan asks for the few donors of its thousands of trials again and again
+def _data_named(name: str, like: DataConfig) -> DataConfig:
+    """Return another data set, with the same numbers of images and pixels. Raises ValueError: it cannot have them."""
+    return DataConfig.model_validate({**like.model_dump(), "name": name})
 
 
 @lru_cache(maxsize=1024)  # the thousands of trials of a plan share their sections

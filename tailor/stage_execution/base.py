@@ -61,7 +61,7 @@ class StageContext:
 
     def outputs(self, task: Task) -> int:
         """Outputs of a head for a task: its classes, or 1 for real values."""
-        info = datasets.info(task.name, self.data_root)
+        info = self.info(task.name)
         return info.source_classes if task.images == "source" else info.target_classes
 
     def train(self, task: Task) -> task_data.Samples:

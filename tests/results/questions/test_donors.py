@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.donors import OTHERS, donors_page
+from results.questions.donors import MADE, OTHERS, compared_filters, donors_page
 from results.statistics.pairs import compare_pairs
 from results.store.reader import load
 from results.text.page import Note, Table
+from tailor.config.pruning import OF_TARGETS_DATA
 from tests.results.exact_run import Trial, write_run
 
 SETS = ("birds", "leaves", "shells")
@@ -80,3 +82,16 @@ def test_a_failed_trial_has_no_verdict(tmp_path: Path) -> None:
 def test_a_run_without_donors_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r'axes.pruning.scores_from = \["target", "noise"\]'):
         page(tmp_path, trials(donors_of=()))
+
+
+def test_the_report_holds_the_filters_of_all_budgets_of_donors(tmp_path: Path) -> None:
+    with load(write_run(tmp_path / "run", trials())) as run:
+        held = run.rows(f"SELECT DISTINCT label FROM operating_points WHERE {compared_filters(findings_of(run))}")
+        (count,) = run.rows(f"SELECT count(*) AS n FROM operating_points WHERE {compared_filters(findings_of(run))}")
+    assert held == [{"label": "taylor"}] and count["n"] == len(SETS) * (len(SETS) + len(LESS)) * 4
+    with load(write_run(tmp_path / "other", trials(donors_of=()))) as run:
+        assert compared_filters(findings_of(run)) == "false"
+
+
+def test_what_is_no_other_data_set_is_known_by_name() -> None:
+    assert MADE == OF_TARGETS_DATA
