@@ -72,13 +72,6 @@ COMMANDS = {
 }
 """Section of the help -> command -> the function of a module, and what it is for. Two words: a command of a group."""
 GROUPS = {"data": "Data sets of your own images", "model": "Saved sub-models", "trial": "One trial without a sweep"}
-GONE = {
-    "compact": "clean RUN (for replaced files; the tables are few files at any moment)",
-    "replay": "query RUN 'SELECT number, reads, read_scores FROM proposals' (with [settle]: 'FROM looks')",
-    "script": "plan SPEC --site SITE --script",
-    "stops": "compare RUN --stops",
-}
-"""Command of 0.1.0 -> what to type instead; until 0.2.0."""
 COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_source {COMMAND})"; zsh and fish alike.'
 
 
@@ -118,7 +111,6 @@ def tree() -> Commands:
         "Which sub-network of a pre-trained model transfers best? Sweeps that prune and fine-tune, and their"
         f" results.\n\nBegin with: {COMMAND} run demo",
         entries,
-        GONE,
         epilog=f"Help for a command: {COMMAND} COMMAND --help\n{COMPLETION}",
         params=[
             click.Option(

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -57,8 +56,6 @@ Answer = Iterable[object] | int | None
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 """A function that a decorator returns unchanged."""
-
-NONE_GONE: Mapping[str, str] = MappingProxyType({})
 
 _TYPED = f"{__name__}.typed"  # key in click's `meta`
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -147,18 +144,11 @@ class Entry:
 
 
 class Commands(click.Group):
-    """A group whose commands are imported when they are called.
+    """A group whose commands are imported when they are called."""
 
-    Args:
-        gone: name of a removed command -> the words to type instead.
-    """
-
-    def __init__(
-        self, name: str, text: str, entries: Mapping[str, Entry], gone: Mapping[str, str] = NONE_GONE, **more: Any
-    ) -> None:
+    def __init__(self, name: str, text: str, entries: Mapping[str, Entry], **more: Any) -> None:
         super().__init__(name, help=text, context_settings=_CONTEXT, **more)
         self.entries = entries
-        self.gone = gone
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of the commands, in their order."""
@@ -181,9 +171,6 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was typed. If there is none, raise UsageError, which names the nearest one."""
         name = args[0]
-        if name in self.gone:
-            say(f"error: no command {name!r} any more; type: {ctx.command_path} {self.gone[name]}", to=sys.stderr)
-            ctx.exit(MISTAKE)
         if not name.startswith("-") and name not in self.entries:
             hint = did_you_mean(name, self.entries)
             ctx.fail(f"no command {name!r}; {hint}to list them, type: {ctx.command_path} --help")

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 
 from tests.commands import parsed, transtailor_command
 from tests.product import ROOT
-from transtailor.__main__ import GONE, tree
+from transtailor.__main__ import tree
 from transtailor.cli import Commands, Entry
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
@@ -97,17 +97,6 @@ def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     said = transtailor_command("status", "runs/no such", folder=tmp_path)
     assert (said.returncode, said.stdout) == (2, "")
     assert "there is no run runs/no such" in said.stderr
-
-
-@pytest.mark.parametrize("words", ["replay runs/demo", "compact --help", "stops", "script a -- b"])
-def test_a_removed_command_says_in_one_line_what_to_type_instead(words: str, tmp_path: Path) -> None:
-    said = transtailor_command(*words.split(), folder=tmp_path)
-    name = words.partition(" ")[0]
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == f"error: no command {name!r} any more; type: transtailor {GONE[name]}\n"
-    typed = shlex.split(GONE[name].partition(" (")[0])
-    assert f" {typed[0]} " in transtailor_command(folder=tmp_path).stdout
-    parsed([word.replace("RUN", "runs/demo") for word in typed])
 
 
 def test_the_version(tmp_path: Path) -> None:
