@@ -79,7 +79,7 @@ class Method(Settings):
         if config.source.weights is not None:
             keys = {f"source.{name}" for name in OF_SOURCE_TRAINING}
         optimisation = config.optimisation
-        if optimisation.optimiser == "adam":
+        if optimisation.optimiser != "sgd":
             keys.add("optimisation.momentum")
         if optimisation.schedule != "step":
             keys.add("optimisation.gamma")
@@ -295,7 +295,7 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _momentum_can_be_kept(self) -> "TrialConfig":
-        has_momentum = self.optimisation.optimiser != "adam" and bool(self.optimisation.momentum)
+        has_momentum = self.optimisation.optimiser == "sgd" and bool(self.optimisation.momentum)
         if self.pruning.optimiser_state == "kept" and not has_momentum:
             raise ValueError(
                 "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "

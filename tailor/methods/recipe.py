@@ -332,7 +332,7 @@ def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None) -> Task
 
 @lru_cache(maxsize=1024)
 def _head_training(tuning: Training, epochs: int) -> Training:
-    return tuning.replace(epochs=epochs, learning_rate=0.0, norm="synchronised")
+    return tuning.replace(epochs=epochs, learning_rate=0.0, norm="synchronised", layer_decay=1.0)
 
 
 @lru_cache(maxsize=1024)
@@ -340,6 +340,7 @@ def _plain_training(tuning: Training) -> Training:
     return tuning.replace(
         schedule="constant",
         optimiser="sgd",
+        layer_decay=1.0,
         milestones=(),
         gamma=GAMMA,
         warm_up_epochs=0,

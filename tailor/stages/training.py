@@ -23,9 +23,9 @@ class TrainingSettings(Settings):
     head_learning_rate: Rate = 0.005
     """For the head."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """Of SGD; Adam does not read it."""
+    """Of SGD; Adam and AdamW do not read it."""
     weight_decay: Rate = 0.005
-    """Times the weights, added to the gradient."""
+    """Times the weights, added to the gradient; of AdamW, apart from it."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
     milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
@@ -34,8 +34,11 @@ class TrainingSettings(Settings):
     """Of the schedule `step`: what the rates are multiplied by."""
     warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
     """Epochs in which the rates rise, step by step."""
-    optimiser: Literal["sgd", "adam"] = "sgd"
-    """What takes the steps."""
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    """What takes the steps; `adamw` decays weights apart from the gradient, and no norms and biases."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0, json_schema_extra={"neutral": 1.0})] = 1.0
+    """By what the learning rate is multiplied from each layer to the one before it; below 1, norms and biases have no
+    weight decay."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
     """Share of each label that is spread over all classes."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None

@@ -66,7 +66,14 @@ _OWN_OF_TRIALS = {
     "tolerance_fraction",
     "placement",
 }
-_OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
+_OWN_OF_TRIALS |= {
+    "head_epochs",
+    "regulariser",
+    "distillation_weight",
+    "distillation_temperature",
+    "compile",
+    "layer_decay",
+}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),

@@ -86,6 +86,7 @@ OTHER_VALUES: dict[str, Any] = {
     "optimisation.label_smoothing": 0.1,
     "optimisation.clip_gradient_norm": 1.0,
     "optimisation.ema_decay": 0.9,
+    "optimisation.layer_decay": 0.75,
     "optimisation.distillation_weight": 0.5,
     "optimisation.distillation_temperature": 2.0,
     "optimisation.norm": "local",

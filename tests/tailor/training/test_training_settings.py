@@ -290,7 +290,7 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, EVERYTHING, EVERYTHING | {"optimiser": "adam"}])
+@pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, EVERYTHING, EVERYTHING | {"optimiser": "adamw"}])
 def test_resumed_equals_straight(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paused within and between epochs; bit for bit, the average included."""
     monkeypatch.setattr("tailor.training.checkpoint.AGREE_EVERY_STEPS", 1)
