@@ -1,5 +1,6 @@
 """How the target is trained: settings, and which of them cannot be combined. Without torch."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, S
 from tailor.stages.training import GAMMA, TrainingSettings
 
 TEMPERATURE = 4.0
+OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampler": "shuffled"}
+"""Settings that only a target with classes can have, and their values without effect."""
 
 
 class Optimisation(TrainingSettings):
@@ -55,6 +58,21 @@ class Optimisation(TrainingSettings):
             raise ValueError(
                 f"accumulation_steps = {self.accumulation_steps} does not divide batch_size = {self.batch_size}; "
                 "choose a divisor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_weighed_once(self) -> "Optimisation":
+        weights = self.class_weights
+        if isinstance(weights, tuple) and not all(0.0 < weight < math.inf for weight in weights):
+            raise ValueError(
+                f"class_weights = {list(weights)}: each must be above 0; to leave a class out, prepare the data "
+                "without it"
+            )
+        if weights is not None and self.sampler == "balanced":
+            raise ValueError(
+                "class_weights and sampler = 'balanced' would both make up for classes of different sizes; leave one "
+                "of them out"
             )
         return self
 
@@ -104,8 +122,16 @@ def _refuse_for_regularisers(optimisation: Optimisation, regularisers: Iterable[
 
 
 def _refuse_for_data(optimisation: Optimisation, data: DataConfig) -> None:
-    if data.info.target_classes == 1 and (optimisation.label_smoothing or optimisation.distillation_weight):
-        raise ValueError(f"label_smoothing and distillation_weight are about classes, and {data.name} has real values")
+    of_classes = [name for name in OF_CLASSES if getattr(optimisation, name) != OF_CLASSES[name]]
+    if data.info.target_classes == 1 and of_classes:
+        raise ValueError(f"{' and '.join(of_classes)}: about classes, and {data.name} has real values; leave it out")
+    weights = optimisation.class_weights
+    if isinstance(weights, tuple) and len(weights) != data.info.target_classes:
+        names = ", ".join(data.info.class_names) or f"0 to {data.info.target_classes - 1}"
+        raise ValueError(
+            f"class_weights has {len(weights)} numbers, and {data.name} has {data.info.target_classes} classes; give "
+            f"one for each, in the order {names}, or 'balanced'"
+        )
     if len(data.input_shape) != 3 and optimisation.memory_format == "channels_last":
         raise ValueError(f"memory_format = 'channels_last' is about images, and {data.name} has rows of numbers")
 

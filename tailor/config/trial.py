@@ -330,6 +330,12 @@ class TrialConfig(Settings):
         target = self.data.info
         if target.target_classes < CLASSES:
             raise ValueError(f"{given} needs a target with classes, and {self.data.name} has real values; leave it out")
+        has_other_classes = name == "source" or name not in OF_TARGETS_DATA
+        if has_other_classes and isinstance(self.optimisation.class_weights, tuple):
+            raise ValueError(
+                f"{given} has other classes than those that optimisation.class_weights lists, and its head is fitted "
+                "by them, too; set class_weights = 'balanced'"
+            )
         images = self.data.train_images
         if name == "source" and (target.source_classes < CLASSES or target.source_images < images):
             raise ValueError(

@@ -6,7 +6,7 @@ Shapes: N samples, M images, B images of one rank in a step, C channels, H heigh
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -20,13 +20,15 @@ from tailor.data import objective
 from tailor.data.augmentation import augment, centre, draw_places
 from tailor.data.objective import Loss
 from tailor.data.pool_draw import draw_splits
+from tailor.data.sampling import AGAIN, balanced_order, image_weights, times_before
 from tailor.facts import datasets
 from tailor.facts.datasets import DATASETS, DataInfo
 from tailor.facts.pool import split_sizes
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stages import Task
+from tailor.stages import Task, TrainingSettings
 
 EVALUATION_BATCH = 256
+PLAIN = TrainingSettings()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,12 +98,17 @@ class Batch:
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
     loss: Loss | None = None
+    terms: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Labels (B,) and the weights (B,) of their losses, which are added up; (): `labels`, each with weight 1."""
 
     def loss_sum(self, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of the outputs (B, K), summed over the images."""
         if self.loss is not None:
             return self.loss(outputs, self.labels) * len(self.labels)
-        return objective.loss_sum(outputs, self.labels, label_smoothing)
+        if not self.terms:
+            return objective.loss_sum(outputs, self.labels, label_smoothing)
+        losses = [objective.weighted_loss_sum(outputs, *term, label_smoothing) for term in self.terms]
+        return reduce(torch.add, losses)
 
     def is_right(self, outputs: Any) -> Tensor:
         """Return which images (B,) are classified correctly; NaN without classes."""
@@ -256,6 +263,7 @@ def batches(
     augmentation: str,
     ranks: ProcessGroup,
     first_step: int = 0,
+    settings: TrainingSettings = PLAIN,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch from step `first_step` on, this rank's share of each.
 
@@ -264,26 +272,48 @@ def batches(
     >>> alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     >>> [len(batch.labels) for batch in batches(source("digits"), 400, 0, 0, "none", alone)]
     [400, 400, 101]
+
+    Args:
+        settings: sampler and class weights are read.
     """
-    samples_device = samples.labels.device
-    drawn_order = torch.randperm(
-        len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(samples_device)
-    )
-    order = drawn_order.to(samples_device, non_blocking=True)  # pinned memory: the host does not wait for a GPU
+    order = epoch_order(samples, seed, epoch, settings)
     are_images = samples.images.dim() == 4
-    places = None
+    places = None  # by the place in the order, not by the image, which a balanced sampler may show twice
     if are_images:
-        places = draw_places(augmentation, samples.ids, samples.images.shape[2:], samples.crop_px, seed, epoch)
+        ids = samples.ids[order]
+        if settings.sampler == "balanced":
+            ids = ids + times_before(order) * AGAIN
+        places = draw_places(augmentation, ids, samples.images.shape[2:], samples.crop_px, seed, epoch)
+    weights = None
+    if settings.class_weights is not None:
+        weights = image_weights(samples.labels, settings.class_weights)[order]
+    numbers = torch.arange(len(order), device=order.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
-        global_batch = order[start : start + batch_size]
         beat()
-        own_share = global_batch[ranks.rank :: ranks.world_size]
-        fetched = samples.fetch(own_share)
+        global_numbers = numbers[start : start + batch_size]
+        own = global_numbers[ranks.rank :: ranks.world_size]  # places in the order
+        fetched = samples.fetch(order[own])
         images = fetched.images
         if are_images:
-            own_places = None if places is None else samples.select(places, own_share)
+            own_places = None if places is None else samples.select(places, own)
             images = augment(images, augmentation, own_places, samples.crop_px)
-        yield Batch(images=normalise(images), labels=fetched.labels, global_count=len(global_batch), loss=samples.loss)
+        yield Batch(
+            images=normalise(images),
+            labels=fetched.labels,
+            global_count=len(global_numbers),
+            loss=samples.loss,
+            terms=() if weights is None else ((fetched.labels, samples.select(weights, own)),),
+        )
+
+
+def epoch_order(samples: Samples, seed: int, epoch: int, settings: TrainingSettings) -> Tensor:
+    """Return the samples of an epoch (N,) by their indices, on the device of the samples."""
+    device = samples.labels.device
+    numbers = generator(seed, "order", epoch)
+    if settings.sampler == "balanced":
+        return balanced_order(samples.labels.cpu(), numbers).to(device)
+    order = torch.randperm(len(samples), generator=numbers, pin_memory=_has_memory_of_its_own(device))
+    return order.to(device, non_blocking=True)  # pinned memory: the host does not wait for a GPU
 
 
 def ordered_batches(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:

@@ -341,6 +341,8 @@ def _plain_training(tuning: Training) -> Training:
         schedule="constant",
         optimiser="sgd",
         layer_decay=1.0,
+        class_weights=None,
+        sampler="shuffled",
         milestones=(),
         gamma=GAMMA,
         warm_up_epochs=0,

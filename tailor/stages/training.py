@@ -9,6 +9,7 @@ from pydantic import Field
 from tailor.common.settings import Count, Rate, Settings
 
 GAMMA = 0.1
+Weights = Annotated[tuple[float, ...], Field(strict=False)]
 Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -41,6 +42,11 @@ class TrainingSettings(Settings):
     weight decay."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
     """Share of each label that is spread over all classes."""
+    class_weights: Annotated[Literal["balanced"] | Weights | None, Field(json_schema_extra={"neutral": None})] = None
+    """How much an image's loss counts by its class: a list in the order of the classes, or `balanced`: in inverse
+    proportion to the images of its class, 1 on average. None: all count alike."""
+    sampler: Annotated[Literal["shuffled", "balanced"], Field(json_schema_extra={"neutral": "shuffled"})] = "shuffled"
+    """Whether an epoch shows each image once, or draws as many images from all classes alike, with repetition."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
     """Largest norm of the gradient of a step, all parameters together; None leaves it as it is."""
     ema_decay: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None

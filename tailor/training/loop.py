@@ -95,7 +95,9 @@ def train(
         epoch = progress.epoch
         start_s = time.perf_counter() - progress.elapsed_s
         meter = EpochMeter(progress.sums if ranks.rank == 0 else [0.0] * 3)  # the sums have the steps of all ranks
-        for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
+        for batch in batches(
+            samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step, training
+        ):
             if has_dropout:  # torch's global generator is seeded each step, so that a resumed training draws the same
                 torch.manual_seed(stream(training.seed, "dropout", epoch, progress.step, ranks.rank))
             set_learning_rates(optimiser, scale(training, epoch, progress.step, steps))

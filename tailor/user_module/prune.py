@@ -66,14 +66,8 @@ _OWN_OF_TRIALS = {
     "tolerance_fraction",
     "placement",
 }
-_OWN_OF_TRIALS |= {
-    "head_epochs",
-    "regulariser",
-    "distillation_weight",
-    "distillation_temperature",
-    "compile",
-    "layer_decay",
-}
+_OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
+_OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampler"}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),

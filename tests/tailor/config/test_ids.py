@@ -87,6 +87,8 @@ OTHER_VALUES: dict[str, Any] = {
     "optimisation.clip_gradient_norm": 1.0,
     "optimisation.ema_decay": 0.9,
     "optimisation.layer_decay": 0.75,
+    "optimisation.class_weights": "balanced",
+    "optimisation.sampler": "balanced",
     "optimisation.distillation_weight": 0.5,
     "optimisation.distillation_temperature": 2.0,
     "optimisation.norm": "local",

@@ -59,6 +59,12 @@ IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"ema_decay": 0.9}, {"name": "sfp"}, "leave ema_decay out"),
     ({"ema_decay": 1.0}, TRANSTAILOR, "less than 1"),
     ({"clip_gradient_norm": 0.0}, TRANSTAILOR, "greater than 0"),
+    ({"layer_decay": 0.0}, TRANSTAILOR, "greater than 0"),
+    ({"layer_decay": 1.5}, TRANSTAILOR, "less than or equal to 1"),
+    ({"class_weights": [1.0, 2.0]}, TRANSTAILOR, "2 numbers, and digits has 5 classes; .*in the order 5, 6, 7, 8, 9,"),
+    ({"class_weights": [1.0, 0.0, 1.0, 1.0, 1.0]}, TRANSTAILOR, "each must be above 0"),
+    ({"class_weights": [1, 1, 1, 1, -1]}, TRANSTAILOR, "each must be above 0"),
+    ({"class_weights": "balanced", "sampler": "balanced"}, TRANSTAILOR, "leave one of them out"),
     ({"precision": "fp16"}, TRANSTAILOR, "'float32' or 'bf16'"),
 ]
 
@@ -76,12 +82,26 @@ def test_norms_of_a_network_without_norms_are_refused(norm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "optimisation", [{"label_smoothing": 0.1}, {"distillation_weight": 0.5}, {"memory_format": "channels_last"}]
+    "optimisation",
+    [
+        {"label_smoothing": 0.1},
+        {"distillation_weight": 0.5},
+        {"memory_format": "channels_last"},
+        {"class_weights": [1.0]},
+        {"sampler": "balanced"},
+    ],
 )
 def test_what_is_about_classes_or_images_is_refused_for_rows_and_real_values(optimisation: dict[str, Any]) -> None:
     settings = {"network": "friedman_mlp", "data": {"name": "friedman1"}, "pruning": {"linear": True}}
     with pytest.raises(ConfigError, match="friedman1 has (real values|rows of numbers)"):
         short_trial({"name": "prune"}, **settings, optimisation=SHORT | optimisation)
+
+
+def test_listed_weights_are_refused_where_a_donor_has_other_classes() -> None:
+    listed = SHORT | {"class_weights": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    short_trial({"name": "prune"}, optimisation=listed, pruning={"scores_from": "shuffled"})
+    with pytest.raises(ConfigError, match="other classes than those .*set class_weights = 'balanced'"):
+        short_trial({"name": "prune"}, optimisation=listed, pruning={"scores_from": "source"})
 
 
 # --- keys ---
