@@ -11,10 +11,11 @@ from tailor.common.settings import Count, Fraction
 from tailor.config.data import DataConfig
 from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
-from tailor.stages.training import GAMMA, TrainingSettings
+from tailor.stages.training import GAMMA, NO_CHANGES, ImageChanges, TrainingSettings
 
 TEMPERATURE = 4.0
-OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampler": "shuffled"}
+OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampling": "shuffled"}
+OF_CLASSES |= {"mixup": 0.0, "cutmix": 0.0}
 """Settings that only a target with classes can have, and their values without effect."""
 
 
@@ -62,6 +63,17 @@ class Optimisation(TrainingSettings):
         return self
 
     @model_validator(mode="after")
+    def _images_are_changed(self) -> "Optimisation":
+        if self.rand_augment_magnitude != NO_CHANGES.rand_augment_magnitude and not self.rand_augment:
+            raise ValueError("rand_augment_magnitude is read only with rand_augment; set rand_augment = 2")
+        if self.distillation_weight and (self.mixup or self.cutmix):
+            raise ValueError(
+                f"distillation_weight = {self.distillation_weight} with mixup or cutmix: the teacher was trained on "
+                "whole images, and what it says of mixtures was not tried; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _classes_are_weighed_once(self) -> "Optimisation":
         weights = self.class_weights
         if isinstance(weights, tuple) and not all(0.0 < weight < math.inf for weight in weights):
@@ -69,9 +81,9 @@ class Optimisation(TrainingSettings):
                 f"class_weights = {list(weights)}: each must be above 0; to leave a class out, prepare the data "
                 "without it"
             )
-        if weights is not None and self.sampler == "balanced":
+        if weights is not None and self.sampling == "balanced":
             raise ValueError(
-                "class_weights and sampler = 'balanced' would both make up for classes of different sizes; leave one "
+                "class_weights and sampling = 'balanced' would both make up for classes of different sizes; leave one "
                 "of them out"
             )
         return self
@@ -132,8 +144,22 @@ def _refuse_for_data(optimisation: Optimisation, data: DataConfig) -> None:
             f"class_weights has {len(weights)} numbers, and {data.name} has {data.info.target_classes} classes; give "
             f"one for each, in the order {names}, or 'balanced'"
         )
+    _refuse_changes(optimisation, data)
     if len(data.input_shape) != 3 and optimisation.memory_format == "channels_last":
         raise ValueError(f"memory_format = 'channels_last' is about images, and {data.name} has rows of numbers")
+
+
+def _refuse_changes(optimisation: Optimisation, data: DataConfig) -> None:
+    """Raise ValueError for changes of images that the data set's samples cannot have."""
+    changes = [name for name in ImageChanges.model_fields if getattr(optimisation, name) != getattr(NO_CHANGES, name)]
+    if changes and len(data.input_shape) != 3:
+        raise ValueError(f"{', '.join(changes)}: about images, and {data.name} has rows of numbers; leave it out")
+    of_colours = [name for name in ("rand_augment", "colour_jitter") if name in changes]
+    if of_colours and data.input_shape[0] != 3:
+        raise ValueError(
+            f"{' and '.join(of_colours)}: changes colours, and the images of {data.name} have {data.input_shape[0]} "
+            "channel(s); leave it out, or set random_erasing, mixup or cutmix"
+        )
 
 
 def _refuse_for_method(optimisation: Optimisation, method: str) -> None:

@@ -83,6 +83,8 @@ class Method(Settings):
             keys.add("optimisation.momentum")
         if optimisation.schedule != "step":
             keys.add("optimisation.gamma")
+        if not optimisation.rand_augment:
+            keys.add("optimisation.rand_augment_magnitude")
         if not optimisation.distillation_weight:
             keys.add("optimisation.distillation_temperature")
         if config.pruning.width_multiple == 1:

@@ -17,7 +17,7 @@ from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import Delta, Regulariser
 from tailor.facts.widths import ANY_WIDTH
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
+from tailor.stages import NO_CHANGES, StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA
 
 
@@ -342,7 +342,8 @@ def _plain_training(tuning: Training) -> Training:
         optimiser="sgd",
         layer_decay=1.0,
         class_weights=None,
-        sampler="shuffled",
+        sampling="shuffled",
+        **dict(NO_CHANGES),
         milestones=(),
         gamma=GAMMA,
         warm_up_epochs=0,

@@ -58,7 +58,7 @@ def test_the_balanced_order_has_as_many_of_each_class_that_has_images() -> None:
 
 
 def test_a_balanced_epoch_is_the_same_on_two_ranks_and_after_an_interruption() -> None:
-    settings = TrainingSettings(sampler="balanced", class_weights=(1.0, 2.0, 1.0, 0.5))
+    settings = TrainingSettings(sampling="balanced", class_weights=(1.0, 2.0, 1.0, 0.5))
     alone = batches(settings, ranks(1)[0])
     for whole, even, odd in zip(alone, *(batches(settings, rank) for rank in ranks(2)), strict=True):
         assert torch.equal(whole.images[0::2], even.images) and torch.equal(whole.images[1::2], odd.images)
@@ -68,7 +68,7 @@ def test_a_balanced_epoch_is_the_same_on_two_ranks_and_after_an_interruption() -
 
 
 def test_an_image_that_is_shown_again_is_cropped_anew() -> None:
-    settings = TrainingSettings(sampler="balanced")
+    settings = TrainingSettings(sampling="balanced")
     shown = torch.cat([batch.images[batch.labels == 3] for batch in batches(settings, ranks(1)[0])])
     assert len(shown) > 15  # of five images
     assert len({image.numpy().tobytes() for image in shown}) > 10

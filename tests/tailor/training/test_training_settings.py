@@ -288,7 +288,13 @@ EVERYTHING: dict[str, Any] = {
     "precision": "bf16",
     "memory_format": "channels_last",
 }
-OF_CLASSES: dict[str, Any] = {"optimiser": "adamw", "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0)}
+OF_CLASSES: dict[str, Any] = {
+    "optimiser": "adamw",
+    "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "random_erasing": 0.5,
+}
 
 
 @pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, EVERYTHING, EVERYTHING | OF_CLASSES])
