@@ -32,10 +32,20 @@ method.name = "fine_tune"
 [[variants]]
 method.name = "prune"
 axes.method.criterion = ["l1", "random"]
+[[variants]]
+label = "today's recipe"
+method.name = "fine_tune"
+[variants.optimisation]
+optimiser = "adamw"
+layer_decay = 0.7
+class_weights = "balanced"
+mixup = 0.8
+cutmix = 1.0
+random_erasing = 0.5
 [resources]
 ranks = 2
 """
-TRIALS = 4
+TRIALS = 5
 # What may differ between two runs of the same sweep: when, where, how long, and which trial computed a stage.
 MAY_DIFFER = {
     "planned": ["written_at", "sweep"],
@@ -132,15 +142,16 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
     assert [row["status"] for row in tables["trials"]] == ["finished"] * TRIALS
     assert Counter(row["label"] for row in tables["operating_points"]) == {
         "head_only": 1, "transtailor": 2, "fine_tune": 1, "prune l1": 1, "prune random": 1,
+        "today's recipe": 1,
     }  # fmt: skip
-    assert len(tables["predictions"]) == 6 * (896 - 64)
+    assert len(tables["predictions"]) == 7 * (896 - 64)
     assert len({row["stage_key"] for row in tables["stages"]}) < len(tables["stages"])  # stages are shared
 
 
 def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     before = tables_of(serial.run)
     text = serial.launch("--site", "serial", "--set", "resources.fork_ranks=false")
-    assert "all 4 trials are finished" in text.lower()
+    assert f"all {TRIALS} trials are finished" in text.lower()
     assert text.splitlines()[-1] == str(serial.run / "report.html")
     assert_equal(before, tables_of(serial.run))
 

@@ -1,5 +1,6 @@
 """How the target is trained: settings, and which of them cannot be combined. Without torch."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -10,9 +11,12 @@ from tailor.common.settings import Count, Fraction
 from tailor.config.data import DataConfig
 from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
-from tailor.stages.training import GAMMA, TrainingSettings
+from tailor.stages.training import GAMMA, NO_CHANGES, ImageChanges, TrainingSettings
 
 TEMPERATURE = 4.0
+OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampling": "shuffled"}
+OF_CLASSES |= {"mixup": 0.0, "cutmix": 0.0}
+"""Settings that only a target with classes can have, and their values without effect."""
 
 
 class Optimisation(TrainingSettings):
@@ -55,6 +59,32 @@ class Optimisation(TrainingSettings):
             raise ValueError(
                 f"accumulation_steps = {self.accumulation_steps} does not divide batch_size = {self.batch_size}; "
                 "choose a divisor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_changed(self) -> "Optimisation":
+        if self.rand_augment_magnitude != NO_CHANGES.rand_augment_magnitude and not self.rand_augment:
+            raise ValueError("rand_augment_magnitude is read only with rand_augment; set rand_augment = 2")
+        if self.distillation_weight and (self.mixup or self.cutmix):
+            raise ValueError(
+                f"distillation_weight = {self.distillation_weight} with mixup or cutmix: the teacher was trained on "
+                "whole images, and what it says of mixtures was not tried; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_weighed_once(self) -> "Optimisation":
+        weights = self.class_weights
+        if isinstance(weights, tuple) and not all(0.0 < weight < math.inf for weight in weights):
+            raise ValueError(
+                f"class_weights = {list(weights)}: each must be above 0; to leave a class out, prepare the data "
+                "without it"
+            )
+        if weights is not None and self.sampling == "balanced":
+            raise ValueError(
+                "class_weights and sampling = 'balanced' would both make up for classes of different sizes; leave one "
+                "of them out"
             )
         return self
 
@@ -104,10 +134,32 @@ def _refuse_for_regularisers(optimisation: Optimisation, regularisers: Iterable[
 
 
 def _refuse_for_data(optimisation: Optimisation, data: DataConfig) -> None:
-    if data.info.target_classes == 1 and (optimisation.label_smoothing or optimisation.distillation_weight):
-        raise ValueError(f"label_smoothing and distillation_weight are about classes, and {data.name} has real values")
+    of_classes = [name for name in OF_CLASSES if getattr(optimisation, name) != OF_CLASSES[name]]
+    if data.info.target_classes == 1 and of_classes:
+        raise ValueError(f"{' and '.join(of_classes)}: about classes, and {data.name} has real values; leave it out")
+    weights = optimisation.class_weights
+    if isinstance(weights, tuple) and len(weights) != data.info.target_classes:
+        names = ", ".join(data.info.class_names) or f"0 to {data.info.target_classes - 1}"
+        raise ValueError(
+            f"class_weights has {len(weights)} numbers, and {data.name} has {data.info.target_classes} classes; give "
+            f"one for each, in the order {names}, or 'balanced'"
+        )
+    _refuse_changes(optimisation, data)
     if len(data.input_shape) != 3 and optimisation.memory_format == "channels_last":
         raise ValueError(f"memory_format = 'channels_last' is about images, and {data.name} has rows of numbers")
+
+
+def _refuse_changes(optimisation: Optimisation, data: DataConfig) -> None:
+    """Raise ValueError for changes of images that the data set's samples cannot have."""
+    changes = [name for name in ImageChanges.model_fields if getattr(optimisation, name) != getattr(NO_CHANGES, name)]
+    if changes and len(data.input_shape) != 3:
+        raise ValueError(f"{', '.join(changes)}: about images, and {data.name} has rows of numbers; leave it out")
+    of_colours = [name for name in ("rand_augment", "colour_jitter") if name in changes]
+    if of_colours and data.input_shape[0] != 3:
+        raise ValueError(
+            f"{' and '.join(of_colours)}: changes colours, and the images of {data.name} have {data.input_shape[0]} "
+            "channel(s); leave it out, or set random_erasing, mixup or cutmix"
+        )
 
 
 def _refuse_for_method(optimisation: Optimisation, method: str) -> None:

@@ -79,10 +79,12 @@ class Method(Settings):
         if config.source.weights is not None:
             keys = {f"source.{name}" for name in OF_SOURCE_TRAINING}
         optimisation = config.optimisation
-        if optimisation.optimiser == "adam":
+        if optimisation.optimiser != "sgd":
             keys.add("optimisation.momentum")
         if optimisation.schedule != "step":
             keys.add("optimisation.gamma")
+        if not optimisation.rand_augment:
+            keys.add("optimisation.rand_augment_magnitude")
         if not optimisation.distillation_weight:
             keys.add("optimisation.distillation_temperature")
         if config.pruning.width_multiple == 1:
@@ -295,7 +297,7 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _momentum_can_be_kept(self) -> "TrialConfig":
-        has_momentum = self.optimisation.optimiser != "adam" and bool(self.optimisation.momentum)
+        has_momentum = self.optimisation.optimiser == "sgd" and bool(self.optimisation.momentum)
         if self.pruning.optimiser_state == "kept" and not has_momentum:
             raise ValueError(
                 "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
@@ -330,6 +332,12 @@ class TrialConfig(Settings):
         target = self.data.info
         if target.target_classes < CLASSES:
             raise ValueError(f"{given} needs a target with classes, and {self.data.name} has real values; leave it out")
+        has_other_classes = name == "source" or name not in OF_TARGETS_DATA
+        if has_other_classes and isinstance(self.optimisation.class_weights, tuple):
+            raise ValueError(
+                f"{given} has other classes than those that optimisation.class_weights lists, and its head is fitted "
+                "by them, too; set class_weights = 'balanced'"
+            )
         images = self.data.train_images
         if name == "source" and (target.source_classes < CLASSES or target.source_images < images):
             raise ValueError(

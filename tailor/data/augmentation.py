@@ -25,10 +25,10 @@ def draw_places(
     [[0, 2, 1], [1, 2, 0]]
     """
     if how == "shift":
-        draw = mix(ids + (stream(seed, "shift", epoch) & 0x7FFFFFFF))
+        draw = hashes(ids, seed, "shift", epoch)
         return torch.stack([draw % 3, draw // 3 % 3], dim=1)
     if how == "crop_flip" and crop_px is not None:
-        draw = mix(ids + (stream(seed, "crop", epoch) & 0x7FFFFFFF))
+        draw = hashes(ids, seed, "crop", epoch)
         height, width = size
         top = draw % (height - crop_px + 1)
         left = mix(draw) % (width - crop_px + 1)
@@ -92,6 +92,11 @@ def shift(images: Tensor, places: Tensor) -> Tensor:
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
     return _pick(padded, down[:, None] + rows, right[:, None] + columns)
+
+
+def hashes(ids: Tensor, seed: int, purpose: str, *counters: int) -> Tensor:
+    """Return a number from 0 to 2^31 - 1 for each image by its id (N,), for a purpose and an epoch."""
+    return mix(ids + (stream(seed, purpose, *counters) & 0x7FFFFFFF))
 
 
 def mix(numbers: Tensor) -> Tensor:

@@ -44,6 +44,12 @@ def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> T
     return total if labels.dim() == 1 else total / math.prod(labels.shape[1:])
 
 
+def weighted_loss_sum(outputs: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy of outputs (N, K), each sample's times its weight (N,), summed over samples."""
+    losses = F.cross_entropy(outputs, labels, reduction="none", label_smoothing=label_smoothing)
+    return (losses * weights).sum()
+
+
 def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
     """Return which samples (N,) are classified correctly; NaN for real values."""
     if labels.is_floating_point():

@@ -6,7 +6,7 @@ Shapes: N samples, M images, B images of one rank in a step, C channels, H heigh
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -18,15 +18,18 @@ from tailor.common.registry import function_of
 from tailor.common.seeds import stream
 from tailor.data import objective
 from tailor.data.augmentation import augment, centre, draw_places
+from tailor.data.image_changes import Draws, change_pixels, draw, erase, mix
 from tailor.data.objective import Loss
 from tailor.data.pool_draw import draw_splits
+from tailor.data.sampling import AGAIN, balanced_order, image_weights, times_before
 from tailor.facts import datasets
 from tailor.facts.datasets import DATASETS, DataInfo
 from tailor.facts.pool import split_sizes
 from tailor.parallel.process_group import ProcessGroup
-from tailor.stages import Task
+from tailor.stages import ImageChanges, Task, TrainingSettings
 
 EVALUATION_BATCH = 256
+PLAIN = TrainingSettings()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,12 +99,17 @@ class Batch:
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
     loss: Loss | None = None
+    terms: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Labels (B,) and the weights (B,) of their losses, which are added up; (): `labels`, each with weight 1."""
 
     def loss_sum(self, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
         """Return the loss of the outputs (B, K), summed over the images."""
         if self.loss is not None:
             return self.loss(outputs, self.labels) * len(self.labels)
-        return objective.loss_sum(outputs, self.labels, label_smoothing)
+        if not self.terms:
+            return objective.loss_sum(outputs, self.labels, label_smoothing)
+        losses = [objective.weighted_loss_sum(outputs, *term, label_smoothing) for term in self.terms]
+        return reduce(torch.add, losses)
 
     def is_right(self, outputs: Any) -> Tensor:
         """Return which images (B,) are classified correctly; NaN without classes."""
@@ -256,6 +264,7 @@ def batches(
     augmentation: str,
     ranks: ProcessGroup,
     first_step: int = 0,
+    settings: TrainingSettings = PLAIN,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch from step `first_step` on, this rank's share of each.
 
@@ -264,26 +273,93 @@ def batches(
     >>> alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     >>> [len(batch.labels) for batch in batches(source("digits"), 400, 0, 0, "none", alone)]
     [400, 400, 101]
+
+    Args:
+        settings: changes of images, sampling and class weights are read.
     """
-    samples_device = samples.labels.device
-    drawn_order = torch.randperm(
-        len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(samples_device)
-    )
-    order = drawn_order.to(samples_device, non_blocking=True)  # pinned memory: the host does not wait for a GPU
-    are_images = samples.images.dim() == 4
-    places = None
-    if are_images:
-        places = draw_places(augmentation, samples.ids, samples.images.shape[2:], samples.crop_px, seed, epoch)
+    order = epoch_order(samples, seed, epoch, settings)
+    ids = samples.ids[order]
+    if settings.sampling == "balanced":  # draws are those of a place in the order: an image may be shown twice
+        ids = ids + times_before(order) * AGAIN
+    epoch_images = _EpochImages(samples, order, ids, augmentation, settings, seed, epoch)
+    is_mixed = bool(settings.mixup or settings.cutmix)
+    weights = None  # of the images' losses, by their place in the order
+    if settings.class_weights is not None:
+        weights = image_weights(samples.labels, settings.class_weights)[order]
+    elif is_mixed:
+        weights = torch.ones(len(order), device=order.device)
+    places = torch.arange(len(order), device=order.device)
     for start in range(first_step * batch_size, len(samples), batch_size):
-        global_batch = order[start : start + batch_size]
         beat()
-        own_share = global_batch[ranks.rank :: ranks.world_size]
-        fetched = samples.fetch(own_share)
-        images = fetched.images
-        if are_images:
-            own_places = None if places is None else samples.select(places, own_share)
-            images = augment(images, augmentation, own_places, samples.crop_px)
-        yield Batch(images=normalise(images), labels=fetched.labels, global_count=len(global_batch), loss=samples.loss)
+        of_batch = places[start : start + batch_size]
+        own = of_batch[ranks.rank :: ranks.world_size]
+        images = epoch_images.at(own)
+        labels = samples.select(samples.labels, order[own])
+        terms: tuple[tuple[Tensor, Tensor], ...] = ()
+        if weights is not None:
+            terms = ((labels, samples.select(weights, own)),)
+        if is_mixed:
+            pairs = of_batch.roll(1)[ranks.rank :: ranks.world_size]  # of each image the one before it in the batch
+            drawn = epoch_images.draws_at(own)
+            images = mix(images, images.roll(1, 0) if ranks.world_size == 1 else epoch_images.at(pairs), drawn)
+            ((_, own_weights),) = terms
+            assert drawn.share is not None and weights is not None
+            other_labels = samples.select(samples.labels, order[pairs])
+            other_weights = samples.select(weights, pairs) * (1.0 - drawn.share)
+            terms = ((labels, own_weights * drawn.share), (other_labels, other_weights))
+            labels = torch.where(drawn.share >= 0.5, labels, other_labels)  # by which answers count as correct
+        yield Batch(images=images, labels=labels, global_count=len(of_batch), loss=samples.loss, terms=terms)
+
+
+class _EpochImages:
+    """The images of an epoch by their places in its order, moved, changed and normalised, but not mixed."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        order: Tensor,
+        ids: Tensor,
+        augmentation: str,
+        settings: ImageChanges,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self._samples = samples
+        self._order = order
+        self._augmentation = augmentation
+        self._settings = settings
+        self._moves: Tensor | None = None
+        self._draws = Draws()
+        if samples.images.dim() == 4:
+            size = samples.images.shape[2:]
+            self._moves = draw_places(augmentation, ids, size, samples.crop_px, seed, epoch)
+            shown_size = size if samples.crop_px is None else (samples.crop_px, samples.crop_px)
+            self._draws = draw(settings, ids, shown_size, seed, epoch)
+
+    def at(self, places: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) at these places (B,), or rows of numbers (B, inputs)."""
+        samples = self._samples
+        images = samples.fetch(self._order[places]).images
+        if samples.images.dim() != 4:
+            return normalise(images)
+        moves = None if self._moves is None else samples.select(self._moves, places)
+        drawn = self.draws_at(places)
+        images = augment(images, self._augmentation, moves, samples.crop_px)
+        return erase(normalise(change_pixels(images, drawn, self._settings)), drawn.erased)
+
+    def draws_at(self, places: Tensor) -> Draws:
+        """Return what was drawn for these images."""
+        return self._draws.at(lambda whole: self._samples.select(whole, places))
+
+
+def epoch_order(samples: Samples, seed: int, epoch: int, settings: TrainingSettings) -> Tensor:
+    """Return the samples of an epoch (N,) by their indices, on the device of the samples."""
+    device = samples.labels.device
+    numbers = generator(seed, "order", epoch)
+    if settings.sampling == "balanced":
+        return balanced_order(samples.labels.cpu(), numbers).to(device)
+    order = torch.randperm(len(samples), generator=numbers, pin_memory=_has_memory_of_its_own(device))
+    return order.to(device, non_blocking=True)  # pinned memory: the host does not wait for a GPU
 
 
 def ordered_batches(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:

@@ -26,6 +26,7 @@ from tailor.pruning.group_records import Group
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
+from tailor.training.layer_order import layer_numbers
 from transtailor.plural import counted
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
     rules = {getattr(stage, "rule", None) for stage in planned}
     try:
         _try_training(network, sha256, input_shape, classes, world_size > 1)
+        if config.optimisation.layer_decay != 1.0:
+            layer_numbers(network, classes, input_shape)
         groups: list[Group] = []
         for rule in rules:
             if isinstance(rule, GroupRule):

@@ -6,6 +6,8 @@ from tailor.config.trial import Method, TrialConfig, register
 from tailor.methods.recipe import Recipe
 from tailor.stages import StageGenerator
 
+OF_TUNING = ("epochs", "learning_rate", "norm", "regulariser", "layer_decay")  # what only a fine-tuning reads
+
 
 @register
 class HeadOnly(Method):
@@ -17,8 +19,7 @@ class HeadOnly(Method):
 
     def unread(self, config: TrialConfig) -> set[str]:
         """What only a fine-tuning or a pruning reads."""
-        of_tuning = {f"optimisation.{name}" for name in ("epochs", "learning_rate", "norm", "regulariser")}
-        return super().unread(config) | of_tuning | {"pruning"}
+        return super().unread(config) | {f"optimisation.{name}" for name in OF_TUNING} | {"pruning"}
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head and measure."""

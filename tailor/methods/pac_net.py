@@ -15,6 +15,8 @@ from tailor.config.trial import Method, TrialConfig, register
 from tailor.methods.recipe import Recipe
 from tailor.stages import Allocate, Calibrate, FindEssential, StageGenerator, Training
 
+OF_ALL_LAYERS = ("learning_rate", "norm", "layer_decay")  # settings of a fine-tuning that Calibrate does not read
+
 
 @register
 class PACNet(Method):
@@ -55,7 +57,7 @@ class PACNet(Method):
 
     def unread(self, config: TrialConfig) -> set[str]:
         """What a pruning of filters reads, and what its own settings replace; Allocate trains on the source task."""
-        keys = super().unread(config) | {"pruning", "optimisation.learning_rate", "optimisation.norm"}
+        keys = super().unread(config) | {"pruning", *(f"optimisation.{name}" for name in OF_ALL_LAYERS)}
         keys -= {"source.seed", "source.batch_size", "source.momentum"}
         if self.optimiser == "sgd":
             keys.discard("optimisation.momentum")
@@ -101,4 +103,6 @@ class PACNet(Method):
 
     def _calibration_training(self, tuning: Training) -> Training:
         """As all methods fine-tune, except for PAC-Net's own settings."""
-        return tuning.replace(learning_rate=self.calibrate_learning_rate, weight_decay=0.0, optimiser=self.optimiser)
+        return tuning.replace(
+            learning_rate=self.calibrate_learning_rate, weight_decay=0.0, optimiser=self.optimiser, layer_decay=1.0
+        )

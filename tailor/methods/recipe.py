@@ -17,7 +17,7 @@ from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import Delta, Regulariser
 from tailor.facts.widths import ANY_WIDTH
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
+from tailor.stages import NO_CHANGES, StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA
 
 
@@ -332,7 +332,7 @@ def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None) -> Task
 
 @lru_cache(maxsize=1024)
 def _head_training(tuning: Training, epochs: int) -> Training:
-    return tuning.replace(epochs=epochs, learning_rate=0.0, norm="synchronised")
+    return tuning.replace(epochs=epochs, learning_rate=0.0, norm="synchronised", layer_decay=1.0)
 
 
 @lru_cache(maxsize=1024)
@@ -340,6 +340,10 @@ def _plain_training(tuning: Training) -> Training:
     return tuning.replace(
         schedule="constant",
         optimiser="sgd",
+        layer_decay=1.0,
+        class_weights=None,
+        sampling="shuffled",
+        **dict(NO_CHANGES),
         milestones=(),
         gamma=GAMMA,
         warm_up_epochs=0,

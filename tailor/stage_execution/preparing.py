@@ -22,7 +22,7 @@ from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_
 from tailor.stage_execution.tuning import train_all
 from tailor.stages import GroupRule
 from tailor.training.feature_maps import compared_layers
-from tailor.training.loop import group, optimiser_for, train
+from tailor.training.loop import optimiser_for, parameter_groups, train
 
 TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the authors' code
 
@@ -114,9 +114,9 @@ def reinitialise(state: ModelState, seed: int) -> ModelState:
 def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageContext) -> StageOutput:
     state = replace_head(parent, context.outputs(stage.task), stage.head_seed)
     model = state.build(context.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
-    head = model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
+    model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
     samples = context.train(stage.task)
-    optimiser = optimiser_for([group(list(head.parameters()), stage.training.head_learning_rate)], stage.training)
+    optimiser = optimiser_for(parameter_groups(model, state, stage.training), stage.training)
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, context.checkpoint(stage.key()))
     trained = weights(model)
     head_tensors = {name: trained[name] for name in state.head_names()}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import tailor.stages as stages
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, Splits
-from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, weights
@@ -21,7 +20,7 @@ from tailor.stages import Training
 from tailor.training import penalties
 from tailor.training.backward import Forward
 from tailor.training.distillation import Teaching
-from tailor.training.loop import NO_EXTRAS, TrainingExtras, group, optimiser_for, train
+from tailor.training.loop import NO_EXTRAS, TrainingExtras, optimiser_for, parameter_groups, train
 from tailor.training.prediction import predict
 
 
@@ -45,7 +44,7 @@ def train_all(
     augmentation: str = "none",
     extras_for: Callable[[nn.Module], TrainingExtras] = lambda _model: NO_EXTRAS,
 ) -> TrainedWeights:
-    """Train every weight of a state, the head at its own rate, the norms as `training` says.
+    """Train every weight of a state, each at its own rate, the norms as `training` says.
 
     Gradient factors scale gradients. Momentum that the state kept is continued.
     """
@@ -53,15 +52,7 @@ def train_all(
     for layer, factor in state.gradient_factors.items():
         scale_gradients(model.get_submodule(layer), factor.to(context.ranks.device))
     model = set_norms(model, training.norm, context.ranks)
-    head = list(model.get_submodule(NETWORKS[state.network].head).parameters())
-    ids_of_head = {id(parameter) for parameter in head}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in ids_of_head]
-    groups = []
-    if rest:
-        groups.append(group(rest, training.learning_rate))
-    if head:
-        groups.append(group(head, training.head_learning_rate))
-    optimiser = optimiser_for(groups, training)
+    optimiser = optimiser_for(parameter_groups(model, state, training), training)
     for name, parameter in model.named_parameters():
         if name in state.momentum:
             optimiser.state[parameter]["momentum_buffer"] = state.momentum[name].to(context.ranks.device, copy=True)

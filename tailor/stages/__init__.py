@@ -36,5 +36,5 @@ from tailor.stages.records import (
     TaskImages,
 )
 from tailor.stages.schemes import FineTuneSoftly, TrainGates
-from tailor.stages.training import Training, TrainingSettings
+from tailor.stages.training import NO_CHANGES, ImageChanges, Training, TrainingSettings
 from tailor.stages.tuning import Distillation, FineTune, FineTunePart, OperatingPoint, PointFacts

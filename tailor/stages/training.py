@@ -6,13 +6,34 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tailor.common.settings import Count, Rate, Settings
+from tailor.common.settings import Count, Fraction, Rate, Settings
 
 GAMMA = 0.1
+Weights = Annotated[tuple[float, ...], Field(strict=False)]
 Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class TrainingSettings(Settings):
+class ImageChanges(Settings):
+    """How a training changes its images beside where `data.augmentation` cuts them, in this order; 0: not at all."""
+
+    rand_augment: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
+    """Operations of RandAugment on each image, of torchvision's fourteen."""
+    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30, json_schema_extra={"neutral": 9})] = 9
+    """How strong they are; 30 is the most."""
+    colour_jitter: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    """Largest change of an image's brightness, contrast and saturation, each by a factor of 1 - this to 1 + this."""
+    random_erasing: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    """Share of the images of which a rectangle is made grey."""
+    mixup: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    """Alpha of mixup: each image is mixed with another of its batch, and its labels alike, by Beta(alpha, alpha)."""
+    cutmix: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    """Alpha of CutMix, which pastes a rectangle of the other image; with mixup, each image has one or the other."""
+
+
+NO_CHANGES = ImageChanges()
+
+
+class TrainingSettings(ImageChanges):
     """What a trial sets for its trainings; docs/training.md says where each setting counts and where it comes from.
 
     A new setting needs a neutral value, so that the ids and keys of trials without it stay.
@@ -23,9 +44,9 @@ class TrainingSettings(Settings):
     head_learning_rate: Rate = 0.005
     """For the head."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """Of SGD; Adam does not read it."""
+    """Of SGD; Adam and AdamW do not read it."""
     weight_decay: Rate = 0.005
-    """Times the weights, added to the gradient."""
+    """Times the weights, added to the gradient; of AdamW, apart from it."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
     milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
@@ -34,10 +55,18 @@ class TrainingSettings(Settings):
     """Of the schedule `step`: what the rates are multiplied by."""
     warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
     """Epochs in which the rates rise, step by step."""
-    optimiser: Literal["sgd", "adam"] = "sgd"
-    """What takes the steps."""
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    """What takes the steps; `adamw` decays weights apart from the gradient, and no norms and biases."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0, json_schema_extra={"neutral": 1.0})] = 1.0
+    """By what the learning rate is multiplied from each layer to the one before it; below 1, norms and biases have no
+    weight decay."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
     """Share of each label that is spread over all classes."""
+    class_weights: Annotated[Literal["balanced"] | Weights | None, Field(json_schema_extra={"neutral": None})] = None
+    """How much an image's loss counts by its class: a list in the order of the classes, or `balanced`: in inverse
+    proportion to the images of its class, 1 on average. None: all count alike."""
+    sampling: Annotated[Literal["shuffled", "balanced"], Field(json_schema_extra={"neutral": "shuffled"})] = "shuffled"
+    """Whether an epoch shows each image once, or draws as many images from all classes alike, with repetition."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
     """Largest norm of the gradient of a step, all parameters together; None leaves it as it is."""
     ema_decay: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None

@@ -66,7 +66,7 @@ class FineTunePart(FineTune):
     def cost(self, size: Size) -> StageCost:
         """The share of the epochs; on disk the checkpoint: weights, their average, what the optimiser keeps."""
         copies = 2  # weights and momentum
-        if self.training.optimiser == "adam":
+        if self.training.optimiser != "sgd":
             copies += 1  # a second moment
         if self.training.ema_decay is not None:
             copies += 1  # the average

@@ -128,5 +128,8 @@ def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:
         return [batch]
     most_images_of_a_rank = -(-batch.global_count // ranks)
     count = min(count, most_images_of_a_rank)
-    parts = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
-    return [replace(batch, images=images, labels=labels) for images, labels in parts]
+    parts = []
+    for own in torch.arange(len(batch.labels), device=batch.labels.device).tensor_split(count):
+        terms = tuple((labels[own], weights[own]) for labels, weights in batch.terms)
+        parts.append(replace(batch, images=batch.images[own], labels=batch.labels[own], terms=terms))
+    return parts

@@ -13,11 +13,13 @@ from tailor.common import heartbeat
 from tailor.common.errors import TrainingError
 from tailor.common.seeds import stream
 from tailor.data.task_data import Samples, batches
+from tailor.model.state import ModelState
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty
 from tailor.training.checkpoint import Checkpoint, CheckpointAction, RankSync, TrainingProgress, parameters_of
 from tailor.training.distillation import Teaching
 from tailor.training.epoch_meter import EpochMeter
+from tailor.training.layer_order import layer_numbers
 from tailor.training.lr_schedule import scale, set_learning_rates
 from tailor.training.prediction import EpochValidation
 from tailor.training.weight_average import WeightAverage
@@ -93,7 +95,9 @@ def train(
         epoch = progress.epoch
         start_s = time.perf_counter() - progress.elapsed_s
         meter = EpochMeter(progress.sums if ranks.rank == 0 else [0.0] * 3)  # the sums have the steps of all ranks
-        for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
+        for batch in batches(
+            samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step, training
+        ):
             if has_dropout:  # torch's global generator is seeded each step, so that a resumed training draws the same
                 torch.manual_seed(stream(training.seed, "dropout", epoch, progress.step, ranks.rank))
             set_learning_rates(optimiser, scale(training, epoch, progress.step, steps))
@@ -183,6 +187,38 @@ def group(parameters: list[nn.Parameter], learning_rate: float) -> dict[str, Any
     return {"params": parameters, "lr": learning_rate, "initial_lr": learning_rate}
 
 
+def parameter_groups(model: nn.Module, state: ModelState, training: Training) -> list[dict[str, Any]]:
+    """Return the groups of all parameters of `model` that train: the head's at its own rate, the others' at theirs.
+
+    With `layer_decay` d, the rate of layer i of 0 to L is multiplied by d^(L - i). With it or AdamW, weight decay acts
+    only on weights of two dims or more, not on norms, biases, positions, tokens and tables: as timm has it
+    (`param_groups_layer_decay` with each network's `no_weight_decay`).
+
+    Args:
+        state: what the model was built from.
+
+    Raises:
+        ConfigError: with `layer_decay`, the network's layers have no order.
+    """
+    head = set(state.head_names())
+    layers: dict[str, int] = {}
+    if training.layer_decay != 1.0:
+        layers = layer_numbers(state.network, state.classes, state.input_shape)
+    last = max(layers.values(), default=0)
+    decays_all = training.optimiser != "adamw" and not layers
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}  # by rate, and whether the weights decay
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = training.head_learning_rate if name in head else training.learning_rate
+            rate *= training.layer_decay ** (last - layers.get(name, last))
+            decays = decays_all or (parameter.dim() > 1 and name.endswith("weight"))
+            members.setdefault((rate, decays), []).append(parameter)
+    groups = []
+    for (rate, decays), parameters in members.items():
+        groups.append(group(parameters, rate) | ({} if decays else {"weight_decay": 0.0}))
+    return groups
+
+
 def draws_randomly(module: nn.Module) -> bool:
     """Whether a module draws in training: dropout, torchvision's stochastic depth, timm's kinds, by their names.
 
@@ -200,8 +236,10 @@ def draws_randomly(module: nn.Module) -> bool:
 def optimiser_for(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
     """Return the optimiser that `training` names, over parameter groups from `group`.
 
-    Weight decay is part of the gradient.
+    Weight decay is part of the gradient; AdamW's is apart from it.
     """
+    if training.optimiser == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=training.weight_decay)
     if training.optimiser == "adam":
         return torch.optim.Adam(groups, weight_decay=training.weight_decay)
     return torch.optim.SGD(groups, momentum=training.momentum, weight_decay=training.weight_decay)

@@ -38,7 +38,7 @@ from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.network_facts import activation_kinds
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
-from tailor.stages import FineTune, GroupRule, StageGenerator
+from tailor.stages import FineTune, GroupRule, ImageChanges, StageGenerator
 from tailor.user_module.given import (
     OwnNetwork,
     checked_example,
@@ -67,6 +67,7 @@ _OWN_OF_TRIALS = {
     "placement",
 }
 _OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
+_OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampling", *ImageChanges.model_fields}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),

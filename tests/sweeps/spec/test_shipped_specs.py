@@ -57,13 +57,17 @@ SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
 BY_TABLE = "faster_photographs.toml"  # its table is of one network at one input, so it cannot be made smaller
-PLANNED = [pytest.param(name, marks=pytest.mark.check if "transformers" in name else ()) for name in SHIPPED]
+PLANNED = [
+    pytest.param(name, marks=pytest.mark.check if name.startswith(("transformers", "convnext")) else ())
+    for name in SHIPPED
+]
 TRAINED_IN_CHECK = (  # one of each kind; each method has tests of its own
     "demo.toml", "tour.toml", "search.toml", "heads_on_digits.toml", "pac_net_few_samples.toml", "trashnet.toml",
     "transformers_deit_s.toml", "transtailor_resnet101.toml", "adaptation_five_sets.toml", "beta_default.toml",
 )  # fmt: skip
 OF_THE_SOURCE = {"load_weights", "train_source", "find_essential", "allocate"}  # stages that read the source alone
 ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
+ONE_EPOCH_IN_GREY = {"epochs": 1, "head_epochs": 1, "warm_up_epochs": 0, "rand_augment": 0}
 DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
 
 
@@ -246,7 +250,7 @@ def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, 
 def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     """The same method on embedded data and an embedded network, an epoch of everything, up to its second point."""
     network = settings["network"]
-    is_whole = settings["pruning"].get("heads", False)
+    is_whole = settings["pruning"]["heads"] or settings["pruning"]["stream"]
     if not network.startswith(("digits_", "friedman_", "oscillator_")):
         network = "digits_vit" if is_whole else "digits_resnet" if NETWORKS[network].has_norm else "digits_vgg"
     method = dict(settings["method"])
@@ -264,7 +268,7 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
             },
             "source": {"epochs": 1},
             "method": method,
-            "optimisation": settings["optimisation"] | {"epochs": 1, "head_epochs": 1},
+            "optimisation": settings["optimisation"] | ONE_EPOCH_IN_GREY,
             "pruning": {**settings["pruning"], "scores_from": donor} | ({"width_multiple": 1} if is_whole else {}),
             "protocol": settings["protocol"],
             "last_point": 1,

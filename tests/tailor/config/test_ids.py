@@ -86,6 +86,12 @@ OTHER_VALUES: dict[str, Any] = {
     "optimisation.label_smoothing": 0.1,
     "optimisation.clip_gradient_norm": 1.0,
     "optimisation.ema_decay": 0.9,
+    "optimisation.layer_decay": 0.75,
+    "optimisation.class_weights": "balanced",
+    "optimisation.sampling": "balanced",
+    "optimisation.random_erasing": 0.25,
+    "optimisation.mixup": 0.8,
+    "optimisation.cutmix": 1.0,
     "optimisation.distillation_weight": 0.5,
     "optimisation.distillation_temperature": 2.0,
     "optimisation.norm": "local",
@@ -166,6 +172,11 @@ IMPOSSIBLE |= {
     (method, f"optimisation.distillation_{name}")
     for method in ("head_only", "fine_tune", "pac_net", "sfp")
     for name in ("weight", "temperature")
+}
+IMPOSSIBLE |= {  # no embedded data set has colours: tests/tailor/data/test_image_changes.py
+    (method, f"optimisation.{name}")
+    for method in GOLDEN_IDS
+    for name in ("rand_augment", "rand_augment_magnitude", "colour_jitter")
 }
 IN_NO_ID = {"data.root", "source.weights", "source.weights_folder", "method.table"}  # where something is
 IN_NO_ID |= {"validate_every"}  # measures more, and changes no result

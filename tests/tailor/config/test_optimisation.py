@@ -26,7 +26,7 @@ from tailor.training.backward import whole_sizes
 from tailor.training.compilation import CompiledModel
 from tailor.training.distillation import divergence_sum
 from tests.tailor.trials import short_trial
-from tests.tailor.two_ranks import on_one_and_two_ranks
+from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
 
 Run = Callable[..., list[StageEvent]]
 SHORT = {"epochs": 2, "head_epochs": 2}
@@ -59,6 +59,18 @@ IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"ema_decay": 0.9}, {"name": "sfp"}, "leave ema_decay out"),
     ({"ema_decay": 1.0}, TRANSTAILOR, "less than 1"),
     ({"clip_gradient_norm": 0.0}, TRANSTAILOR, "greater than 0"),
+    ({"layer_decay": 0.0}, TRANSTAILOR, "greater than 0"),
+    ({"layer_decay": 1.5}, TRANSTAILOR, "less than or equal to 1"),
+    ({"class_weights": [1.0, 2.0]}, TRANSTAILOR, "2 numbers, and digits has 5 classes; .*in the order 5, 6, 7, 8, 9,"),
+    ({"class_weights": [1.0, 0.0, 1.0, 1.0, 1.0]}, TRANSTAILOR, "each must be above 0"),
+    ({"class_weights": [1, 1, 1, 1, -1]}, TRANSTAILOR, "each must be above 0"),
+    ({"class_weights": "balanced", "sampling": "balanced"}, TRANSTAILOR, "leave one of them out"),
+    ({"distillation_weight": 0.5, "mixup": 0.8}, TRANSTAILOR, "distillation_weight = 0.5 with mixup .*leave one of"),
+    ({"distillation_weight": 0.5, "cutmix": 0.8}, TRANSTAILOR, "distillation_weight = 0.5 with mixup .*leave one of"),
+    ({"rand_augment": 2}, TRANSTAILOR, "rand_augment: changes colours, and the images of digits have 1 channel"),
+    ({"colour_jitter": 0.4}, TRANSTAILOR, "colour_jitter: changes colours, and the images of digits have 1 channel"),
+    ({"rand_augment_magnitude": 5}, TRANSTAILOR, "read only with rand_augment; set rand_augment = 2"),
+    ({"random_erasing": 1.5}, TRANSTAILOR, "less than or equal to 1"),
     ({"precision": "fp16"}, TRANSTAILOR, "'float32' or 'bf16'"),
 ]
 
@@ -76,12 +88,29 @@ def test_norms_of_a_network_without_norms_are_refused(norm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "optimisation", [{"label_smoothing": 0.1}, {"distillation_weight": 0.5}, {"memory_format": "channels_last"}]
+    "optimisation",
+    [
+        {"label_smoothing": 0.1},
+        {"distillation_weight": 0.5},
+        {"memory_format": "channels_last"},
+        {"class_weights": [1.0]},
+        {"sampling": "balanced"},
+        {"mixup": 0.8},
+        {"cutmix": 1.0},
+        {"random_erasing": 0.25},
+    ],
 )
 def test_what_is_about_classes_or_images_is_refused_for_rows_and_real_values(optimisation: dict[str, Any]) -> None:
     settings = {"network": "friedman_mlp", "data": {"name": "friedman1"}, "pruning": {"linear": True}}
     with pytest.raises(ConfigError, match="friedman1 has (real values|rows of numbers)"):
         short_trial({"name": "prune"}, **settings, optimisation=SHORT | optimisation)
+
+
+def test_listed_weights_are_refused_where_a_donor_has_other_classes() -> None:
+    listed = SHORT | {"class_weights": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    short_trial({"name": "prune"}, optimisation=listed, pruning={"scores_from": "shuffled"})
+    with pytest.raises(ConfigError, match="other classes than those .*set class_weights = 'balanced'"):
+        short_trial({"name": "prune"}, optimisation=listed, pruning={"scores_from": "source"})
 
 
 # --- keys ---
@@ -100,6 +129,18 @@ def test_only_what_trains_reads_a_setting() -> None:
     stages = Recipe(short_trial(TRANSTAILOR, optimisation=SHORT | {"label_smoothing": 0.1, "precision": "bf16"}))
     factors = stages.train_factors(PlannedOutcome("0" * 64), 1, epochs=1, learning_rate=0.1).training
     assert (factors.label_smoothing, factors.precision) == (0.0, "bf16")
+
+
+OF_TODAY: dict[str, Any] = {
+    "optimiser": "adamw", "layer_decay": 0.7, "class_weights": "balanced", "mixup": 0.8, "cutmix": 1.0,
+    "random_erasing": 0.5, "batch_size": 8,
+}  # fmt: skip
+
+
+def test_the_recipe_on_one_and_two_ranks(tmp_path: Path) -> None:
+    trial = short_trial({"name": "fine_tune"}, network="digits_resnet", data=FEW, optimisation=SHORT | OF_TODAY)
+    ((alone, together),) = on_one_and_two_ranks([trial], tmp_path)
+    assert_same(alone, together)
 
 
 # --- distillation ---

@@ -58,6 +58,14 @@ def test_what_would_fail_is_refused_before_anything_is_computed(
         refuse_unfit(trial_of(network, method), ranks)
 
 
+def test_layer_decay_of_layers_without_an_order_is_refused() -> None:
+    tuning = {"epochs": 1, "head_epochs": 1, "layer_decay": 0.75}
+    refuse_unfit(trial_of("plain", {"name": "fine_tune"}, optimisation=tuning), 1)
+    refuse_unfit(trial_of("shared", {"name": "fine_tune"}), 1)
+    with pytest.raises(ConfigError, match="network 'shared': .*3 runs again after 4; leave layer_decay out"):
+        refuse_unfit(trial_of("shared", {"name": "fine_tune"}, optimisation=tuning), 1)
+
+
 HARD_CODED = r"second: the network's code does not run with fewer: .*'\[-1, 24\]'.*x\.flatten\(1\) in place of"
 
 

@@ -49,6 +49,13 @@ def unused(num_classes):
     return network
 
 
+def shared(num_classes):
+    from torch import nn
+
+    network = plain(num_classes)
+    return nn.Sequential(*network[:3], *network[3:6], network[3], *network[6:])
+
+
 def norm_of_vectors(num_classes):
     from torch import nn
 
@@ -135,9 +142,9 @@ def without_classes():
 
 
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
-HEADS |= {"fixed": "head", "scaled": "head"}
+HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
-BUILDERS += (fixed, scaled)
+BUILDERS += (fixed, scaled, shared)
 for builder in (*BUILDERS, without_classes):
     name = builder.__name__
     stub = network_stub("of a test", builder, (1, 8, 8))

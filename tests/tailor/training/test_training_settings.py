@@ -288,9 +288,16 @@ EVERYTHING: dict[str, Any] = {
     "precision": "bf16",
     "memory_format": "channels_last",
 }
+OF_CLASSES: dict[str, Any] = {
+    "optimiser": "adamw",
+    "class_weights": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "random_erasing": 0.5,
+}
 
 
-@pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, EVERYTHING, EVERYTHING | {"optimiser": "adam"}])
+@pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, EVERYTHING, EVERYTHING | OF_CLASSES])
 def test_resumed_equals_straight(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paused within and between epochs; bit for bit, the average included."""
     monkeypatch.setattr("tailor.training.checkpoint.AGREE_EVERY_STEPS", 1)
