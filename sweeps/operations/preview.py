@@ -22,7 +22,7 @@ from sweeps.planning.plan import (
     PlannedTrial,
     cost_of,
     planned_work,
-    refuse_missing_weights,
+    refuse_missing_files,
     refuse_unfit_networks,
 )
 from sweeps.planning.this_machine import most_at_once, usable_gpus
@@ -32,6 +32,7 @@ from sweeps.spec.spec import Spec
 from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
+from tailor.execution.missing import DataMissing
 from transtailor.files import is_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
@@ -110,7 +111,6 @@ def preview(
         is_timed = durations is not None
         yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
-    yield from _refusals(plan)
     if durations is None:
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
         yield answer_table("plan", [], "times")
@@ -120,6 +120,7 @@ def preview(
         yield from estimate.table(capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
+    yield from _refusals(plan)
 
 
 def _folder_lines(site: "Site | None", name: str) -> Iterator[str]:
@@ -164,10 +165,14 @@ def _what_is_added(
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
-    """Say why a launch would be refused that reads these weights, or trains and prunes these networks."""
-    for what, refuse in (("weights", refuse_missing_weights), ("network", refuse_unfit_networks)):
+    """Say why a launch would be refused that reads these data and weights, or trains and prunes these networks."""
+    for what, refuse in (("weights", refuse_missing_files), ("network", refuse_unfit_networks)):
         try:
             refuse(plan)
+        except DataMissing as refusal:
+            yield ""
+            yield "ids       of trials are not final: they count the digest of the data"
+            yield from lines_of(f"missing   launching would be refused: {refusal}")
         except ConfigError as refusal:
             yield from lines_of(f"{what}   launching would be refused: {refusal}")
 

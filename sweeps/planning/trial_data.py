@@ -19,7 +19,7 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
 
 def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
     """Return folder -> digest of the prepared data sets that trials read."""
-    return {str(Path(data.root, data.name)): data.sha256 for data in _data_of(trials) if data.root is not None}
+    return {str(Path(data.root, data.name)): data.samples_sha256 for data in _data_of(trials) if data.root is not None}
 
 
 def _data_of(trials: Iterable[JsonSettings]) -> list[DataConfig]:
