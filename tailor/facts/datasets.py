@@ -84,11 +84,11 @@ def info_or_facts(name: str, root: str, layout: str, image_px: int) -> DataInfo:
         ConfigError: it is there and damaged.
     """
     time_ns = _manifest_time_ns(name, root)
-    return _prepared_data(name, root, time_ns) if time_ns else _facts(name, layout, image_px)
+    return _prepared_data(name, root, time_ns) if time_ns else _official_data(name, layout, image_px)
 
 
 @lru_cache(maxsize=16)
-def _facts(name: str, layout: str, image_px: int) -> DataInfo:
+def _official_data(name: str, layout: str, image_px: int) -> DataInfo:
     official = OFFICIAL[layout]
     return DataInfo(
         description=f"{official.title}, not prepared yet",
