@@ -16,6 +16,7 @@ from sweeps.planning.arms import repetitions
 from sweeps.planning.devices import devices_text, slurm_site
 from sweeps.planning.durations import durations_in
 from sweeps.planning.forecast import Capacity, most_slots, one_machine
+from sweeps.planning.measured_steps import measured_steps
 from sweeps.planning.plan import (
     Plan,
     PlanCost,
@@ -111,11 +112,11 @@ def preview(
         is_timed = durations is not None
         yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
-    if durations is None:
+    if durations is None and not plan.resources.gpus_per_rank:
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
         yield answer_table("plan", [], "times")
     else:
-        estimate = Estimate(plan, durations, finished, is_cached)
+        estimate = Estimate(plan, durations or measured_steps(plan), finished, is_cached)
         yield from estimate.sources(command)
         yield from estimate.table(capacity)
     for title, text in job_scripts:
