@@ -34,7 +34,7 @@ class Scores:
     images: int  # in the smallest test split among them
 
 
-class Measured:
+class MeasuredScores:
     """The scores of a run, by what printed rows name."""
 
     def __init__(self, run: Run) -> None:
@@ -82,7 +82,7 @@ def judge_numbers(run: Run, margin: float = MARGIN) -> list[Record]:
     Args:
         margin: how far off still counts as the same, as a fraction, or R squared.
     """
-    measured = Measured(run)
+    measured = MeasuredScores(run)
     found: list[tuple[Record, Values]] = []
     for row in run.rows(ROWS):
         if row["claim"] is None:
@@ -120,7 +120,7 @@ def judge_numbers(run: Run, margin: float = MARGIN) -> list[Record]:
 
 def judge_claims(run: Run) -> list[Record]:
     """Return a record of the table `claims` for each pair of labels that a table of a paper makes a claim about."""
-    measured = Measured(run)
+    measured = MeasuredScores(run)
     rows_of_claim: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     names = ("paper", "place", "network", "metric", "label", "against")
     for row in run.rows(ROWS):

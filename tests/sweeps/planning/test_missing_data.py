@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from sweeps.planning.plan import make_plan, refuse_missing_files
-from sweeps.spec.spec import load_spec
+from sweeps.spec.spec import SPECS, load_spec
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.execution.missing import DataMissing
 from tailor.facts import manifest
 from tailor.facts.official import OFFICIAL
+from tests.pages import DOCS
 from tests.sweeps.conftest import WriteSpec
 from tests.tailor.prepare.pictures import class_folders, data, pack
 from transtailor.__main__ import main
@@ -99,9 +100,18 @@ def test_the_commands_of_the_list_bring_the_data_and_nothing_is_missing_then(
     assert lines[0].startswith("1 data set and weights are not there")
 
 
-def test_plan_of_three_hundred_trials_without_data_is_made_of_facts_alone(tmp_path: Path) -> None:
-    from sweeps.spec.spec import SPECS
+def test_the_page_for_the_papers_has_the_commands_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/replicate.md, for TransTailor's Table 3: a reader without a plan types the same."""
+    monkeypatch.chdir(tmp_path)
+    commands = typed(refusal(SPECS / "transtailor_vgg16.toml"))
+    page = (DOCS / "replicate.md").read_text().splitlines()
+    on_page = [
+        shlex.split(line)[1:] for line in page if line.startswith(("transtailor fetch", "transtailor data prepare"))
+    ]
+    assert on_page == commands
 
+
+def test_plan_of_three_hundred_trials_without_data_is_made_of_facts_alone(tmp_path: Path) -> None:
     plan = make_plan(load_spec(SPECS / "transtailor_resnet101.toml", [f"trial.data.root={tmp_path}"]))
     assert len(plan.trials) == 330
     assert not list(tmp_path.iterdir())
