@@ -17,7 +17,7 @@ from sweeps.operations.control import LAUNCHER
 from sweeps.operations.launch import check_site
 from sweeps.operations.preview import preview
 from sweeps.planning.devices import slurm_site, spec_on_site
-from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights, refuse_unfit_networks
+from sweeps.planning.plan import Plan, make_plan, refuse_missing_files, refuse_unfit_networks
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
@@ -129,7 +129,7 @@ class Sweep:
         """
         options = list(options)
         plan = self._make_plan(site, Path(runs), extend="--extend" in options)
-        refuse_missing_weights(plan)  # what this and the next refuse is raised here, before a process
+        refuse_missing_files(plan)  # what this and the next refuse is raised here, before a process
         refuse_unfit_networks(plan)
         folder = Path(runs)
         spec = folder / f"{self.spec.name}.toml"

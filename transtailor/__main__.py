@@ -44,6 +44,7 @@ COMMANDS = {
         "images": ("results.questions.images:images", "Two arms on the same test images"),
         "points": ("results.store.points:points", "Write one table of all operating points and their settings"),
         "power": ("results.questions.power:power", "How many more seeds would settle a comparison"),
+        "printed": ("results.questions.printed:printed", "Whether the papers' numbers are reproduced"),
         "query": ("results.query:query", "Query a run's tables in SQL"),
         "report": ("results.report.watch:report", "Write a run's page of figures and tables"),
         "serve": ("results.report.serve:serve", "The page in your browser, live while the sweep runs"),

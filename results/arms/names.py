@@ -17,8 +17,11 @@ SEED = "seed"
 REPETITIONS = ("source.seed", "data.split_seed")
 """Settings that repeat a seed's trial of an arm, where they are not tied to the seed."""
 SEEDS = (SEED, *REPETITIONS)
-PLACES = ("data.root", "source.weights", "source.weights_folder", "validate_every")
-"""Settings that change no result, such as where files are: they are in no trial's id."""
+PLACES = (
+    "data.root", "data.layout", "data.image_px", "data.sha256", "source.weights", "source.weights_folder",
+    "validate_every",
+)  # fmt: skip
+"""Settings that change no result, such as where files are, or what they must be: they are in no trial's id."""
 LONGEST = 60
 """Characters of an arm's name: two of them fit a line of a terminal, beside their numbers."""
 _LONGEST_VALUE = 16

@@ -9,7 +9,7 @@ from results.text.names import at_budget
 
 PRINTED = """
 SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction, metric, value, note
-FROM printed ORDER BY ALL
+FROM printed WHERE value IS NOT NULL ORDER BY ALL
 """
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
+from results.arms.names import PLACES
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of
@@ -38,7 +39,7 @@ from transtailor.shell import command
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
 BLOCK = "seed"
 LABEL = "label"
-NOT_A_FACTOR = (BLOCK, "last_point")
+NOT_A_FACTOR = (BLOCK, "last_point", *PLACES)
 """Settings that are no factor: the block, and one that changes no score."""
 NOT_READ = "(does not have it)"
 """The level of a setting in trials that do not read it. Its effect is not defined there: the label stands for it."""

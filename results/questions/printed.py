@@ -1,22 +1,31 @@
-"""The papers' printed numbers beside the measured ones."""
+"""The papers' printed numbers beside the measured ones, and whether they agree."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms.findings import Findings
-from results.render.blocks import Figure, Section
+from results.arms.printed_verdicts import judge_claims, judge_numbers, rows_in_words
+from results.errors import ResultsError
+from results.question import question
+from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
+from results.statistics.equivalence import ALPHA, MARGIN
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES
+from results.text.page import Note, Part, Shown, Table, TableRecord, answer_table
+from results.text.scales import scaled
+from results.text.shown import interval
+from transtailor import cli
 
 PRINTED = """
 SELECT paper, place, printed.label, arm, printed.network, printed.dataset,
     printed.asked_removed_macs_fraction, printed.metric, any_value(value) AS printed_value,
     avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
     any_value(note) AS note
-FROM printed LEFT JOIN (
+FROM (FROM printed WHERE value IS NOT NULL) AS printed LEFT JOIN (
     SELECT *, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end FROM compared_points
     QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
 ) AS point ON point.label = printed.label AND point.network = printed.network AND point.dataset = printed.dataset
@@ -132,10 +141,87 @@ def _ends(records: Iterable[Mapping[str, Any]]) -> list[float]:
     return ends
 
 
+def _verdict(record: TableRecord) -> str:
+    verdict: str = record["verdict"]
+    if verdict != "cannot say yet":
+        return verdict
+    needed = record["seeds_needed"]
+    return f"{verdict}: {'no number of seeds is enough' if needed is None else f'{needed:,} seeds needed'}"
+
+
+def _printed_text(record: TableRecord) -> str:
+    scale = "score" if record["against"] is None else "difference"
+    return scaled(record["printed"], scale, record["metric"])
+
+
+def _measured_text(record: TableRecord) -> str:
+    scale = "score" if record["against"] is None else "difference"
+    return scaled(record["measured"], scale, record["metric"])
+
+
+def _arm_text(record: TableRecord) -> str:
+    name = record["arm"] or f"{record['label']} (no such arm)"
+    return name if record["against"] is None else f"{name} - {record['against']}"
+
+
+VERDICT = Shown("verdict", text=_verdict, is_text=True)
+NUMBERS = (
+    "place", Shown("arm", text=_arm_text, is_text=True), "network", "dataset", "asked_removed_macs_fraction",
+    Shown("printed", text=_printed_text), Shown("measured", text=_measured_text), "seeds", "off",
+    interval("off_low", "difference", "interval"), VERDICT,
+)  # fmt: skip
+USUAL = ("place", "arm", "dataset", "asked_removed_macs_fraction", "printed", "measured", "verdict")
+CLAIMS = (
+    "place", "label", Shown("against", "is ahead of"), "network", "datasets", "difference",
+    interval("difference_low", "difference", "interval"), "seeds", VERDICT,
+)  # fmt: skip
+
+
+def _tables(run: Run, margin: float) -> tuple[Table, Table]:
+    """Return the table of numbers and that of claims."""
+    numbers = answer_table("printed", judge_numbers(run, margin), shown=NUMBERS, usual=USUAL)
+    return numbers, answer_table("printed", judge_claims(run), "claims", shown=CLAIMS)
+
+
+def _reading(margin: float) -> list[str]:
+    """Say how to read the verdicts."""
+    return [
+        f"within: the mean of such seeds is within {margin:g} of the printed number, by two one-sided t tests; not"
+        " within: it is not. The chance of any false verdict in a paper's table is at most"
+        f" {ALPHA:.0%}: each test is at {ALPHA:g} over the table's numbers. A number that the paper calls a mean of n"
+        " runs errs itself.",
+        "A claim is about the mean paired difference over its data sets and budgets: holds, if that is above 0.",
+        "Seeds needed: for a verdict in 80% of the cases, if mean and deviation are as measured. Other data, weights or"
+        " training than the paper's make another number without any error of either.",
+    ]
+
+
+@question(example="runs/transtailor_vgg16")
+@cli.option(
+    "--margin", type=float, default=MARGIN, show_default=True, metavar="SCORE",
+    help="how far off a number still counts as the same, such as 0.01 for a point of accuracy",
+)  # fmt: skip
+def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
+    """Whether the papers' printed numbers and claims are reproduced, or how many seeds it takes to say."""
+    if not 0.0 < margin < math.inf:
+        raise ResultsError(f"--margin {margin:g}: expected a number above 0, such as 0.01")
+    numbers, claims = _tables(run, margin)
+    if not numbers.records and not claims.records:
+        raise ResultsError("the run has no printed numbers; its spec gives them in [[printed]], see docs/spec_keys.md")
+    yield numbers
+    yield ""
+    yield claims
+    yield ""
+    yield from rows_in_words(numbers.records)
+    yield ""
+    yield from map(Note, _reading(margin))
+
+
 def section(findings: Findings) -> Section | None:
     """Draw one row for each printed number; None if the run has none."""
     charts = printed_numbers(findings.run)
-    if not charts:
+    numbers, claims = _tables(findings.run, MARGIN)
+    if not numbers.records and not claims.records:
         return None
     section_printed = Section(
         "printed",
@@ -146,4 +232,8 @@ def section(findings: Findings) -> Section | None:
         short="Papers",
     )
     section_printed.blocks += [Figure(f"printed{number}", chart) for number, chart in enumerate(charts)]
+    for table, title in ((numbers, "Reproduced?"), (claims, "Claims")):
+        if table.records:
+            section_printed.blocks.append(TableBlock(table, title, derived=True))
+    section_printed.blocks += [Words(text) for text in _reading(MARGIN)]
     return section_printed

@@ -18,7 +18,7 @@ import pyarrow as pa
 from results.columns import Column, columns_from, declared
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Increased by one with every change of a table, and written to each file. A reader refuses all other versions."""
 
 

@@ -22,7 +22,7 @@ from sweeps.planning.plan import (
     Plan,
     make_plan,
     no_sharing,
-    refuse_missing_weights,
+    refuse_missing_files,
     refuse_unfit_networks,
     select_trials,
 )
@@ -91,7 +91,7 @@ def launch(options: LaunchOptions) -> int:
 def _launch(options: LaunchOptions) -> int:
     plan, producer = _read_plan(options)
     selected = _select_trials(plan, options)
-    refuse_missing_weights(selected)
+    refuse_missing_files(selected)
     refuse_unfit_networks(selected)
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, producer, options)

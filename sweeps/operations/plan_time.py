@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from results.text.page import Note, Part, Shown, TableRecord, answer_table
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
+from sweeps.planning.measured_steps import MeasuredSteps
 from sweeps.planning.plan import Plan, choose_probe
 from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
@@ -30,13 +31,23 @@ class Estimate:
     """The time of the unfinished part of a plan."""
 
     plan: Plan
-    durations: Durations
+    durations: Durations | MeasuredSteps
     finished: set[str]  # ids of trials
     is_cached: Callable[[str], bool]  # by a stage's key
 
     def sources(self, command: Sequence[str] | None) -> Iterator[str]:
         """Yield from which measurements it is, and what is scaled; `command` as of `probe`."""
         durations = self.durations
+        if isinstance(durations, MeasuredSteps):
+            networks = ", ".join(durations.images_per_s)
+            precisions = " and ".join(sorted(durations.precisions))
+            yield from lines_of(
+                f"time      SCALED by MACs and pixels from training steps of {networks} on one {durations.device}\n"
+                f"          ({durations.settings}; {durations.page}) to\n"
+                f"          {precisions}: a range, of computing alone, on such a card. Other cards were not measured"
+                f"{probe(self.plan, command)}"
+            )
+            return
         distinct = {stage.key for trial in self.plan.trials for stage in trial.stages}
         same = len(distinct & durations.measured_s.keys())
         yield (

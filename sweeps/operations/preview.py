@@ -16,13 +16,14 @@ from sweeps.planning.arms import repetitions
 from sweeps.planning.devices import devices_text, slurm_site
 from sweeps.planning.durations import durations_in
 from sweeps.planning.forecast import Capacity, most_slots, one_machine
+from sweeps.planning.measured_steps import measured_steps
 from sweeps.planning.plan import (
     Plan,
     PlanCost,
     PlannedTrial,
     cost_of,
     planned_work,
-    refuse_missing_weights,
+    refuse_missing_files,
     refuse_unfit_networks,
 )
 from sweeps.planning.this_machine import most_at_once, usable_gpus
@@ -32,6 +33,7 @@ from sweeps.spec.spec import Spec
 from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
+from tailor.execution.missing import DataMissing
 from transtailor.files import is_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
@@ -110,16 +112,16 @@ def preview(
         is_timed = durations is not None
         yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
-    yield from _refusals(plan)
-    if durations is None:
+    if durations is None and not plan.resources.gpus_per_rank:
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
         yield answer_table("plan", [], "times")
     else:
-        estimate = Estimate(plan, durations, finished, is_cached)
+        estimate = Estimate(plan, durations or measured_steps(plan), finished, is_cached)
         yield from estimate.sources(command)
         yield from estimate.table(capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
+    yield from _refusals(plan)
 
 
 def _folder_lines(site: "Site | None", name: str) -> Iterator[str]:
@@ -164,10 +166,14 @@ def _what_is_added(
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
-    """Say why a launch would be refused that reads these weights, or trains and prunes these networks."""
-    for what, refuse in (("weights", refuse_missing_weights), ("network", refuse_unfit_networks)):
+    """Say why a launch would be refused that reads these data and weights, or trains and prunes these networks."""
+    for what, refuse in (("weights", refuse_missing_files), ("network", refuse_unfit_networks)):
         try:
             refuse(plan)
+        except DataMissing as refusal:
+            yield ""
+            yield "ids       of trials are not final: they count the digest of the data"
+            yield from lines_of(f"missing   launching would be refused: {refusal}")
         except ConfigError as refusal:
             yield from lines_of(f"{what}   launching would be refused: {refusal}")
 

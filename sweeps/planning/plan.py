@@ -287,21 +287,23 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
     return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith(tuple(trial_ids))))
 
 
-def refuse_missing_weights(plan: Plan) -> None:
-    """Refuse a plan unless all weights and tables of latencies that its trials read can be used.
+def refuse_missing_files(plan: Plan) -> None:
+    """Refuse a plan unless all data sets, weights and tables of latencies that its trials read can be used.
 
     Raises:
-        ConfigError: weights are missing, are other files, or have a head that the method cannot continue with; the
-            text says what to type.
+        ConfigError: data sets or weights are missing; weights are other files, or have a head that the method cannot
+            continue with; the text says what to type.
     """
-    first_with_weights: dict[str, PlannedTrial] = {}  # trials that read the same weights are looked at once
+    first_with_files: dict[str, PlannedTrial] = {}  # trials that read the same files are looked at once
     for trial in plan.trials:
         settings = trial.settings
         source = settings.values.get("source", {})
-        if source.get("weights") is not None or _reads_a_table(settings.values["method"]):
-            what_is_checked = [source, settings.network, settings.values["data"], settings.method]
-            first_with_weights.setdefault(canonical_json(what_is_checked), trial)
-    refuse_missing(trial.settings.parse() for trial in first_with_weights.values())
+        data = settings.values["data"]
+        has_files = data["layout"] is not None or source.get("weights") is not None
+        if has_files or _reads_a_table(settings.values["method"]):
+            what_is_checked = [source, settings.network, {**data, "split_seed": 0}, settings.method]
+            first_with_files.setdefault(canonical_json(what_is_checked), trial)
+    refuse_missing(trial.settings.parse() for trial in first_with_files.values())
 
 
 def _reads_a_table(method: Any) -> bool:

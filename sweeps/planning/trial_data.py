@@ -1,11 +1,13 @@
 """The data that the trials of a plan read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
 from tailor.execution.untrained import untrained_text
+from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted
 
@@ -19,7 +21,20 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
 
 def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
     """Return folder -> digest of the prepared data sets that trials read."""
-    return {str(Path(data.root, data.name)): data.sha256 for data in _data_of(trials) if data.root is not None}
+    return {str(Path(data.root, data.name)): data.samples_sha256 for data in _data_of(trials) if data.root is not None}
+
+
+def files_digest_of(data: Mapping[str, Any]) -> str | None:
+    """Return the digest of files of the data in a trial's settings; None if it is no prepared data set, or has none."""
+    if data["root"] is None:
+        return None
+    return datasets.info(data["name"], data["root"]).files_sha256 or None
+
+
+def files_digests_of(trials: Iterable[JsonSettings]) -> dict[str, str | None]:
+    """Return folder -> digest of files of the prepared data sets that trials read."""
+    settings = (data.model_dump() for data in _data_of(trials) if data.root is not None)
+    return {str(Path(data["root"], data["name"])): files_digest_of(data) for data in settings}
 
 
 def _data_of(trials: Iterable[JsonSettings]) -> list[DataConfig]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.planning.trial_data import files_digest_of
 from sweeps.spec.printed_rows import printed_rows
 from tailor.config.trial import settings_read
 
@@ -47,9 +48,10 @@ def write_planned(writer: "Writer", plan: Plan, trials: Iterable[PlannedTrial], 
 
 
 def _resolved_settings(trial: PlannedTrial) -> dict[str, Any]:
-    """Return the settings that a trial reads, with what each `auto` of its method is."""
+    """Return the settings that a trial reads, with what each `auto` of its method is, and the data's digest."""
     settings = settings_read(trial.settings.values, trial.unread)
-    return settings | {"method": settings["method"] | dict(trial.resolved)}
+    data = settings["data"] | {"sha256": files_digest_of(settings["data"])}
+    return settings | {"method": settings["method"] | dict(trial.resolved), "data": data}
 
 
 def tuning_of(trial: PlannedTrial) -> TuningColumns:

@@ -10,7 +10,7 @@ from typing import Any
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.planning.trial_data import digests_of_data
+from sweeps.planning.trial_data import digests_of_data, files_digests_of
 from sweeps.run.planned_rows import tuning_of
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
@@ -107,7 +107,9 @@ def start(
     """
     run = RunFolder(runs / plan.name)
     files = sources()
-    launch = {**provenance(files), "site": site, "data": digests_of_data(trial.settings for trial in plan.trials)}
+    settings = [trial.settings for trial in plan.trials]
+    data = {"data": digests_of_data(settings), "data_files": files_digests_of(settings)}
+    launch = {**provenance(files), "site": site, **data}
     if not is_there(run.path):
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users

@@ -1,6 +1,7 @@
-"""Numbers printed in papers: the [[printed]] tables of a spec, and the rows of the table `printed`.
+"""What papers print: the [[printed]] tables of a spec, and the rows of the table `printed`.
 
-What several numbers have in common is in the table, what differs in its `points`: see specs/transtailor_vgg16.toml.
+A row is a value, a difference to another arm, or the claim that an arm is ahead of another. What several rows have in
+common is in the table, what differs in its `points`: see specs/transtailor_vgg16.toml.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ POINTS = "points"
 
 
 class PrintedRow(BaseModel):
-    """One number as a paper prints it; the fields are the columns of the table `printed`."""
+    """One number or claim as a paper prints it; the fields are the columns of the table `printed`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     paper: str = Field(min_length=1)
@@ -35,26 +36,58 @@ class PrintedRow(BaseModel):
     """Share of the MACs that is removed; None if the paper does not say."""
     metric: Literal["accuracy", "r_squared"] = "accuracy"
     """What the number is."""
-    value: float = Field(le=1.0, allow_inf_nan=False)
+    value: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
     """Accuracy as a fraction, or R squared."""
+    against: str | None = Field(default=None, min_length=1)
+    """The label of the arm that a difference or a claim is about, at the end of its path."""
+    difference: float | None = Field(default=None, allow_inf_nan=False)
+    """Instead of a value: how far ahead of `against` it is, as a fraction, or R squared."""
+    claim: Literal["ahead"] | None = None
+    """Instead of a number: the paper claims that it is ahead of `against`. The points of one table and one pair of
+    labels are one claim, about their mean."""
+    n: int | None = Field(default=None, ge=1)
+    """Runs that the number is the mean of; None if the paper does not say: it is then taken as it is."""
+    deviation: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
+    """Their standard deviation; None if the paper does not say: that of the measured ones is taken."""
     note: str | None = Field(default=None, min_length=1)
     """What a reader should know about the number."""
 
-    @field_validator("asked_removed_macs_fraction", "value", mode="before")
+    @field_validator("asked_removed_macs_fraction", "value", "difference", "deviation", mode="before")
     @classmethod
     def _whole_numbers_are_numbers(cls, value: Any) -> Any:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _accuracy_is_a_fraction(self) -> "PrintedRow":
-        if self.metric == "accuracy" and self.value < 0.0:
+        if self.metric != "accuracy":
+            return self
+        if self.value is not None and self.value < 0.0:
             raise ValueError(f"an accuracy is a fraction from 0 to 1, given {self.value!r}")
+        if self.difference is not None and abs(self.difference) > 1.0:
+            raise ValueError(f"a difference of accuracies is a fraction from -1 to 1, given {self.difference!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "PrintedRow":
+        said = [name for name in ("value", "difference", "claim") if getattr(self, name) is not None]
+        if len(said) != 1:
+            given = " and ".join(said) or "none of them"
+            raise ValueError(f"it has one of value, difference and claim, given {given}")
+        if (said == ["value"]) != (self.against is None):
+            raise ValueError(
+                "against, the label of another arm, stands beside a difference or a claim, and nowhere else"
+            )
+        if self.claim is not None and (self.n is not None or self.deviation is not None):
+            raise ValueError("n and deviation are of a printed number, and a claim has none; leave them out")
+        if self.deviation is not None and self.n is None:
+            raise ValueError("deviation is that of n runs; give n, too")
         return self
 
     @property
     def key(self) -> tuple[str | float | None, ...]:
-        """The key of the row: no two printed numbers have the same."""
-        return (self.paper, self.place, self.label, self.network, self.dataset, self.asked_removed_macs_fraction)
+        """The key of the row: no two printed rows have the same."""
+        place = (self.paper, self.place, self.label, self.network, self.dataset, self.asked_removed_macs_fraction)
+        return (*place, self.against, self.claim)
 
 
 _KEYS = (*PrintedRow.model_fields, POINTS)
@@ -116,5 +149,6 @@ def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
         fault = list_faults(error)[0]
         if fault.kind == "missing":
             raise SpecError(f"{where}: {fault.key} is missing; every printed number has one") from None
-        key = fault.key or "value"
-        raise SpecError(f"{where} {key}: given {raw.get(key)!r}; {fault.expected.lower()}") from None
+        if not fault.key:
+            raise SpecError(f"{where}: {fault.expected}") from None
+        raise SpecError(f"{where} {fault.key}: given {raw.get(fault.key)!r}; {fault.expected.lower()}") from None

@@ -9,8 +9,11 @@ from tailor.common.errors import ConfigError
 from tailor.common.settings import Count, Seed, Settings
 from tailor.facts import datasets
 from tailor.facts.datasets import DataInfo
+from tailor.facts.official import OFFICIAL
 from tailor.facts.pool import split_sizes
 from tailor.facts.preprocess import Step, steps_from_file
+from transtailor.names import nearest
+from transtailor.shell import command
 
 
 class DataConfig(Settings):
@@ -24,6 +27,13 @@ class DataConfig(Settings):
     """An embedded data set, a prepared one (then with `root`), or your own."""
     root: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
     """The folder in which `transtailor data prepare` made the data set; None for those of the catalogue."""
+    layout: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """The official layout that it is prepared from (`transtailor data prepare --layout`). With it and `image_px` a
+    sweep can be planned before the data are there, and the plan says what to type."""
+    image_px: Annotated[int | None, Field(ge=16, le=2048, json_schema_extra={"in_no_id": True})] = None
+    """Side of the prepared images (`--image-px`); a set of another size is refused. None: any size."""
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"in_no_id": True})] = None
+    """The digest of files that the prepared set must have, as `transtailor data check` shows it; None: any."""
     train_images: Count = 200
     """Training images of the target; the others, without the test images, are the validation split."""
     images_per_class: Count | None = None
@@ -38,8 +48,13 @@ class DataConfig(Settings):
 
     @property
     def info(self) -> DataInfo:
-        """The data set's entry in the catalogue, or what the manifest of a prepared one says."""
-        return datasets.info(self.name, self.root)
+        """The data set's entry in the catalogue, or what the manifest of a prepared one says.
+
+        Of an official one that is not there yet, what is known of the complete data set; `is_there` is False then.
+        """
+        if self.layout is None or self.root is None or self.image_px is None:
+            return datasets.info(self.name, self.root)
+        return datasets.info_or_facts(self.name, self.root, self.layout, self.image_px)
 
     @field_validator("root")
     @classmethod
@@ -48,17 +63,49 @@ class DataConfig(Settings):
             return None
         return str(Path(root).expanduser().resolve())  # ranks run in other folders
 
+    @field_validator("layout")
+    @classmethod
+    def _layout_is_official(cls, layout: str | None) -> str | None:
+        if layout is not None and layout not in OFFICIAL:
+            raise ValueError(f"no such official layout{nearest(layout, OFFICIAL)}; leave it out for your own images")
+        return layout
+
     @model_validator(mode="after")
     def _data_exists(self) -> "DataConfig":
+        for name in ("layout", "image_px", "sha256"):
+            if getattr(self, name) is not None and self.root is None:
+                raise ValueError(
+                    f"{name} is of a prepared data set, and there is no data.root; give it, or leave it out"
+                )
+        if self.layout is not None and self.image_px is None:
+            raise ValueError(f"layout = {self.layout!r} needs image_px, the side of the prepared images; give it")
         try:
-            datasets.info(self.name, self.root)
+            info = self.info
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        if info.is_there:
+            self._check_prepared(info)
         return self
 
+    def _check_prepared(self, info: DataInfo) -> None:
+        """Raise ValueError if the prepared data set has other pixels than asked for."""
+        folder = f"{self.root}/{self.name}"
+        if self.image_px is not None and info.input_shape[-1] != self.image_px:
+            raise ValueError(
+                f"image_px = {self.image_px}, and {folder} was prepared with --image-px {info.input_shape[-1]}; "
+                "prepare it again under another name, or in another folder"
+            )
+        if self.sha256 is not None and info.files_sha256 != self.sha256:
+            raise ValueError(
+                f"sha256 = {self.sha256}, and {folder} has the digest of files "
+                f"{info.files_sha256 or '(none: prepared by an earlier version)'} ({info.target_images:,} images of "
+                f"{info.target_classes:,} classes, {info.input_shape[-1]} pixels): other files, labels, another split "
+                f"or another crop; {command('data', 'check', folder)} shows them"
+            )
+
     @property
-    def sha256(self) -> str:
-        """The digest that identifies the samples."""
+    def samples_sha256(self) -> str:
+        """The digest that identifies the samples; of a data set that is not there, one that no data set has."""
         sha256 = self.info.sha256
         assert sha256 is not None  # `datasets.info` takes that of the user's module if the samples have none
         return sha256

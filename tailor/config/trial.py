@@ -356,7 +356,7 @@ class TrialConfig(Settings):
         return self
 
     def _check_data_of(self, donor: DataConfig, given: str) -> None:
-        if donor.sha256 == self.data.sha256:
+        if donor.samples_sha256 == self.data.samples_sha256:
             raise ValueError(f"{given} is the target itself, {self.data.name}; leave scores_from out")
         if donor.info.target_classes < CLASSES:
             raise ValueError(f"{given}: a head for it needs two classes or more; choose another donor")
@@ -392,7 +392,7 @@ def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "
 @lru_cache(maxsize=1024)  # a plan asks for the few donors of its thousands of trials again and again
 def _data_named(name: str, like: DataConfig) -> DataConfig:
     """Return another data set, with the same numbers of images and pixels. Raises ValueError: it cannot have them."""
-    return DataConfig.model_validate({**like.model_dump(), "name": name})
+    return DataConfig.model_validate({**like.model_dump(), "name": name, "layout": None, "sha256": None})
 
 
 @lru_cache(maxsize=1024)  # the thousands of trials of a plan share their sections
@@ -407,13 +407,13 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
     '7ddae798332d3fca'
     """
     parts: dict[str, Any] = {
-        "data_sha256": config.data.sha256,
+        "data_sha256": config.data.samples_sha256,
         "method_version": config.method.version,
         "stage_versions": stage_versions,
     }
     donor = config.donor
     if donor is not None:
-        parts["donor_sha256"] = donor.sha256
+        parts["donor_sha256"] = donor.samples_sha256
     if anything_is_loaded():
         plugin_digests = digests_in(config.identity())  # of the user's modules that the settings name
         if plugin_digests:

@@ -73,7 +73,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         settings=settings_read(config.identity(), config.unread),
         imports=digests_in(config.identity()),
         data=config.data.name,
-        data_sha256=config.data.sha256,
+        data_sha256=config.data.samples_sha256,
         decides_on=decides_on,
         metric=point["metric"],
         scores={split: float(score) for split, score in scores.items() if score is not None},

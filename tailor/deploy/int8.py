@@ -59,16 +59,16 @@ def splits_of(folder: Path, root: Path | None) -> Splits:
         )
     settings = facts["settings"]
     try:
-        data = DataConfig.model_validate(settings["data"] | ({"root": str(root)} if root else {}))
+        data = DataConfig.model_validate(settings["data"] | {"layout": None} | ({"root": str(root)} if root else {}))
     except ValidationError as error:
         reason = "" if root is None else f": {list_faults(error)[0].expected}"
         raise ConfigError(
             f"the data set {facts['data']!r} of the model was not found{reason}; give the folder that has it: "
             "--data-root FOLDER"
         ) from error
-    if data.sha256 != facts["data_sha256"]:
+    if data.samples_sha256 != facts["data_sha256"]:
         raise ConfigError(
-            f"the data set {facts['data']!r} has SHA-256 {data.sha256}, and the model was made with "
+            f"the data set {facts['data']!r} has SHA-256 {data.samples_sha256}, and the model was made with "
             f"{facts['data_sha256']}; give the folder with that one: --data-root FOLDER"
         )
     return splits(task_of(data, settings["seed"]), data.root)

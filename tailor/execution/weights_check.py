@@ -1,4 +1,4 @@
-"""Checks before a start that the weights and tables of trials are where the trials look for them."""
+"""Checks before a start that the data, weights and tables of trials are where the trials look for them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,16 +6,19 @@ from pathlib import Path
 from tailor.common.errors import ConfigError
 from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
+from tailor.execution.missing import refuse_missing_data
 from tailor.facts.weights import is_name, verify
 from transtailor.shell import command
 
 
 def refuse_missing(trials: Iterable[TrialConfig]) -> None:
-    """Raise ConfigError unless the weights and tables of all these trials are in their place and as expected.
+    """Raise ConfigError unless data, weights and tables of all these trials are in their place and as expected.
 
     Called before anything is started, so that no compute node has to find out. If a method keeps the head of the
     pre-trained network, the weights are also loaded to check that it is the head of the source task.
     """
+    trials = list(trials)
+    refuse_missing_data(trials)
     weights_of_file: dict[tuple[Path, str], str] = {}  # by path and SHA-256
     trials_that_keep_the_head = []
     for trial in trials:

@@ -1,5 +1,6 @@
 """Data sets by name: those of the catalog, and prepared image folders below a root. Without torch."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from tailor.common.errors import ConfigError
 from tailor.common.plugin_digests import digest_of
 from tailor.common.registry import Registry
 from tailor.facts import manifest
+from tailor.facts.official import OFFICIAL
 from transtailor.names import nearest
 from transtailor.shell import command
 
@@ -30,6 +32,8 @@ class DataInfo:
     test_images: int  # of the target, fixed by the split seed and independent of `train_images`
     pool: Mapping[str, int] = field(default_factory=dict)  # of a prepared pool: the target's images of each class
     class_names: tuple[str, ...] = ()  # of the target, in the order of the labels; () if they are not known
+    files_sha256: str = ""  # of a prepared one: its digest of files; "" if it has none
+    is_there: bool = True  # False: only known from the facts of official data sets
 
 
 DATASETS: Registry[DataInfo] = Registry("data set")
@@ -73,6 +77,33 @@ def info(name: str, root: str | None = None) -> DataInfo:
     return data_info
 
 
+def info_or_facts(name: str, root: str, layout: str, image_px: int) -> DataInfo:
+    """Return what is known of a prepared data set, or, if it is not there, of the complete official one.
+
+    Raises:
+        ConfigError: it is there and damaged.
+    """
+    time_ns = _manifest_time_ns(name, root)
+    return _prepared_data(name, root, time_ns) if time_ns else _official_data(name, layout, image_px)
+
+
+@lru_cache(maxsize=16)
+def _official_data(name: str, layout: str, image_px: int) -> DataInfo:
+    official = OFFICIAL[layout]
+    return DataInfo(
+        description=f"{official.title}, not prepared yet",
+        loader="tailor.data.prepared:load",
+        sha256=hashlib.sha256(f"not prepared: {name} {layout} {image_px}".encode()).hexdigest(),
+        input_shape=(3, image_px, image_px),
+        source_classes=0,
+        target_classes=official.classes,
+        source_images=0,
+        target_images=official.images,
+        test_images=official.test_images,
+        is_there=False,
+    )
+
+
 def _manifest_time_ns(name: str, root: str) -> int:
     """Return when the manifest was written, in nanoseconds; 0 if there is none."""
     try:
@@ -97,4 +128,5 @@ def _prepared_data(name: str, root: str, _time_ns: int) -> DataInfo:
         test_images=prepared.test_images,
         pool=prepared.pool,
         class_names=prepared.classes[manifest.TARGET],
+        files_sha256=prepared.files_digest,
     )

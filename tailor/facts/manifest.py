@@ -49,7 +49,8 @@ class DataManifest(Record):
 
     format_version: int = FORMAT_VERSION
     name: str
-    digest: str  # SHA-256 over all arrays, so over everything that training reads
+    digest: str  # of pixels: SHA-256 over all arrays, so over everything that training reads
+    files_digest: str = ""  # of files: SHA-256 over files, labels, splits, recipe; "": prepared by an earlier version
     input_shape: tuple[int, int, int]  # channels, height, width
     classes: dict[str, tuple[str, ...]]  # names of each task's classes; a label is an index into them
     test_images: int  # of the target's; of a pool: as many as each trial draws

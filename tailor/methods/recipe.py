@@ -297,7 +297,7 @@ class Recipe:
 def task_of(data: DataConfig, seed: int) -> Task:
     """Return the images that a trial with this seed reads, as stages name them."""
     subset_seed = None if data.images_per_class is None else stream(seed, "subset")
-    return _shared_task(data, data.sha256, subset_seed)
+    return _shared_task(data, data.samples_sha256, subset_seed)
 
 
 def donor_task_of(config: TrialConfig) -> Task | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tailor.common.errors import ConfigError
 from transtailor import cli
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
     """Verify a prepared data set, and look for images that are in it twice."""
     from tailor.facts import manifest
     from tailor.prepare import arrays, duplicates, progress
-    from tailor.prepare.images_file import read_images
-    from tailor.prepare.preparation import copies, groups_text
+    from tailor.prepare.images_file import files_digest, read_images
 
     shown = sys.maxsize if list_all else SHOWN
     absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
@@ -34,10 +34,16 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
     yield from describe(data_set)
     yield "all files are unchanged"
     images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
-    yield from copies(images, shown=shown)
+    expected = files_digest(images, data_set.input_shape[1], data_set.test_images)
+    if data_set.files_digest not in ("", expected):
+        raise ConfigError(
+            f"{folder}: the manifest's digest of files is {data_set.files_digest}, that of images.csv {expected}; "
+            f"{manifest.remedy(folder)}"
+        )
+    yield from duplicates.copies(images, shown=shown)
     groups = arrays.load(root, name)[manifest.TARGET].group
     if groups is not None:
-        yield groups_text(groups)
+        yield duplicates.groups_text(groups)
     for parts, pairs in duplicates.find(images).items():
         yield f"{parts}: {len(pairs)} pair(s) of images look alike"
         for pair in pairs[:shown]:
@@ -49,7 +55,10 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
 def describe(data_set: "DataManifest") -> Iterator[str]:
     """Yield the lines that describe a prepared data set."""
     channels, height, width = data_set.input_shape
-    yield f"data set {data_set.name}: {channels} x {height} x {width} pixels, digest {data_set.digest}"
+    yield f"data set {data_set.name}: {channels} x {height} x {width} pixels"
+    yield f"  digest of files {data_set.files_digest or 'unknown: prepared by an earlier version'} (data.sha256)"
+    decoders = [f"{key} {data_set.made[key]}" for key in ("pillow", "jpeg") if key in data_set.made]
+    yield f"  digest of pixels {data_set.digest}, as decoded by {' and '.join(decoders) or 'another version'}"
     yield f"  source: {data_set.source_images} images of {data_set.source_classes} classes"
     drawn_by_trials = ", drawn by each trial" if data_set.pool else ""
     yield (

@@ -6,7 +6,7 @@ object.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tailor.facts.manifest import SOURCE, TARGET
 from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
-from tailor.prepare.listing import SPLITS
+from tailor.prepare.listing import SHOWN, SPLITS, some
 
 Image = TypeVar("Image", int, str)
 LIMIT_BITS = 2
@@ -58,6 +58,28 @@ def _shared(images: Sequence[ListedImage], parts: Sequence[str]) -> list[tuple[s
         if len(names) > 1:
             shared.append(tuple(sorted(names.values())))
     return sorted(shared)
+
+
+def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
+    """Yield a warning if files are, byte for byte, under several labels, and one if they are in several splits."""
+    for task in (SOURCE, TARGET):
+        shared = with_two_labels([image for image in images if image.task == task])
+        if shared:
+            yield (
+                f"warning: {len(shared)} file(s) have more than one label: {equal_names(shared, shown)}; remove those "
+                "in the wrong folder, and prepare again"
+            )
+    shared = in_two_splits([image for image in images if image.task == TARGET])
+    if shared:
+        yield (
+            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: "
+            f"{equal_names(shared, shown)}; remove them from one, or test scores will be too good"
+        )
+
+
+def equal_names(shared: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
+    """Return the names of the first few files, each as "name = name"."""
+    return some((" = ".join(names) for names in shared), shown)
 
 
 def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
@@ -139,3 +161,12 @@ def _distances(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.
     right_signs = np.where(right, np.float32(1), np.float32(-1))
     products: NDArray[np.float32] = left_signs @ right_signs.T
     return (np.float32(HASH_BITS) - products) / np.float32(2)
+
+
+def groups_text(groups: NDArray[np.int64]) -> str:
+    """Return a sentence about how many images of a pool look like another one, from each image's group number."""
+    images_of_group = np.bincount(groups)
+    has_several = images_of_group > 1
+    image_count = int(images_of_group[has_several].sum())
+    group_count = int(has_several.sum())
+    return f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"

@@ -1,11 +1,14 @@
 """images.csv of a prepared data set: a line for each image, in the order of ids."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tailor.common.errors import ConfigError
+from tailor.facts.preprocess import steps_from_file
 
 
 class ListedImage(NamedTuple):
@@ -50,3 +53,19 @@ def read_images(path: Path) -> list[ListedImage]:
             return images
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read: {error}; prepare the data set again") from error
+
+
+def files_digest(images: Iterable[ListedImage], image_px: int, test_images: int) -> str:
+    """Return the SHA-256 of a data set's files, labels, splits and recipe: no decoder and no library changes it.
+
+    Args:
+        images: in the order of ids.
+        image_px: side of the prepared images.
+        test_images: in the test split; of a pool, as many as each trial draws.
+    """
+    recipe = {"steps": steps_from_file(image_px, None), "test_images": test_images}
+    sha256 = hashlib.sha256(f"{json.dumps(recipe, sort_keys=True)}\n".encode())
+    for image in images:
+        parts = (image.task, image.split, image.class_name, image.label, image.file_sha256)
+        sha256.update(f"{json.dumps(parts)}\n".encode())
+    return sha256.hexdigest()

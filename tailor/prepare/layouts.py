@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tailor.common.errors import ConfigError
 from tailor.common.registry import Registry
+from tailor.facts.official import OFFICIAL, OfficialSet
 from tailor.prepare.folder import list_folder
 from tailor.prepare.listing import (
     TEST,
@@ -35,8 +36,7 @@ class Layout:
 
     expects: str  # the archives or files to give, for error messages
     list_images: Callable[[tuple[Path, ...]], FileListing]  # of the folders given
-    images: int | None = None  # in the complete official data set; None: any number
-    training_images_per_class: int | None = None  # without an official split: all others are test images
+    official: OfficialSet | None = None  # the data set that has it; None: any images
 
 
 LAYOUTS: Registry[Layout] = Registry("layout")
@@ -200,12 +200,7 @@ def _matlab(path: Path, field: str) -> NDArray[Any]:
 
 
 LAYOUTS.add("folder", Layout(expects="a folder or an archive with a folder for each class", list_images=list_folder))
-for _list_images, _expects, _images, _training_images in (
-    (caltech256, "256_ObjectCategories.tar, or the folder of that name", 29_780, 60),
-    (cub200, "CUB_200_2011.tgz, or the folder CUB_200_2011", 11_788, None),
-    (stanford_dogs, "images.tar and lists.tar, or a folder with both unpacked", 20_580, None),
-    (indoor67, "indoorCVPR_09.tar, TrainImages.txt and TestImages.txt", 6_700, None),
-    (flowers102, "102flowers.tgz, imagelabels.mat and setid.mat", 8_189, None),
-    (stanford40, "Stanford40_JPEGImages.zip and Stanford40_ImageSplits.zip", 9_532, None),
-):
-    LAYOUTS.add(_list_images.__name__, Layout(_expects, _list_images, _images, _training_images))
+for _list_images in (caltech256, cub200, stanford_dogs, indoor67, flowers102, stanford40):
+    _official = OFFICIAL[_list_images.__name__]
+    _expects = f"{' and '.join(_official.file_names)}, or a folder with all of them unpacked"
+    LAYOUTS.add(_list_images.__name__, Layout(_expects, _list_images, _official))

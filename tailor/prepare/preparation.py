@@ -3,20 +3,16 @@
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TextIO
 
 from tailor.common.errors import ConfigError
 from tailor.facts import manifest
-from tailor.facts.manifest import SOURCE, TARGET, DataManifest
-from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
+from tailor.facts.manifest import TARGET, DataManifest
+from tailor.prepare import archive, chunks, decode, duplicates, progress
 from tailor.prepare.chunks import DecodedTask
-from tailor.prepare.fingerprint import bits_of
 from tailor.prepare.folder import list_folder
 from tailor.prepare.images_file import ListedImage, write_images
 from tailor.prepare.label_columns import AskedColumns
@@ -24,8 +20,6 @@ from tailor.prepare.labels import list_labelled
 from tailor.prepare.layouts import LAYOUTS, Layout
 from tailor.prepare.listing import (
     SHOWN,
-    SPLITS,
-    TEST,
     FileListing,
     FilesRefused,
     ImageFile,
@@ -35,10 +29,11 @@ from tailor.prepare.listing import (
     in_one_line,
     some,
 )
+from tailor.prepare.published import UNOFFICIAL, check_counts, refuse_html, verify_files
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split, warnings_of
 from tailor.prepare.workspace import publish, workspace
+from tailor.prepare.writing import copy_under, lines_of_images, write_columns, write_groups, write_manifest
 from transtailor.files import write_file
-from transtailor.plural import counted
 from transtailor.terminal import printable, say
 
 
@@ -47,6 +42,7 @@ class Request:
     """What the user wants to prepare."""
 
     name: str
+    also: tuple[str, ...] = ()  # other names of the same data set, each a folder of its own
     origins: tuple[Path, ...]  # folders, archives, and the lists that belong to them
     root: Path
     layout: str
@@ -59,6 +55,7 @@ class Request:
     test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
     labels: Path | None = None  # a table of the images and their classes, where no folders say them
     label_columns: AskedColumns = AskedColumns()  # of that table
+    unofficial: bool = False  # whether an official layout may have other files, classes and images than the published
 
     @property
     def folder(self) -> Path:
@@ -76,22 +73,7 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
     Writes: the data set's folder, whole or not at all; progress to `out`.
     """
     layout = LAYOUTS[request.layout]
-    decode.check_image_px(request.image_px)
-    if request.labels is not None and layout.images is not None:
-        raise ConfigError(
-            f"--labels has no effect with --layout {request.layout}, which has its own lists; leave it out"
-        )
-    if request.labels is None and request.label_columns != AskedColumns():
-        raise ConfigError(
-            "--image-column and --class-column name columns of a table, and there is none; give it in --labels, or "
-            "leave them out"
-        )
-    origins = list(request.origins)
-    if request.source_from is not None:
-        origins.append(request.source_from)
-    for origin in origins:
-        if not origin.exists():
-            raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+    _refuse_request(request, layout)
     with workspace(request.folder) as work:
         refused_file = work.with_name(f"{request.name}.refused.txt")
         refused_file.unlink(missing_ok=True)  # of an earlier call
@@ -109,8 +91,37 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
     return manifest.read(request.root, request.name)
 
 
+def _refuse_request(request: Request, layout: Layout) -> None:
+    """Raise ConfigError for options that do not fit together, and for files that are not there or are web pages."""
+    decode.check_image_px(request.image_px)
+    if request.unofficial and layout.official is None:
+        raise ConfigError(f"{UNOFFICIAL} is for an official layout, and there is none; give --layout, or leave it out")
+    if request.labels is not None and layout.official is not None:
+        raise ConfigError(
+            f"--labels has no effect with --layout {request.layout}, which has its own lists; leave it out"
+        )
+    if request.labels is None and request.label_columns != AskedColumns():
+        raise ConfigError(
+            "--image-column and --class-column name columns of a table, and there is none; give it in --labels, or "
+            "leave them out"
+        )
+    origins = list(request.origins)
+    if request.source_from is not None:
+        origins.append(request.source_from)
+    for origin in origins:
+        if not origin.exists():
+            raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+        if origin.is_file():
+            refuse_html(origin)
+    for name in request.also:
+        folder = manifest.folder_of(request.root, name)
+        if folder.exists():
+            raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
+
+
 def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Path], out: TextIO) -> None:
     """Make the data set in `work` and give it its name; notes in `unpacked` which folder is of which archive."""
+    archives = verify_files(layout.official, request.origins, out, unofficial=request.unofficial)
     roots = _roots(request.origins, work, unpacked, out)
     source_roots = None if request.source_from is None else _roots((request.source_from,), work, unpacked, out)
     with errors_explained():
@@ -119,11 +130,12 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
         else:
             listing = list_labelled(roots, request.labels, request.label_columns)
         source = None if source_roots is None else list_folder(source_roots)
-    _say_what_is_unusual([listing] if source is None else [listing, source], layout, out)
+    _say_what_is_unusual([listing] if source is None else [listing, source], out)
+    check_counts(layout.official, listing, out, unofficial=request.unofficial)
     test = SplitRule(
         fraction=request.test_fraction,
         seed=request.split_seed,
-        training_images_per_class=layout.training_images_per_class,
+        training_images_per_class=None if layout.official is None else layout.official.training_images_per_class,
         by_trial=request.test_by_trial,
     )
     tasks = cut(listing, source, request.source_classes, test)
@@ -137,17 +149,31 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     for path in prepared.iterdir():
         if not path.name.endswith(".images.npy"):  # of an earlier call, which may have had other options
             path.unlink()
-    images = _lines_of_images(tasks, _decode(tasks, request, prepared, work, out))
-    if layout.images is None and has_test_split(listing.files) and not test.by_trial:
+    images = lines_of_images(tasks, _decode(tasks, request, prepared, work, out))
+    if layout.official is None and has_test_split(listing.files) and not test.by_trial:
         _refuse_shared(tasks[TARGET], images)
-    for line in copies(images):
+    for line in duplicates.copies(images):
         say(line, to=out)
-    _write_columns(prepared, tasks)
+    write_columns(prepared, tasks)
     if test.by_trial:
-        _write_groups(prepared, tasks[TARGET], images, out)
+        write_groups(prepared, tasks[TARGET], images, out)
     write_images(prepared / manifest.IMAGES_FILE, images)
-    _write_manifest(prepared, request, tasks, test, test_split)
+    made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split, "archives": archives}
+    drawn = round(test.share * len(tasks[TARGET].labels)) if test.by_trial else None
+    write_manifest(prepared, request.name, tasks, images, drawn, made, request.image_px)
+    _publish_copies(request, prepared, work)
     publish(prepared, request.folder)
+
+
+def _publish_copies(request: Request, prepared: Path, work: Path) -> None:
+    """Give the data set its other names, before its own: if this is interrupted, it is not finished."""
+    for name in request.also:
+        folder = work / f"also.{name}"
+        try:
+            copy_under(prepared, name, folder)
+        except OSError as error:
+            raise ConfigError(f"cannot write {folder}: {error.strerror}; make room, or give another --to") from error
+        publish(folder, manifest.folder_of(request.root, name))
 
 
 def _write_refused(file: Path, refused: Sequence[Refused], unpacked: Mapping[Path, Path]) -> None:
@@ -196,7 +222,7 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
     return tuple(roots)
 
 
-def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
+def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
     """Print what is unusual about the listed files but not an error."""
     for listing in listings:
         if listing.note:
@@ -222,9 +248,6 @@ def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: T
                 f"warning: {len(archives)} of them are archives: {some(archives)}; unpack those with images",
                 to=out,
             )
-    image_count = len(listings[0].files)
-    if layout.images is not None and image_count != layout.images:
-        say(f"note: {image_count} images; the complete official data set has {layout.images}", to=out)
 
 
 def _decode(
@@ -290,51 +313,6 @@ def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, imag
         )
 
 
-def _lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:
-    """Return the lines of images.csv."""
-    lines: list[ListedImage] = []
-    for task, task_files in tasks.items():
-        hashes = decoded[task].hashes
-        fingerprints = decoded[task].fingerprints
-        for file, label, sha256, fingerprint in zip(
-            task_files.files, task_files.labels, hashes, fingerprints, strict=True
-        ):
-            line = ListedImage(
-                id=len(lines),
-                task=task,
-                split=file.split,
-                class_name=file.class_name,
-                label=label,
-                name=file.name,
-                file_sha256=sha256,
-                fingerprint=fingerprint,
-            )
-            lines.append(line)
-    return lines
-
-
-def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
-    """Yield a warning if files are, byte for byte, under several labels, and one if they are in several splits."""
-    for task in (SOURCE, TARGET):
-        shared = duplicates.with_two_labels([image for image in images if image.task == task])
-        if shared:
-            yield (
-                f"warning: {len(shared)} file(s) have more than one label: {_equal_names(shared, shown)}; remove those "
-                "in the wrong folder, and prepare again"
-            )
-    shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
-    if shared:
-        yield (
-            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: "
-            f"{_equal_names(shared, shown)}; remove them from one, or test scores will be too good"
-        )
-
-
-def _equal_names(shared: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
-    """Return the names of the first few files, each as "name = name"."""
-    return some((" = ".join(names) for names in shared), shown)
-
-
 def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
     """Raise FilesRefused for files that are, byte for byte, in several splits."""
     shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
@@ -345,99 +323,7 @@ def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
             reason = f"in two splits: {' = '.join(names)}"
             refused += [Refused(path_of[name], reason) for name in names]
         raise FilesRefused(
-            f"splits overlap: {len(shared)} file(s) are in more than one split: {_equal_names(shared)}; "
+            f"splits overlap: {len(shared)} file(s) are in more than one split: {duplicates.equal_names(shared)}; "
             "remove them from one",
             refused,
         )
-
-
-def _write_groups(prepared: Path, target: TaskFiles, images: Sequence[ListedImage], out: TextIO) -> None:
-    """Write the groups of a pool instead of a test split, and print how many images they hold together.
-
-    Raises:
-        FilesRefused: classes have fewer groups than a trial has splits.
-    """
-    groups = duplicates.groups_of(bits_of([image.fingerprint for image in images if image.task == TARGET]))
-    (prepared / f"{TARGET}.is_test.npy").unlink()
-    np.save(prepared / manifest.GROUP_FILE, groups, allow_pickle=False)
-    labels = np.array(target.labels)
-    faults: list[str] = []
-    refused: list[Refused] = []
-    for label, name in enumerate(target.classes):
-        groups_of_images = groups[labels == label]
-        group_count = len(set(groups_of_images))
-        if group_count < len(SPLITS):
-            files = [file for file in target.files if file.class_name == name]
-            refused += [Refused(file.path, f"looks like others of class {name!r}") for file in files]
-            faults.append(
-                f"class {name!r} has {counted(len(groups_of_images), 'image')} in {counted(group_count, 'group')}"
-            )
-    if faults:
-        raise FilesRefused(
-            f"{some(faults)} of images that look alike; expected three or more groups, for training, validation and "
-            "test images of each trial: add other images of it, or remove it",
-            refused,
-        )
-    say(groups_text(groups), to=out)
-
-
-def groups_text(groups: NDArray[np.int64]) -> str:
-    """Return a sentence about how many images of a pool look like another one, from each image's group number."""
-    images_of_group = np.bincount(groups)
-    has_several = images_of_group > 1
-    image_count = int(images_of_group[has_several].sum())
-    group_count = int(has_several.sum())
-    return f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
-
-
-def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
-    """Write labels, ids and the test split."""
-    first_id = 0
-    for task, task_files in tasks.items():
-        count = len(task_files.files)
-        _save_column(prepared, task, "labels", np.array(task_files.labels, np.int64))
-        _save_column(prepared, task, "ids", np.arange(first_id, first_id + count, dtype=np.int64))
-        if task == TARGET:
-            is_test = [file.split == TEST for file in task_files.files]
-            _save_column(prepared, task, "is_test", np.array(is_test, np.bool_))
-        first_id += count
-
-
-def _save_column(prepared: Path, task: str, column: str, values: NDArray[Any]) -> None:
-    np.save(prepared / f"{task}.{column}.npy", values, allow_pickle=False)
-
-
-def _write_manifest(
-    prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, test_split: str
-) -> None:
-    """Write the manifest; `test_split` says for readers where the test split comes from."""
-    target_labels = tasks[TARGET].labels
-    array_files = manifest.POOL_FILES if test.by_trial else manifest.ARRAY_FILES
-    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in array_files}
-    if test.by_trial:
-        test_images = round(test.share * len(target_labels))
-    else:
-        test_images = int(opened[f"{TARGET}.is_test.npy"].sum())
-    files = {name: _stored_file(prepared / name, array.shape) for name, array in opened.items()}
-    files[manifest.IMAGES_FILE] = _stored_file(prepared / manifest.IMAGES_FILE, shape=())
-    splits = {}
-    for task, task_files in tasks.items():
-        images_of_split = Counter(file.split for file in task_files.files)
-        splits[task] = dict(sorted(images_of_split.items()))
-    settings = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split}
-    data_set = DataManifest(
-        name=request.name,
-        digest=arrays.digest(opened, test_images),
-        input_shape=(3, request.image_px, request.image_px),
-        classes={task: task_files.classes for task, task_files in tasks.items()},
-        test_images=test_images,
-        splits=splits,
-        files=files,
-        made=settings | decode.versions() | {"numpy": np.__version__},
-        class_images=tuple(np.bincount(target_labels).tolist()) if test.by_trial else (),
-    )
-    manifest.write(prepared, data_set)
-
-
-def _stored_file(path: Path, shape: tuple[int, ...]) -> manifest.StoredFile:
-    return manifest.StoredFile(sha256=arrays.file_sha256(path), size_bytes=path.stat().st_size, shape=shape)

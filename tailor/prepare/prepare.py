@@ -30,6 +30,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 )
 @cli.argument("more", type=cli.PATH, nargs=-1, metavar="")
 @cli.option("--to", "root", type=cli.FOLDER, required=True, metavar="ROOT", help="folder of data sets")
+@cli.option("--also", multiple=True, metavar="NAME", help="another name for the same images, which take no more disk")
 @cli.option("--layout", default="folder", help="folder, or an official layout, see docs/data.md")
 @cli.option(
     "--labels",
@@ -52,6 +53,11 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
     help="fixed: the data set's own or drawn now; trial: each trial draws its own by data.split_seed",
 )
 @cli.option("--split-seed", type=int, help="seed of that split (default: 0)")
+@cli.option(
+    "--unofficial",
+    is_flag=True,
+    help="with --layout: also prepare what is not the published version, or not complete",
+)
 @cli.option(
     "--threads",
     type=int,

@@ -19,6 +19,7 @@ from tests.results.answers import check_answer
 from tests.results.exact_run import Trial, write_run
 from tests.results.questions import test_across, test_donors
 from tests.results.questions.test_front import TIMING
+from tests.results.questions.test_printed import printed_row
 
 ANSWERS = {
     "front": "front RUN",
@@ -32,6 +33,7 @@ ANSWERS = {
     "images": "images RUN transtailor fine_tune --at 0.2",
     "power": "power RUN --against fine_tune",
     "best": "best RUN",
+    "printed": "printed RUN",
 }
 """Answer, and what is typed."""
 OVER_DATA = {
@@ -69,6 +71,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         with load(run) as tables:
             keys = [row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points ORDER BY ALL")]
         Writer(run / "tables").write("timings", [TIMING | {"model_key": key} for key in keys])
+    for run, network, dataset, values in (
+        (written[0], "one", "digits", (0.8, 0.9)),
+        (written[1], "net", "flowers", (0.7,)),
+    ):
+        rows = [printed_row(network, dataset, 0.2, value=value, place=f"Table {value}") for value in values]
+        if len(values) == 1:
+            rows.append(printed_row(network, dataset, 0.2, against="fine_tune", claim="ahead"))
+        Writer(run / "tables").write("printed", rows)
     return written
 
 

@@ -22,7 +22,7 @@ KEYS = {
     "looks": ("look", "comparison"),
     "rungs": ("trial_id", "rung"),
     "events": ("driver", "number"),
-    "printed": ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction"),
+    "printed": ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction", "against", "claim"),
     "classes": ("dataset", "label"),
 }
 
@@ -43,7 +43,7 @@ def test_every_table_says_what_wrote_it_and_when_and_describes_each_column(table
         if column.name.endswith("_fraction"):
             assert (column.unit, column.type) == ("fraction", pa.float64())
     nullable = [column.name for column in table.columns if column.name in table.key and column.nullable]
-    assert nullable == (["asked_removed_macs_fraction"] if table.name == "printed" else [])
+    assert nullable == (["asked_removed_macs_fraction", "against", "claim"] if table.name == "printed" else [])
 
 
 def test_operating_points_have_no_test_column_so_that_nothing_that_decides_can_read_one() -> None:

@@ -13,7 +13,7 @@ from sweeps.planning.plan import (
     cost_of,
     make_plan,
     no_sharing,
-    refuse_missing_weights,
+    refuse_missing_files,
     refuse_unfit_networks,
     select_trials,
 )
@@ -173,8 +173,8 @@ def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: Writ
     )
     plan = make_plan(load_spec(write_spec(text)))
     with pytest.raises(ConfigError, match="head has 7 outputs while the source task of digits has 5 classes"):
-        refuse_missing_weights(plan)
-    refuse_missing_weights(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
+        refuse_missing_files(plan)
+    refuse_missing_files(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
 
 
 def test_a_users_network_is_tried_before_a_launch(write_spec: WriteSpec, tmp_path: Path) -> None:

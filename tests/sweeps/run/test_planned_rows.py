@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 from results.store.points_view import settings_table
 from results.store.writer import Writer
 from sweeps.planning.plan import make_plan
+from sweeps.planning.trial_data import files_digests_of
 from sweeps.run.planned_rows import write_planned
 from sweeps.spec.spec import load_spec
+from tailor.facts import manifest
 from tests.sweeps.conftest import WriteSpec
 from tests.tailor.prepare.pictures import class_folders, prepare
 
@@ -55,6 +57,13 @@ def test_the_classes_of_a_data_set_have_their_names(write_spec: WriteSpec, tmp_p
     plan = make_plan(load_spec(write_spec(text)))
     for _ in range(2):  # as at a later launch
         write_planned(Writer(tmp_path / "tables"), plan, plan.trials, "0" * 64)
+    planned = pq.read_table(tmp_path / "tables" / "planned").to_pylist()
+    digests = {row["dataset"]: json.loads(row["config_json"])["data"]["sha256"] for row in planned}
+    files_digest = manifest.read(tmp_path / "sets", "birds").files_digest
+    assert len(files_digest) == 64 and digests == {"birds": files_digest, "digits": None, "friedman1": None}
+    assert settings_table([json.loads(row["config_json"]) for row in planned])["data_sha256"]  # in points.parquet
+    settings = [trial.settings for trial in plan.trials]
+    assert files_digests_of(settings) == {f"{tmp_path}/sets/birds": files_digest}
     rows = pq.read_table(tmp_path / "tables" / "classes").to_pylist()
     names = [(row["dataset"], row["label"], row["name"]) for row in rows]
     assert sorted(names) == [

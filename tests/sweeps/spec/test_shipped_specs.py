@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.photographs_study import LABELS
 from results.arms.names import LONGEST
-from sweeps.planning.plan import Plan, make_plan
+from sweeps.planning.plan import Plan, make_plan, refuse_missing_files
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from tailor.common.errors import ConfigError
@@ -20,6 +20,7 @@ from tailor.config.pruning import OF_TARGETS_DATA
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, PlannedStages, dry_run, stages_of
+from tailor.execution.missing import DataMissing
 from tailor.execution.runner import run_trial
 from tailor.execution.weights_check import refuse_missing
 from tailor.facts.datasets import DATASETS
@@ -53,6 +54,7 @@ POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_small": TRAS
 ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
 ONE_TEST_SPLIT = "default_photographs.toml"  # that of the publishers: its page claims nothing about other test images
 DONORS = "is_it_the_target.toml"  # one label has an arm for each donor; in all others each label is one arm
+SWIN = "Swin_T_Weights.IMAGENET1K_V1"
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
@@ -221,7 +223,7 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
     found: dict[tuple[object, ...], set[float]] = {}
     places: dict[tuple[object, ...], set[str]] = {}
     for name in SHIPPED:
-        for row in load_spec(SPECS / name).printed:
+        for row in (row for row in load_spec(SPECS / name).printed if row.value is not None):
             what = (row.paper, row.label, row.network, row.dataset, row.asked_removed_macs_fraction, row.metric)
             found.setdefault(what, set()).add(row.value)
             places.setdefault(what, set()).add(row.place)
@@ -229,13 +231,39 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
     assert sum(len(where) > 1 for where in places.values()) == 13  # the check has something to check
 
 
+def knows_its_data(spec: Spec) -> bool:
+    """Whether the spec says of which official layouts its data sets are."""
+    return all("layout" in data for data in spec.axes.get("data", [{}]))
+
+
 @pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
 @pytest.mark.check
 def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such data set: .* data\.root = ROOT, after: .* data prepare \w+ --from"):
-        list(expand(load_spec(SPECS / name)))
-    with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* data prepare"):
-        list(expand(given(name, tmp_path)))
+    spec = load_spec(SPECS / name, [f"trial.data.root={tmp_path}"])
+    if knows_its_data(spec) and "source" in spec.trial:
+        with pytest.raises(DataMissing, match=r"data sets? and weights are not there.*data prepare"):
+            refuse_missing_files(make_plan(spec))
+        return
+    with pytest.raises(ConfigError, match=r"no data set .* is prepared in .* data prepare|has no source task"):
+        list(expand(spec))
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if "layout" in (SPECS / name).read_text()])
+def test_the_plan_before_the_data_is_that_with_them_but_for_the_ids(name: str, root: Path, tmp_path: Path) -> None:
+    """Known facts, or what a manifest says: the same trials, stages, work and bytes."""
+    weights = [] if "source.weights =" in (SPECS / name).read_text() else [f"trial.source.weights={SWIN}"]
+    network = [] if not weights else ["trial.network=swin_t"]
+    plans = [
+        make_plan(load_spec(SPECS / name, [f"trial.data.root={where}", "axes.seed=[0]", *weights, *network]))
+        for where in (root, tmp_path)
+    ]
+    shapes = [
+        [(t.label, t.arm, t.train_images, [(s.kind, s.work, s.stored_bytes) for s in t.stages]) for t in plan.trials]
+        for plan in plans
+    ]
+    assert shapes[0] == shapes[1]
+    ids = [{trial.trial_id for trial in plan.trials} for plan in plans]
+    assert not ids[0] & ids[1]
 
 
 def test_a_source_task_and_weights_that_are_not_there_are_asked_for(root: Path, sourceless: Path) -> None:

@@ -17,6 +17,8 @@ from tests.sweeps.conftest import WriteSpec
 HEAD = 'name = "p"\n[trial]\nmethod.name = "head_only"\n'
 ARM = '[[printed]]\npaper = "A (2020)"\nplace = "Table 1"\nlabel = "head_only"\nnetwork = "digits_vgg"\n'
 ONE = ARM + 'dataset = "digits"\nvalue = 0.853\n'
+AGAINST = ARM + 'dataset = "digits"\nagainst = "fine_tune"\n'
+DIFFERENCE, CLAIM = AGAINST + "difference = 0.07\n", AGAINST + 'claim = "ahead"\n'
 SEVERAL = (
     ARM
     + """method = "head_only"
@@ -53,11 +55,19 @@ def test_points_have_what_their_table_has_and_what_is_their_own(write_spec: Writ
     assert [row.method for row in rows] == ["head_only"] * 3 + [None]
 
 
+def test_a_difference_and_a_claim_are_rows_of_their_own(write_spec: WriteSpec) -> None:
+    value, difference, claim = rows_of(write_spec(HEAD + ONE + "n = 3\ndeviation = 0.01\n" + DIFFERENCE + CLAIM))
+    assert (value.value, value.n, value.deviation, value.against) == (0.853, 3, 0.01, None)
+    assert (difference.value, difference.difference, difference.against) == (None, 0.07, "fine_tune")
+    assert (claim.claim, claim.difference, claim.against) == ("ahead", None, "fine_tune")
+    assert len({value.key, difference.key, claim.key}) == 3
+
+
 def test_the_resolved_text_keeps_the_numbers(write_spec: WriteSpec) -> None:
-    spec = load_spec(write_spec(HEAD + SEVERAL))
+    spec = load_spec(write_spec(HEAD + SEVERAL + DIFFERENCE))
     again = load_spec(write_spec(spec.to_toml(), "again.toml"))
     assert again.model_dump() == spec.model_dump()
-    assert len(again.printed) == 3
+    assert len(again.printed) == 4
 
 
 def test_a_spec_that_extends_another_has_its_numbers_or_its_own(write_spec: WriteSpec) -> None:
@@ -89,7 +99,7 @@ def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: Wri
     [
         ("printed = 1\n" + HEAD, r"spec.toml printed: given 1; type each one as a table, .* \[\[printed\]\]"),
         (HEAD + ONE + 'plase = "x"\n', r"\[\[printed\]\] 1: no such key: 'plase'; did you mean 'place'"),
-        (HEAD + ARM + 'dataset = "digits"\n', r"\[\[printed\]\] 1: value is missing"),
+        (HEAD + ARM + 'dataset = "digits"\n', r"\[\[printed\]\] 1: .*one of value, difference and claim, given none"),
         (HEAD + ARM + 'dataset = "digits"\nvalue = 85.3\n', r"\[\[printed\]\] 1 value: given 85.3; .* 1"),
         (HEAD + ARM + 'dataset = "digits"\nvalue = -0.5\n', r"\[\[printed\]\] 1.*a fraction from 0 to 1, given -0.5"),
         (HEAD + ARM + 'dataset = "digits"\nvalue = "0.5"\n', r"\[\[printed\]\] 1 value: given '0.5'"),
@@ -98,6 +108,13 @@ def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: Wri
         (HEAD + ONE + "asked_removed_macs_fraction = 1.0\n", r"asked_removed_macs_fraction: given 1.0"),
         (HEAD + ONE + 'metric = "f1"\n', r"\[\[printed\]\] 1 metric: given 'f1'"),
         (HEAD + ONE + 'note = ""\n', r"\[\[printed\]\] 1 note: given ''"),
+        (HEAD + ONE + "difference = 0.1\n", r"one of value, difference and claim, given value and difference"),
+        (HEAD + ONE + 'against = "x"\n', r"against, the label of another arm, stands beside a difference or a claim"),
+        (HEAD + DIFFERENCE.replace("0.07", "7.0"), r"a fraction from -1 to 1, given 7.0"),
+        (HEAD + CLAIM + "n = 3\n", r"n and deviation are of a printed number, and a claim has none"),
+        (HEAD + CLAIM.replace("ahead", "behind"), r"\[\[printed\]\] 1 claim: given 'behind'"),
+        (HEAD + ONE + "deviation = 0.1\n", r"deviation is that of n runs; give n"),
+        (HEAD + ONE + "n = 0\n", r"\[\[printed\]\] 1 n: given 0"),
         (HEAD + ONE + "points = []\n", r"\[\[printed\]\] 1 points: given \[\]; type a list of tables"),
         (HEAD + ONE + "points = [1]\n", r"\[\[printed\]\] 1 points: given \[1\]; type a list of tables"),
         (HEAD + ONE + 'points = [{ dataset = "a" }]\n', r"points 1 dataset: is in the table, too; leave one out"),

@@ -79,7 +79,7 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
         assert (known["point"], known["method"], known["licence"]) == (number, "transtailor", "CC BY 4.0")
         assert known["settings"] == json.loads(json.dumps(settings_read(config.identity(), config.unread)))
         assert "tolerance_fraction" not in known["settings"]["method"]
-        assert known["data_sha256"] == config.data.sha256
+        assert known["data_sha256"] == config.data.samples_sha256
         assert known["command"].startswith("transtailor trial run ") and str(tmp_path / "models") in known["command"]
         model = tailor.load_model(folder)
         for split, score in known["scores"].items():

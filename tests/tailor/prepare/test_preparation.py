@@ -390,19 +390,21 @@ def test_an_official_data_set_with_images_and_lists_apart(tmp_path: Path) -> Non
     (tmp_path / "TrainImages.txt").write_text("bar/a.jpg\ngym/a.jpg")
     (tmp_path / "TestImages.txt").write_text("bar/b.jpg\ngym/b.jpg")
     origins = [packed, tmp_path / "TrainImages.txt", tmp_path / "TestImages.txt"]
-    said = prepare("indoor", origins, tmp_path, "--layout", "indoor67")
-    assert "the complete official data set has 6700" in said
+    with pytest.raises(ConfigError, match="TrainImages|indoorCVPR_09.tar has SHA-1 .* type --unofficial"):
+        prepare("indoor", origins, tmp_path, "--layout", "indoor67")
+    said = prepare("indoor", origins, tmp_path, "--layout", "indoor67", "--unofficial")
+    assert "2 classes, and there are 67; 4 images, and there are 6,700" in said
     assert_is_what_plain_decoding_gives(tmp_path / "images" / "Images", tmp_path, "indoor")
     assert manifest.read(tmp_path, "indoor").test_images == 2
 
 
 def test_caltech_leaves_60_images_of_each_class_to_train_on(tmp_path: Path) -> None:
     class_folders(tmp_path / "256_ObjectCategories", per_class=62, classes=("001.ak47", "002.flag", "257.clutter"))
-    prepare("caltech", tmp_path, tmp_path / "root", "--layout", "caltech256")
+    prepare("caltech", tmp_path, tmp_path / "root", "--layout", "caltech256", "--unofficial")
     of = load(tmp_path / "root", "caltech")["target"]
     assert [int((~of.is_test[of.labels == label]).sum()) for label in (0, 1)] == [60, 60]
     assert manifest.read(tmp_path / "root", "caltech").test_images == 4
-    prepare("fifth", tmp_path, tmp_path / "root", "--layout", "caltech256", "--test-fraction", 0.5)
+    prepare("fifth", tmp_path, tmp_path / "root", "--layout", "caltech256", "--unofficial", "--test-fraction", 0.5)
     assert manifest.read(tmp_path / "root", "fifth").test_images == 62
 
 

@@ -137,7 +137,7 @@ def test_from_an_archive_to_a_finished_trial_by_the_commands(
 ) -> None:
     origins = [str(path) for path in ARCHIVES[layout](tmp_path)]
     root, file = str(tmp_path / "datasets"), tmp_path / "trial.toml"
-    chosen = [] if layout == "folder" else ["--layout", layout]
+    chosen = [] if layout == "folder" else ["--layout", layout, "--unofficial"]
     assert main(["data", "prepare", "mine", *chosen, "--from", *origins, "--to", root, "--image-px", "36"]) == 0
     assert main(["data", "check", f"{root}/mine"]) == 0
     file.write_text(f"""

@@ -1,0 +1,160 @@
+"""What a run says of the numbers and claims that papers print: a verdict of each, corrected over the paper's table."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from results.statistics.equivalence import MARGIN, Judged, Printed, agree, ahead
+from results.store.reader import Run
+
+ROWS = "FROM printed ORDER BY ALL"
+POINTS = """
+SELECT label, arm, network, dataset, metric, asked_removed_macs_fraction AS asked, seed, test_score AS score,
+    test_images AS images, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end
+FROM compared_points WHERE isfinite(test_score)
+QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
+ORDER BY ALL
+"""
+CLAIM_VERDICTS = {"within": "holds", "not within": "does not hold", "cannot say yet": "cannot say yet"}
+
+Record = dict[str, Any]
+Values = tuple[str | None, Mapping[int, float], int]
+"""Name of an arm, seed -> score or difference, and the images of the smallest test split among them."""
+NO_ARM: Values = (None, {}, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The test scores of an arm at one budget, or at the ends of its paths."""
+
+    arm: str
+    by_seed: Mapping[int, float]  # of several trials with one seed, their mean
+    images: int  # in the smallest test split among them
+
+
+class MeasuredScores:
+    """The scores of a run, by what printed rows name."""
+
+    def __init__(self, run: Run) -> None:
+        self._points: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+        for point in run.rows(POINTS):
+            self._points[point["label"], point["network"], point["dataset"], point["metric"]].append(point)
+
+    def arms(self, label: str, row: Record, asked: float | None) -> list[Scores]:
+        """Return the arms of a label on a row's network and data set, at a budget; None: at the ends of their paths."""
+        by_arm: dict[str, list[Record]] = defaultdict(list)
+        for point in self._points[label, row["network"], row["dataset"], row["metric"]]:
+            budget = point["asked"]
+            is_asked = (
+                point["is_end"] if asked is None else budget is not None and math.isclose(budget, asked, abs_tol=1e-6)
+            )
+            if is_asked:
+                by_arm[point["arm"]].append(point)
+        return [_scores(arm, points) for arm, points in sorted(by_arm.items())]
+
+    def values(self, row: Record) -> list[Values]:
+        """Return for each arm of a row its name, seed -> score or difference, and the images of the smallest split."""
+        own = self.arms(row["label"], row, row["asked_removed_macs_fraction"])
+        if row["against"] is None:
+            return [(arm.arm, arm.by_seed, arm.images) for arm in own]
+        others = self.arms(row["against"], row, None)
+        return [(arm.arm, _differences(arm, other), min(arm.images, other.images)) for arm in own for other in others]
+
+
+def _scores(arm: str, points: Sequence[Record]) -> Scores:
+    of_seed: dict[int, list[float]] = defaultdict(list)
+    for point in points:
+        of_seed[point["seed"]].append(point["score"])
+    means = {seed: math.fsum(scores) / len(scores) for seed, scores in of_seed.items()}
+    return Scores(arm=arm, by_seed=means, images=min(point["images"] for point in points))
+
+
+def _differences(arm: Scores, other: Scores) -> dict[int, float]:
+    both = arm.by_seed.keys() & other.by_seed.keys()
+    return {seed: arm.by_seed[seed] - other.by_seed[seed] for seed in sorted(both)}
+
+
+def judge_numbers(run: Run, margin: float = MARGIN) -> list[Record]:
+    """Return a record of the table `printed` for each printed number and each arm with its label; one without an arm.
+
+    Args:
+        margin: how far off still counts as the same, as a fraction, or R squared.
+    """
+    measured = MeasuredScores(run)
+    found: list[tuple[Record, Values]] = []
+    for row in run.rows(ROWS):
+        if row["claim"] is None:
+            found += [(row, values) for values in measured.values(row) or [NO_ARM]]
+    tests = Counter((row["paper"], row["place"]) for row, _ in found)
+    records = []
+    for row, (arm, by_seed, images) in found:
+        value = row["value"] if row["against"] is None else row["difference"]
+        judged = agree(
+            list(by_seed.values()),
+            Printed(value=value, n=row["n"], deviation=row["deviation"]),
+            margin=margin,
+            tests=tests[row["paper"], row["place"]],
+            least_deviation=1 / images,
+        )
+        kept = (
+            "paper",
+            "place",
+            "network",
+            "dataset",
+            "metric",
+            "label",
+            "asked_removed_macs_fraction",
+            "against",
+            "note",
+        )
+        records.append({
+            **{name: row[name] for name in kept}, "arm": arm, "printed": value, "printed_n": row["n"],
+            "measured": None if judged.difference is None else value + judged.difference, "seeds": judged.seeds,
+            "off": judged.difference, "off_low": judged.low, "off_high": judged.high, "margin": margin,
+            "tests": tests[row["paper"], row["place"]], "verdict": judged.verdict, "seeds_needed": judged.seeds_needed,
+        })  # fmt: skip
+    return records
+
+
+def judge_claims(run: Run) -> list[Record]:
+    """Return a record of the table `claims` for each pair of labels that a table of a paper makes a claim about."""
+    measured = MeasuredScores(run)
+    rows_of_claim: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    names = ("paper", "place", "network", "metric", "label", "against")
+    for row in run.rows(ROWS):
+        if row["claim"] is not None:
+            rows_of_claim[tuple(row[name] for name in names)].append(row)
+    tests = Counter((paper, place) for paper, place, *_ in rows_of_claim)
+    records = []
+    for claim, rows in rows_of_claim.items():
+        judged = _judge_claim([measured.values(row) for row in rows], tests[claim[0], claim[1]])
+        records.append({
+            **dict(zip(names, claim, strict=True)), "datasets": len(rows), "difference": judged.difference,
+            "difference_low": judged.low, "difference_high": judged.high, "seeds": judged.seeds,
+            "tests": tests[claim[0], claim[1]], "verdict": CLAIM_VERDICTS[judged.verdict],
+            "seeds_needed": judged.seeds_needed,
+        })  # fmt: skip
+    return records
+
+
+def _judge_claim(values_of_rows: Sequence[Sequence[Values]], tests: int) -> Judged:
+    """Judge the mean over rows, seed by seed; a row with several arms, or none, has no seeds."""
+    if any(len(values) != 1 for values in values_of_rows):
+        return ahead([], tests=tests)
+    by_seed = [values[0][1] for values in values_of_rows]
+    images = [values[0][2] for values in values_of_rows]
+    seeds = set.intersection(*(set(differences) for differences in by_seed))
+    means = [math.fsum(differences[seed] for differences in by_seed) / len(by_seed) for seed in sorted(seeds)]
+    return ahead(means, tests=tests, least_deviation=1 / (max(images) * len(by_seed)))
+
+
+def rows_in_words(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how many numbers of each place have which verdict, a sentence for each."""
+    verdicts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for record in records:
+        verdicts[record["paper"], record["place"]][record["verdict"]] += 1
+    for (paper, place), counts in verdicts.items():
+        parts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        yield f"{paper}, {place}: {parts}."

@@ -1,0 +1,151 @@
+"""A sweep whose official data are not there: it is planned from known facts, and says what to type; then it runs."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sweeps.planning.plan import make_plan, refuse_missing_files
+from sweeps.spec.spec import SPECS, load_spec
+from tailor.common.errors import ConfigError
+from tailor.config.parsing import parse_trial
+from tailor.execution.missing import DataMissing
+from tailor.facts import manifest
+from tailor.facts.official import OFFICIAL
+from tests.pages import DOCS
+from tests.sweeps.conftest import WriteSpec
+from tests.tailor.prepare.pictures import class_folders, data, pack
+from transtailor.__main__ import main
+
+SPEC = """
+name = "two_sets"
+[trial]
+network = "resnet18"
+source.weights = "ResNet18_Weights.IMAGENET1K_V1"
+method.name = "head_only"
+data = {{ root = {root!r}, image_px = 32, train_images = {train}, crop_px = 24 }}
+[axes]
+seed = [0, 1]
+data = [
+    {{ name = "caltech_30", layout = "caltech256" }},
+    {{ name = "birds", layout = "cub200" }},
+    {{ name = "caltech_60", layout = "caltech256" }},
+]
+"""
+
+
+def spec_text(root: Path, train: int = 100) -> str:
+    return SPEC.format(root=str(root), train=train)
+
+
+def refusal(path: Path) -> list[str]:
+    with pytest.raises(DataMissing) as refused:
+        refuse_missing_files(make_plan(load_spec(path)))
+    return str(refused.value).splitlines()
+
+
+def typed(lines: list[str]) -> list[list[str]]:
+    """The commands in a list, without their first word."""
+    return [shlex.split(line)[1:] for line in lines[1:] if not line.startswith("#")]
+
+
+def test_all_that_is_missing_is_listed_once_and_in_order(write_spec: WriteSpec, tmp_path: Path) -> None:
+    lines = refusal(write_spec(spec_text(tmp_path / "data sets")))
+    weights, caltech, birds = typed(lines)
+    assert weights[:2] == ["fetch", "ResNet18_Weights.IMAGENET1K_V1"]
+    root = str(tmp_path / "data sets")
+    options = ["--image-px", "32", "--from"]
+    both = ["caltech_30", "--also", "caltech_60"]  # one reading of the archive
+    assert caltech == [
+        "data", "prepare", *both, "--layout", "caltech256", *options, "256_ObjectCategories.tar", "--to", root,
+    ]  # fmt: skip
+    assert birds == ["data", "prepare", "birds", "--layout", "cub200", *options, "CUB_200_2011.tgz", "--to", root]
+    text = "\n".join(lines)
+    for layout in ("caltech256", "cub200"):
+        assert OFFICIAL[layout].page in text
+        assert all(file.digest in text for file in OFFICIAL[layout].files)
+
+
+def test_plan_shows_the_list_at_its_end_and_run_refuses_with_the_same(
+    write_spec: WriteSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(write_spec(spec_text(Path("datasets"))))
+    assert main(["plan", path]) == 0
+    planned = capsys.readouterr().out.splitlines()
+    assert "sweep     two_sets: 6 trials" in "\n".join(planned)
+    assert main(["run", path]) == 2
+    refused = capsys.readouterr().err.splitlines()
+    assert refused[0].startswith("error: 3 data sets and weights are not there")
+    assert planned[-len(refused) + 1 :] == refused[1:]
+    assert refused[-1].endswith("--to datasets")  # as one types it here
+    assert not (tmp_path / "runs").exists()
+    trial = '[data]\nname = "birds"\nroot = "datasets"\nlayout = "cub200"\nimage_px = 32\ntrain_images = 100\n'
+    (tmp_path / "trial.toml").write_text('network = "resnet18"\nmethod.name = "head_only"\n' + trial)
+    assert main(["trial", "run", "trial.toml"]) == 2
+
+
+def test_the_commands_of_the_list_bring_the_data_and_nothing_is_missing_then(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an archive forged in Caltech's layout, which needs --unofficial."""
+    monkeypatch.chdir(tmp_path)
+    path = write_spec(spec_text(tmp_path / "datasets", train=60))
+    class_folders(tmp_path / "in" / "256_ObjectCategories", 62, ("001.ak47", "002.flag", "257.clutter"))
+    pack(tmp_path / "in", tmp_path / "256_ObjectCategories.tar")
+    _weights, caltech, _birds = typed(refusal(path))
+    data("prepare", *caltech[2:], "--unofficial")
+    lines = refusal(path)
+    assert [words[2] for words in typed(lines)[1:]] == ["birds"]
+    assert lines[0].startswith("1 data set and weights are not there")
+
+
+def test_the_page_for_the_papers_has_the_commands_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/replicate.md, for TransTailor's Table 3: a reader without a plan types the same."""
+    monkeypatch.chdir(tmp_path)
+    commands = typed(refusal(SPECS / "transtailor_vgg16.toml"))
+    page = (DOCS / "replicate.md").read_text().splitlines()
+    on_page = [
+        shlex.split(line)[1:] for line in page if line.startswith(("transtailor fetch", "transtailor data prepare"))
+    ]
+    assert on_page == commands
+
+
+def test_plan_of_three_hundred_trials_without_data_is_made_of_facts_alone(tmp_path: Path) -> None:
+    plan = make_plan(load_spec(SPECS / "transtailor_resnet101.toml", [f"trial.data.root={tmp_path}"]))
+    assert len(plan.trials) == 330
+    assert not list(tmp_path.iterdir())
+
+
+def trial(folder: Path, **data_settings: object) -> None:
+    settings = {"name": "animals", "root": str(folder), "train_images": 6} | data_settings
+    raw = {"network": "resnet18", "source": {"weights": "ResNet18_Weights.IMAGENET1K_V1"}, "data": settings}
+    parse_trial(raw | {"method": {"name": "head_only"}}, "test")
+
+
+def test_a_set_of_another_size_or_another_digest_is_refused_with_both(tmp_path: Path) -> None:
+    origin = class_folders(tmp_path / "animals")
+    for root, image_px in (("a", 32), ("b", 40)):
+        data("prepare", "animals", "--from", origin, "--to", tmp_path / root, "--image-px", image_px)
+    first, other = (manifest.read(tmp_path / root, "animals").files_digest for root in ("a", "b"))
+    assert first != other
+    trial(tmp_path / "a", sha256=first, image_px=32)
+    with pytest.raises(ConfigError, match=f"sha256 = {first}, and .*/b/animals has the digest of files {other}"):
+        trial(tmp_path / "b", sha256=first)
+    with pytest.raises(ConfigError, match="image_px = 32, and .*/b/animals was prepared with --image-px 40"):
+        trial(tmp_path / "b", image_px=32)
+    with pytest.raises(ConfigError, match="sha256"):
+        trial(tmp_path / "a", sha256="abc")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"layout": "cub_200", "image_px": 32}, "no such official layout; did you mean 'cub200'"),
+        ({"layout": "cub200"}, "layout = 'cub200' needs image_px"),
+        ({"layout": "cub200", "image_px": 32, "root": None}, "layout is of a prepared data set"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(tmp_path: Path, settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        trial(tmp_path, **settings)
