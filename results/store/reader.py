@@ -274,10 +274,13 @@ def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool
     for name, files_of_run in files.items():
         versions[name] = {table: found.version for table, found in files_of_run.items()}
     try:
-        return Run(paths, _connect(files, several=several), versions)  # DuckDB has copied the rows: one copy is enough
+        connection = _connect(files, several=several)
     except Exception as error:
         _explain_disk(error)
         raise
+    del files  # DuckDB has copied the rows: no query shall need room for both
+    pa.default_memory_pool().release_unused()
+    return Run(paths, connection, versions)
 
 
 def _explain_disk(error: object) -> None:

@@ -215,6 +215,7 @@ class Writer:
                     if not units:
                         del self._waiting[table]
             self._remove_replaced()
+            pa.default_memory_pool().release_unused()  # the next commit may be a minute away
 
     def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
         last = self._growing.get(table.name)
