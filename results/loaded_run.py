@@ -126,4 +126,4 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Load
         >>> folder.cleanup()
     """
     plain = reader.load(run)
-    return LoadedRun(plain.paths, plain.connection, plain.files)
+    return LoadedRun(plain.paths, plain.connection, plain.versions)

@@ -27,7 +27,7 @@ class CsvFiles:
         written = 0
         changed = set()
         for name, table in TABLES.items():
-            version = [of_run[name].version for of_run in run.files.values()]
+            version = [of_run[name] for of_run in run.versions.values()]
             if self._versions.get(name) != version:
                 written += self._write(run, name, table.key)
                 self._versions[name] = version

@@ -28,6 +28,7 @@ REFUSED_SHOWN = 3
 GONE = (errno.ENOENT, errno.ESTALE)
 """Another client of a shared file system may have replaced a file while it was opened."""
 MOST_LISTINGS = 5
+Version = tuple[object, ...]
 _GROWING_NAME = re.compile(r"(?P<number>\d{6,})-(?P<file>\d{6,})\.parquet")
 
 
@@ -38,24 +39,17 @@ class TableFiles:
     Attributes:
         full: files that never change.
         last: the rows of the file that may be replaced at any moment; None: there is no file.
-        last_path: of that file.
     """
 
     full: tuple[Path, ...] = ()
     last: pa.Table | None = None
-    last_path: Path | None = None
 
     @property
-    def version(self) -> tuple[object, ...]:
+    def version(self) -> Version:
         """What differs between the files of two moments, if their rows do."""
         if self.last is None:
             return (self.full,)
-        return (self.paths, self.last.num_rows, pc.max(self.last["written_at"]).value)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All files, in the order in which they were begun."""
-        return self.full if self.last_path is None else (*self.full, self.last_path)
+        return (self.full, self.last.num_rows, pc.max(self.last["written_at"]).value)
 
 
 def tables_folder(run: Path) -> Path:
@@ -133,7 +127,7 @@ def _files_of_table(table: TableSchema, tables: Path) -> TableFiles:
         try:
             _refuse_other_names(table, paths)
             _check_all(table, paths[:-1])
-            return TableFiles(tuple(paths[:-1]), read_rows(paths[-1], table), paths[-1])
+            return TableFiles(tuple(paths[:-1]), read_rows(paths[-1], table))
         except OSError as error:
             if error.errno not in GONE or listing == MOST_LISTINGS - 1:
                 raise ResultsError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.files import TableFiles, files_of
+from results.store.files import TableFiles, Version, files_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
@@ -57,18 +57,18 @@ class Run:
     Attributes:
         paths: name -> folder of each run; with several runs, the column `run` has this name.
         connection: to DuckDB in memory, with one view per table, and `VIEWS`.
-        files: name of a run -> table -> the files that its view reads.
+        versions: name of a run -> table -> what differs between two moments if its rows do.
     """
 
     def __init__(
         self,
         paths: dict[str, Path],
         connection: "duckdb.DuckDBPyConnection",
-        files: Mapping[str, Mapping[str, TableFiles]],
+        versions: Mapping[str, Mapping[str, Version]],
     ) -> None:
         self.paths = paths
         self.connection = connection
-        self.files = files
+        self.versions = versions
         self._setting_fields: pa.Schema | None = None  # None: no query has named the view `points` yet
 
     @property
@@ -183,7 +183,7 @@ class Run:
 
     def counted_once(self) -> "Run":
         """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
-        other = Run(self.paths, self.connection.cursor(), self.files)
+        other = Run(self.paths, self.connection.cursor(), self.versions)
         other.count_once()
         return other
 
@@ -270,11 +270,17 @@ def stopped_trial_ids(run: Run) -> set[str]:
 def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
     files = {name: files_of(path, tables) for name, path in paths.items()}
+    versions = {}
+    for name, files_of_run in files.items():
+        versions[name] = {table: found.version for table, found in files_of_run.items()}
     try:
-        return Run(paths, _connect(files, several=several), files)
+        connection = _connect(files, several=several)
     except Exception as error:
         _explain_disk(error)
         raise
+    del files  # DuckDB has copied the rows: no query shall need room for both
+    pa.default_memory_pool().release_unused()
+    return Run(paths, connection, versions)
 
 
 def _explain_disk(error: object) -> None:

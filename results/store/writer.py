@@ -124,30 +124,24 @@ def _remove(folder: Path) -> None:
 class _Growing:
     """The last file of a growing table, as this process has written it."""
 
-    file: int  # its number among those of this process; 0: none is begun
-    rows: pa.Table | None
+    file: int  # its number among those of this process, from 1
+    rows: pa.Table
     stored_bytes: int
 
     @property
     def is_full(self) -> bool:
-        return self.rows is None or self.stored_bytes >= FULL_BYTES or self.rows.num_rows >= FULL_ROWS
+        return self.stored_bytes >= FULL_BYTES or self.rows.num_rows >= FULL_ROWS
 
 
 class Writer:
     """Writes the rows of one run; see above for who may have one. Several threads may use it."""
 
-    def __init__(self, tables: str | os.PathLike[str], number: int | None = None) -> None:
-        """Take the folder of the run's tables; folders in it are made with the first rows.
-
-        Args:
-            number: of this process, from `take_number`; None takes the next one.
-        """
+    def __init__(self, tables: str | os.PathLike[str]) -> None:
+        """Take the run's next number; folders of its tables are made with the first rows. Raises as `take_number`."""
         self.tables = Path(tables)
-        if number is None:
-            make_folder(self.tables.parent)
-            number = take_number(self.tables.parent)
-        self.number = number
-        self._folder = self.tables.parent / WRITING / str(number)
+        make_folder(self.tables.parent)
+        self.number = take_number(self.tables.parent)
+        self._folder = self.tables.parent / WRITING / str(self.number)
         self._adding = threading.Lock()
         self._writing = threading.Lock()
         self._waiting: dict[str, list[pa.Table]] = {}
@@ -221,21 +215,18 @@ class Writer:
                     if not units:
                         del self._waiting[table]
             self._remove_replaced()
+            pa.default_memory_pool().release_unused()  # the next commit may be a minute away
 
     def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
-        last = self._growing.get(table.name) or self._last_file(table.name)
-        if last.is_full:
-            last = _Growing(file=last.file + 1, rows=arrow_schema(table).empty_table(), stored_bytes=0)
+        last = self._growing.get(table.name)
+        if last is None or last.is_full:
+            file = 1 if last is None else last.file + 1
+            last = _Growing(file=file, rows=arrow_schema(table).empty_table(), stored_bytes=0)
             self._growing[table.name] = last  # if this fails after the rename, the next commit writes the same file
         rows = pa.concat_tables([last.rows, rows])
         path = growing_file(self.tables, table.name, self.number, last.file)
         self._replace(path, rows)
         self._growing[table.name] = _Growing(file=last.file, rows=rows, stored_bytes=path.stat().st_size)
-
-    def _last_file(self, table: str) -> _Growing:
-        """Return the last file that this process has begun, before this object was made; its rows stay as they are."""
-        own = [path for path in list_files(self.tables / table) if number_of(path) == self.number]
-        return _Growing(file=len(own), rows=None, stored_bytes=0)
 
     def _write_changing(self, table: TableSchema, rows: pa.Table) -> None:
         path = changing_file(self.tables, table.name)

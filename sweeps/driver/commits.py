@@ -38,6 +38,7 @@ from transtailor.waiting import Unlimited, wait_for
 FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: above `CACHED_S`
 LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
+MOST_ROWS = 2**18  # made before they are written: they are held in memory until then
 
 OF_POINTS = ("predictions", "estimates", "kept_filters", "layers")  # their rows name no stage
 OF_STAGES = ("epochs", "rungs", "operating_points")
@@ -135,7 +136,8 @@ class Commits:
         self._events = events
         self._attempts: list[_AttemptRows] = []  # that run, or have rows that wait; of each trial in their order
         self._training: dict[str, StageTraining] = {}  # by stage key
-        self._records: dict[str, list[Mapping[str, Any]]] = {}  # of this commit, by table
+        self._records: dict[str, list[Mapping[str, Any]]] = {}  # for the writer, by table
+        self._rows_made = 0  # that the writer has not written
         self._over: list[Path] = []  # folders to remove when the rows are durable
         self._lost: list[LostTrial] = []
         self._taking = threading.Lock()
@@ -184,7 +186,9 @@ class Commits:
             return self._writer.has_rows_waiting or any(attempt.stages or attempt.ended for attempt in self._attempts)
 
     def commit(self) -> None:
-        """Write the rows of all that came in; a stage that is not seen yet stays for the next commit.
+        """Write the rows of all that came in, about `MOST_ROWS` at a time.
+
+        A stage that is not seen yet stays for the next commit.
 
         Raises:
             TakenOverError: another process writes the run now.
@@ -192,11 +196,12 @@ class Commits:
         """
         with self._committing:
             try:
-                try:
-                    self._make_rows()
-                finally:
-                    self._give_rows()
-                self._writer.commit()
+                has_more = True
+                while has_more:
+                    has_more = self._make_rows()
+                    self._writer.commit()
+                    self._rows_made = 0
+                    self._remove_what_is_over()
             except OSError as error:
                 self.why_failing = f"rows cannot be written: {error}"
                 raise
@@ -204,9 +209,6 @@ class Commits:
                 self.ended_by = error
                 raise
             self.why_failing = None
-            over, self._over = self._over, []
-            for folder in over:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def finish(self) -> None:
         """Commit until the rows of all that has ended are there. Raises as `commit`, after `REFUSED_LIMIT_S`."""
@@ -225,27 +227,39 @@ class Commits:
         limit = Unlimited(f"a stage that is not seen is given up after {FOUND_LIMIT_S:g} s")
         wait_for(is_written, "the last rows to be written", limit, poll_s=LOOK_AGAIN_S)
 
-    def _give_rows(self) -> None:
-        """Give the rows that were made to the writer, those of a table together: many small tables take long."""
-        records, self._records = self._records, {}
-        for table, rows in records.items():
-            self._writer.add(table, rows)
+    def _remove_what_is_over(self) -> None:
+        over, self._over = self._over, []
+        for folder in over:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_rows(self) -> bool:
+        """Make rows of the attempts, those of a trial in their order; return whether `MOST_ROWS` have left some out."""
+        with self._taking:
+            attempts = list(self._attempts)
+        held_back = set()
+        try:
+            for attempt in attempts:
+                if self._rows_made >= MOST_ROWS:
+                    return True
+                trial_id = attempt.facts.trial.trial_id
+                if trial_id not in held_back and not self._make_rows_of(attempt):
+                    held_back.add(trial_id)
+        finally:
+            self._give_rows()
+        return False
 
     def _keep(self, table: str, rows: Rows) -> None:
+        self._rows_made += len(rows)
         if isinstance(rows, pa.Table):
             self._writer.add(table, rows)
         else:
             self._records.setdefault(table, []).extend(rows)
 
-    def _make_rows(self) -> None:
-        """Make the rows of all attempts; those of a trial in their order."""
-        with self._taking:
-            attempts = list(self._attempts)
-        held_back = set()
-        for attempt in attempts:
-            trial_id = attempt.facts.trial.trial_id
-            if trial_id not in held_back and not self._make_rows_of(attempt):
-                held_back.add(trial_id)
+    def _give_rows(self) -> None:
+        """Give the records that were made to the writer, those of a table together: many small tables take long."""
+        records, self._records = self._records, {}
+        for table, rows in records.items():
+            self._writer.add(table, rows)
 
     def _make_rows_of(self, attempt: _AttemptRows) -> bool:
         """Make the rows of an attempt's stages, and then of its end; return whether that came."""

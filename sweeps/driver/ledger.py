@@ -70,6 +70,7 @@ class Ledger:
         self._rows = rows
         self._trial_ids = set(trial_ids)
         self._states = {trial_id: state for trial_id, state in states.items() if trial_id in self._trial_ids}
+        self._in_state = Counter[str](self._states.values())  # counted once: displays ask at each report
         self._attempts = dict(attempts_before)  # number of the last attempt
         self._attempts_before = dict(attempts_before)
         self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that ended without a fault of the trial
@@ -83,7 +84,7 @@ class Ledger:
         """Add trials to the sweep, or let resting and stopped ones wait again."""
         for trial_id in trial_ids:
             self._trial_ids.add(trial_id)
-            self._states.pop(trial_id, None)
+            self._set_state(trial_id, None)
 
     def resting_trials(self, trial_ids: Iterable[str]) -> list[str]:
         """Return those of these trials that rest."""
@@ -95,19 +96,27 @@ class Ledger:
         if trial_ids:
             self._rows.add("trials", [self._end(trial_id, "stopped", None, now) for trial_id in trial_ids])
         for trial_id in trial_ids:
-            self._states[trial_id] = "stopped"
+            self._set_state(trial_id, "stopped")
+
+    def _set_state(self, trial_id: str, state: TrialState | None) -> None:
+        """Note the state of a trial; None: it waits or runs."""
+        before = self._states.pop(trial_id, None)
+        if before is not None:
+            self._in_state[before] -= 1
+        if state is not None:
+            self._states[trial_id] = state
+            self._in_state[state] += 1
 
     def counts(self) -> Counts:
         """Return how many trials are in each state now."""
         running = len(self._running)
-        in_state = Counter[str](self._states.values())
         return Counts(
-            finished=in_state["finished"],
-            failed=in_state["failed"],
+            finished=self._in_state["finished"],
+            failed=self._in_state["failed"],
             running=running,
-            waiting=len(self._trial_ids) - in_state.total() - running,
-            resting=in_state["resting"],
-            stopped=in_state["stopped"],
+            waiting=len(self._trial_ids) - len(self._states) - running,
+            resting=self._in_state["resting"],
+            stopped=self._in_state["stopped"],
         )
 
     def attempts_made(self, trial_id: str) -> int:
@@ -124,7 +133,7 @@ class Ledger:
         """Note the start of a new attempt."""
         if trial_id in self._running or self._states.get(trial_id) == "finished":
             raise ValueError(f"trial {trial_id} cannot start: it runs or is finished")
-        self._states.pop(trial_id, None)
+        self._set_state(trial_id, None)
         now = datetime.now(UTC)
         attempt = _Attempt(number=self._attempts.get(trial_id, 0) + 1, started_at=now)
         self._attempts[trial_id] = attempt.number
@@ -164,11 +173,12 @@ class Ledger:
         now = datetime.now(UTC)
         row = None
         if over and status == "rested":
-            self._states[trial_id] = "resting"
+            self._set_state(trial_id, "resting")
         elif over:
-            self._states[trial_id] = "finished" if status == "finished" else "failed"
+            state: TrialState = "finished" if status == "finished" else "failed"
+            self._set_state(trial_id, state)
             error = None if status == "finished" else (cause or status)
-            row = self._end(trial_id, self._states[trial_id], error, now)
+            row = self._end(trial_id, state, error, now)
         ended = EndedAttempt(
             attempt=self._attempt_row(trial_id, attempt, status, cause, log_tail or None, now),
             trial=row,
@@ -179,7 +189,8 @@ class Ledger:
 
     def reopen(self, trial_id: str) -> None:
         """Let a trial that had ended wait again, because its rows cannot be made; the attempt does not count."""
-        self._not_its_fault[trial_id] += self._states.pop(trial_id) == "finished"
+        self._not_its_fault[trial_id] += self._states[trial_id] == "finished"
+        self._set_state(trial_id, None)
 
     def _end(self, trial_id: str, state: TrialState, error: str | None, now: datetime) -> dict[str, Any]:
         """Return the row of a trial that has ended."""

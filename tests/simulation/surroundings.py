@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tests.simulation.day import Simulation
 
 FULL_ROWS = 6  # of a file of a growing table, so that days have full ones
+MOST_ROWS = 20  # made before they are written, so that a commit writes several times
 ROOMS = ("transtailor", "hpc", "tailor", "sweeps", "results")
 
 
@@ -57,6 +58,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
         (committing, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        (commits, "MOST_ROWS", MOST_ROWS),
         *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
         (launch, "_plan_launch", _planned(day)),

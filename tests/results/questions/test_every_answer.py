@@ -126,7 +126,7 @@ def check_formats(answer: str, typed: str, runs: list[Path], tmp_path: Path) -> 
 
 def test_methods_of_a_run_return_the_same_columns(runs: list[Path]) -> None:
     with load(runs[0]) as plain:
-        run = LoadedRun(plain.paths, plain.connection, plain.files)
+        run = LoadedRun(plain.paths, plain.connection, plain.versions)
         compared = run.compare("fine_tune", at=0.2)
         assert list(compared.columns) == [column.name for column in answer_columns("compare", "compare")]
         assert (compared["score"] - compared["against_score"]).round(4).isin(compared["difference"].round(4)).any()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -63,9 +64,9 @@ class Sweep:
         attempt = row | {"attempt": 1, "driver": "d", "status": status, "host": "h"}
         finished = status == "finished"
         ended = row | {"status": "finished", "attempts": 1, "seconds": 0.0}
-        self.commits.end(
-            "t", EndedAttempt(attempt=attempt, trial=ended if finished else None, needs_all=finished, is_last=finished)
-        )
+        needs_all = status in ("finished", "rested")
+        trial_row = ended if finished else None
+        self.commits.end("t", EndedAttempt(attempt=attempt, trial=trial_row, needs_all=needs_all, is_last=finished))
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         with load(self.run.path) as tables:
@@ -181,13 +182,16 @@ def test_a_stage_computed_again_with_another_result_keeps_its_first_rows_and_is_
     assert event["kind"] == "stage_changed" and key_of("root") in event["detail"]
 
 
-def refuses(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the disk refuse files of this table."""
+def refuses(monkeypatch: pytest.MonkeyPatch, name: str, after: int = 0) -> None:
+    """Let the disk refuse files of this table, after so many of them."""
     real = os.replace
+    written = Counter[str]()
 
     def replace_unless(source: Any, target: Any, **words: Any) -> None:
-        if Path(target).parent.name == name:
+        table = Path(target).parent.name
+        if table == name and written[table] == after:
             raise OSError(errno.ENOSPC, "No space left on device")
+        written[table] += 1
         real(source, target, **words)
 
     monkeypatch.setattr(os, "replace", replace_unless)
@@ -240,6 +244,26 @@ def test_rows_that_a_commit_left_which_was_cut_off_are_not_made_again(
     again.commits.commit()
     assert (again.stages, again.trials) == (list(STAGES), ["finished"])
     assert again.rows("SELECT count(*) AS n FROM epochs") == [{"n": len(STAGES)}]
+
+
+def test_much_that_waits_is_written_attempt_by_attempt(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So memory is not filled; and an attempt that is written needs none of those behind it."""
+    monkeypatch.setattr(module, "MOST_ROWS", 1)
+    for name in STAGES:
+        sweep.store(name)
+    sweep.report("root")
+    sweep.end("rested")
+    sweep.commits.begin(sweep.trial)
+    sweep.report("middle", "end")
+    sweep.end("finished")
+    with monkeypatch.context() as context:
+        refuses(context, "stages", after=1)
+        with pytest.raises(OSError, match="No space left"):
+            sweep.commits.commit()
+    assert sweep.rows("SELECT stage_key FROM stages") == [{"stage_key": key_of("root")}]
+    assert [row["status"] for row in sweep.rows("SELECT status FROM attempts")] == ["rested"]
+    sweep.commits.commit()
+    assert (sweep.stages, sweep.trials, sweep.commits.is_waiting) == (list(STAGES), ["finished"], False)
 
 
 def test_an_error_that_no_commit_can_mend_ends_the_sweep(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,3 +125,14 @@ def test_a_trial_rests_is_stopped_and_may_be_continued(run: Path) -> None:
         {"trial_id": "B", "status": "finished", "attempts": 2},
         {"trial_id": "C", "status": "stopped", "attempts": 1},
     ]
+
+
+def test_a_trial_whose_rows_cannot_be_made_waits_again_and_its_attempt_does_not_count(run: Path) -> None:
+    book = ledger(run, states={"C": "finished"})
+    book.note_start("A")
+    book.note_end("A", "finished", over=True)
+    assert book.counts() == Counts(finished=2, failed=0, running=0, waiting=1)
+    book.reopen("A")
+    assert book.counts() == Counts(finished=1, failed=0, running=0, waiting=2) and book.attempts_made("A") == 0
+    book.note_start("A")
+    assert book.counts() == Counts(finished=1, failed=0, running=1, waiting=1) and book.attempts_made("A") == 1
