@@ -96,9 +96,8 @@ def _draw_mixtures(
     height, width = size
     is_cut = uniform("cut", 0) < (0.5 if changes.mixup and changes.cutmix else float(bool(changes.cutmix)))
     alpha = torch.where(is_cut, changes.cutmix or 1.0, changes.mixup or 1.0)
-    quantile = uniform("share", 0)
-    drawn = betaincinv(alpha.cpu().numpy(), alpha.cpu().numpy(), quantile.cpu().numpy())
-    share = torch.as_tensor(drawn, device=alpha.device)
+    exponents, quantiles = torch.stack([alpha, uniform("share", 0)]).cpu().numpy()  # a GPU waits once an epoch
+    share = torch.as_tensor(betaincinv(exponents, exponents, quantiles), device=alpha.device)
     side = 0.5 * (1.0 - share).sqrt()  # half of a square's in an image of side 1
     rows = (side * height).floor()
     columns = (side * width).floor()

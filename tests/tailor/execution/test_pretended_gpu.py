@@ -51,6 +51,14 @@ ARMS: dict[str, dict[str, Any]] = {
         "method": {"name": "fine_tune"},
         "optimisation": {"optimiser": "adam", "norm": "frozen"},
     },
+    "fine_tune, today's recipe": {
+        "method": {"name": "fine_tune"},
+        "optimisation": {
+            "optimiser": "adamw", "layer_decay": 0.7, "class_weights": "balanced", "mixup": 0.8, "cutmix": 1.0,
+            "random_erasing": 0.5,
+        },
+    },
+    "fine_tune, balanced": {"method": {"name": "fine_tune"}, "optimisation": {"sampling": "balanced"}},
     "fine_tune delta": {"method": {"name": "fine_tune"}, "optimisation": {"regulariser": "delta"}},
     "fine_tune bss": {"method": {"name": "fine_tune"}, "optimisation": {"regulariser": "bss"}},
     "slimming": {
@@ -68,15 +76,17 @@ ARMS: dict[str, dict[str, Any]] = {
     for criterion in ("fpgm", "taylor", "beta", "apoz", "mean_activation", "random")
 }  # fmt: skip
 
-# Of each kind one: factors with a teacher, all settings of training, a penalty, norms' factors, a search, a rule.
+# Of each kind one: factors with a teacher, all settings of training, a penalty, norms' factors, a search, a rule,
+# changed and mixed images.
 FEW = ["transtailor with a teacher", "fine_tune with all that there is", "fine_tune delta", "slimming", "legr",
-       "target_aware_adaptation"]  # fmt: skip
+       "target_aware_adaptation", "fine_tune, today's recipe"]  # fmt: skip
 
 
-# Where the host may wait for the GPU: at agreements, which are about a second apart, and at the end of an epoch. BSS
-# cannot but wait in each step: torch's singular values do.
+# Where the host may wait for the GPU: at agreements, which are about a second apart, and between epochs. BSS cannot but
+# wait in each step: torch's singular values do.
 AT_AGREEMENTS = {"epoch_meter.EpochMeter.read", "checkpoint.RankSync.synchronise", "penalties.bss.<locals>.value",
-                 "schemes.zero_smallest", "schemes.zero_smallest.<locals>.<dictcomp>"}  # fmt: skip
+                 "schemes.zero_smallest", "schemes.zero_smallest.<locals>.<dictcomp>",
+                 "image_changes._draw_mixtures", "sampling.image_weights", "task_data.epoch_order"}  # fmt: skip
 
 
 def compare(arm: dict[str, Any], folder: Path) -> None:
