@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TextIO, TypeVar
 
 from tailor.common.errors import ConfigError
@@ -12,6 +13,7 @@ from transtailor.files import write_file
 from transtailor.terminal import printable, say
 
 T = TypeVar("T")
+SHOWN_CHARACTERS = 160  # of a fault while others are looked for; the error at the end has all
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Faults:
         try:
             yield
         except FilesRefused as error:
-            self.kinds.append(error)
+            if str(error) not in map(str, self.kinds):
+                self.kinds.append(error)
         except ConfigError:
             if not self.kinds:
                 raise
@@ -48,7 +51,7 @@ class Faults:
                     raise
                 self.kinds.append(error)
                 refused += error.refused
-                say(f"fault: {error}; looking for others", to=out)
+                say(f"fault: {shorten(str(error), SHOWN_CHARACTERS)}; looking for others", to=out)
 
     def refuse(self, file: Path, kept: str) -> None:
         """Raise FilesRefused with all faults, if there are any.

@@ -56,6 +56,12 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}"
+    for index in columns.unread:
+        words = {line_values[index].casefold() for _, line_values in lines}
+        if words <= listing.SPLIT_NAMES.keys():
+            note += (
+                f"; column {columns.names[index]!r} has {', '.join(sorted(words))}: to use these splits, call it split"
+            )
     if folder:
         note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):
@@ -181,11 +187,19 @@ def _place(table: Path, line: Line) -> Path:
 def _refuse_lines(table: Path, faults: Sequence[tuple[Line, str]]) -> None:
     """Raise FilesRefused for the lines that are at fault, with what is wrong with each."""
     if faults:
-        shown = [f"line {line[0]}: {fault}" for line, fault in faults[: listing.SHOWN]]
-        others = len(faults) - len(shown)
-        more = f"; and {counted(others, 'other line')}" if others else ""
+        lines_of = defaultdict[str, list[str]](list)
+        for line, fault in faults:
+            lines_of[fault].append(str(line[0]))
+        shown = []
+        for fault, numbers in list(lines_of.items())[: listing.SHOWN]:
+            more = f" and {len(numbers) - listing.SHOWN} more" if len(numbers) > listing.SHOWN else ""
+            noun = "line" if len(numbers) == 1 else "lines"
+            shown.append(f"{noun} {', '.join(numbers[: listing.SHOWN])}{more}: {fault}")
+        others = len(lines_of) - len(shown)
+        rest = f"; and {counted(others, 'other fault')}" if others else ""
         raise FilesRefused(
-            f"{table}, {'; '.join(shown)}{more}", [Refused(_place(table, line), fault) for line, fault in faults]
+            f"{table}, {'; '.join(shown)}{rest}",
+            [Refused(_place(table, line), fault) for line, fault in faults],
         )
 
 
