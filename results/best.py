@@ -67,6 +67,8 @@ class Limit:
             raise ResultsError(f"--under {text}: {most!r} is no number; {advice}") from error
         if not (math.isfinite(limit.most) and limit.most > 0):
             raise ResultsError(f"--under {text}: expected a number above 0; {advice}")
+        if column == "params" and limit.most < 1:
+            raise ResultsError(f"--under {text}: only macs can be a share of the original's; {advice}")
         return limit
 
     @property

@@ -44,7 +44,7 @@ def run(
 
     With several processes: torchrun --nproc-per-node 2 -m transtailor trial run TRIAL
     """
-    from tailor.deploy.card import refuse_other_model, refuse_unsavable, save_point
+    from tailor.deploy.card import refuse_other_model, refuse_unsavable, save_point, saved_text
     from tailor.execution.cache import Cache
     from tailor.execution.runner import run_trial
     from tailor.parallel.process_group import join, leave
@@ -78,7 +78,7 @@ def run(
                 if save is not None and state is not None:
                     folder = save / f"point_{event.point}"
                     save_point(config, event, state, folder, command=cli.typed(), licence=licence)
-                    say(f"     saved in {folder}; to load it: tailor.load_model({str(folder)!r})")
+                    say(f"     {saved_text(folder, config.network)}")
     finally:
         leave()
 

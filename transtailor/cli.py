@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click import argument, option
 
-from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine
+from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, reason_of
 from transtailor.garbage import import_uncollected
 from transtailor.names import did_you_mean
 from transtailor.terminal import ignore_closed_stdout, say
@@ -85,7 +85,7 @@ class Command(click.Command):
         except OSError as error:
             if not is_of_the_machine(error):
                 raise
-            _explain(error)
+            _explain(reason_of(error))
             exit_code = MISTAKE
         except KeyboardInterrupt:
             say("interrupted", to=sys.stderr)
@@ -113,7 +113,7 @@ def _print(answer: Answer) -> int:
     return SUCCESS
 
 
-def _explain(error: Exception) -> None:
+def _explain(error: Exception | str) -> None:
     say(f"error: {error}", to=sys.stderr)
 
 

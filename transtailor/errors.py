@@ -7,6 +7,9 @@ The codes are for what started them: a shell, a script, SLURM, or another progra
 """
 
 import errno
+import os
+import shlex
+from pathlib import Path
 
 SUCCESS = 0
 FAILED = 1  # the command ran, and something failed: trials, a training, a check of a cluster
@@ -38,3 +41,21 @@ def is_of_the_machine(error: OSError) -> bool:
     (True, False)
     """
     return isinstance(error, PermissionError) or error.errno in _OF_THE_MACHINE
+
+
+def reason_of(error: OSError, path: Path | None = None) -> str:
+    """Return what the machine refused, with its path, and for permissions what shows whose it is.
+
+    >>> reason_of(PermissionError(errno.EACCES, "Permission denied", "/a b"))
+    "/a b: Permission denied; ask its owner for the right; to see who that is, type: namei -l '/a b'"
+
+    Args:
+        path: the file, where the error does not name it, such as pyarrow's.
+    """
+    name = path if error.filename is None else error.filename
+    if name is None or error.errno is None:
+        return str(error)
+    text = f"{name}: {os.strerror(error.errno)}"
+    if isinstance(error, PermissionError):
+        text += f"; ask its owner for the right; to see who that is, type: namei -l {shlex.quote(os.fsdecode(name))}"
+    return text

@@ -9,7 +9,9 @@ from transtailor.names import closest
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str)$")  # pydantic adds it to the keys of a fault; it is no key
+_BRANCH_OF_UNION = re.compile(
+    r"[\[(]|^(int|bool|str|constrained-\w+)$"
+)  # pydantic adds it to the keys of a fault; it is no key
 
 
 @dataclass(frozen=True, kw_only=True)

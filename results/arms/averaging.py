@@ -35,7 +35,8 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
         keys: dotted keys, or one, such as "optimisation.learning_rate"; none changes nothing.
 
     Raises:
-        ResultsError: no arms differ in one of these settings; the text says in which they differ.
+        ResultsError: no arms differ in one of these settings, or all of these arms differ in others, too; the text says
+            in which they differ.
     """
     keys = [keys] if isinstance(keys, str) else keys  # else its letters
     if not keys:
@@ -52,9 +53,27 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     for arm in merged:
         kept = {key: value for key, value in settings[arm].items() if key not in keys}
         configurations.append(Configuration(problem=arm[:3], label=arm[3], settings=kept))
-    _rename(run, dict(zip(merged, arm_names(configurations), strict=True)))
+    names = arm_names(configurations)
+    values_of: dict[tuple[object, ...], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for arm, name in zip(merged, names, strict=True):
+        values_of[arm[:4]][name].add(json.dumps([settings[arm].get(key) for key in keys]))
+    uneven = [by_name for by_name in values_of.values() if len(set(map(frozenset, by_name.values()))) > 1]
+    left = {arm: configuration.settings for arm, configuration in zip(merged, configurations, strict=True)}
+    others = sorted(set().union(*_differing_by_label(left).values()))
+    remedy = f"to average over these, too, add {' '.join(f'--over {key}' for key in others)}"
+    if uneven and all(len(values) == 1 for by_name in values_of.values() for values in by_name.values()):
+        raise ResultsError(
+            f"--over {', '.join(keys)} averages nothing: these arms also differ in {', '.join(others)}; {remedy}"
+        )
+    _rename(run, dict(zip(merged, names, strict=True)))
     merged_settings = [settings[arm] for arm in merged]
-    return [_sentence(key, merged_settings) for key in keys]
+    sentences = [_sentence(key, merged_settings) for key in keys]
+    if uneven:
+        over = "; ".join(f"{name}: {len(values)}" for by_name in uneven for name, values in sorted(by_name.items()))
+        sentences.append(
+            f"Not over the same values, as arms also differ in {', '.join(others)} (how many: {over}); {remedy}."
+        )
+    return sentences
 
 
 def settings_to_average(run: Run) -> list[str]:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from results.errors import ResultsError
 from results.store.schema import CHANGING, SCHEMA_VERSION, TABLES, WRITE_ORDER, TableSchema, arrow_schema
+from transtailor.errors import reason_of
 from transtailor.files import is_there
 from transtailor.names import nearest_folder
 
@@ -130,9 +131,7 @@ def _files_of_table(table: TableSchema, tables: Path) -> TableFiles:
             return TableFiles(tuple(paths[:-1]), read_rows(paths[-1], table))
         except OSError as error:
             if error.errno not in GONE or listing == MOST_LISTINGS - 1:
-                raise ResultsError(
-                    f"{error.filename or paths[-1]} cannot be read: {error.strerror or error}"
-                ) from error
+                raise ResultsError(f"a table cannot be read: {reason_of(error, paths[-1])}") from error
     raise AssertionError("the last listing returns or raises")
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from results.errors import ResultsError
 from results.store.schema import TABLES, VIEWS
 from transtailor import cli
+from transtailor.errors import reason_of
 from transtailor.files import write_file
 from transtailor.ownership import refuse_outside
 
@@ -108,6 +109,8 @@ def why_not_ours(run: "Run") -> str:
             return "belongs to another run"
     except FileNotFoundError:
         return ""
+    except PermissionError as error:
+        return f"cannot be read: {reason_of(error, path)}"
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         return f"is no table of points ({error})"
     return ""

@@ -19,7 +19,7 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.attach import job_text
 from sweeps.operations.explain import find_trial
 from sweeps.operations.launch import AGAIN_OPTION
-from sweeps.run.run_folder import LaunchRecord, RunFolder, check_is_own, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor import cli
@@ -148,8 +148,8 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
     """
     if lines < 0:
         raise RunFolderError(f"--lines is {lines}; expected 0 or more")
-    record = open_run(run)
-    one_trial_id = None if trial_id is None else _trial_with_log(run, record, trial_id)
+    open_run(run)
+    one_trial_id = None if trial_id is None else _trial_with_log(run, trial_id)
     if trial_id is None and not _find_logs(run) and not follow:
         raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
     lines_shown: dict[Path, int] = {}
@@ -194,15 +194,12 @@ def _left_out(logs_now: dict[Path, list[str]], lines: int, *, together: bool) ->
     return dict(reversed(list(left_out.items())))
 
 
-def _trial_with_log(run: RunFolder, record: LaunchRecord, prefix: str) -> str:
+def _trial_with_log(run: RunFolder, prefix: str) -> str:
     """Return the id of the one trial that begins with `prefix`; raise RunFolderError if its log cannot be shown."""
-    ids = [trial_id for trial_id in record.trials if trial_id.startswith(prefix)]
-    if len(ids) != 1:
-        which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
-        raise RunFolderError(f"{run.path} has {which} with {prefix!r}; type: {command('status', run.path)}")
-    if not run.logs(ids[0]):
-        raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
-    return ids[0]
+    trial_id = find_trial(prefix, [run.path]).trial_id
+    if not run.logs(trial_id):
+        raise RunFolderError(f"trial {trial_id} has no log yet: it has not started")
+    return trial_id
 
 
 def _find_logs(run: RunFolder) -> list[Path]:

@@ -18,6 +18,7 @@ from tailor.execution.dry_run import DryRun, dry_run
 from tailor.execution.plugins import load_copy
 from transtailor import cli
 from transtailor.names import nearest
+from transtailor.shell import command
 
 MEASURED = """
 SELECT point, removed_macs_fraction, validation_score, test_score FROM measured_points WHERE trial_id = ? ORDER BY point
@@ -60,8 +61,8 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     where = ", ".join(str(path) for path in runs)
     if not matching:
         raise RunFolderError(
-            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, all_ids)}; "
-            "the ids are in the table `planned` and in the output of --plan"
+            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, all_ids)}; to see the ids, type: "
+            f"{command('query', runs[0], 'SELECT trial_id, arm, dataset, seed FROM planned')}"
         )
     if len(matching) > 1:
         raise RunFolderError(

@@ -76,7 +76,9 @@ def reproduce(
         raise _no_point_error(trial, point, reached)
     yield f"{equal} of {reached} points are exactly those in {trial.run}"
     if saving is not None:
-        yield f"saved in {saving.folder}; to load it: tailor.load_model({str(saving.folder)!r})"
+        from tailor.deploy.card import saved_text
+
+        yield saved_text(saving.folder, config.network)
 
 
 def refuse_file(cache: Path) -> None:

@@ -16,6 +16,7 @@ from sweeps.operations.status import count_trials, state_of
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
 from transtailor import cli
+from transtailor.errors import reason_of
 from transtailor.files import is_there, list_there
 from transtailor.lines import first_line
 from transtailor.shell import command
@@ -63,7 +64,8 @@ def _record(run: RunFolder) -> dict[str, Any]:
         state = state_of(counts, is_run=holder_of(run.lock) is not None)
     except (RunFolderError, ResultsError, OSError) as error:
         unknown = dict.fromkeys(("state", *COUNTED, "last_row_at"))
-        return {"run": run.path.name, **unknown, "problem": first_line(str(error))}
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        return {"run": run.path.name, **unknown, "problem": first_line(reason)}
     last_row_at = None if written_us is None else datetime.fromtimestamp(written_us / 1e6, UTC)
     return {"run": run.path.name, "state": state, **counts, "last_row_at": last_row_at, "problem": None}
 

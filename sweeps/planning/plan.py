@@ -280,7 +280,7 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
         matching_ids = [trial_id for trial_id in ids_in_plan if trial_id.startswith(digits)]
         if not matching_ids:
             raise SpecError(
-                f"{plan.name} has no trial {digits!r}{nearest(digits, ids_in_plan)}; type --plan to see the ids of all"
+                f"{plan.name} has no trial {digits!r}{nearest(digits, ids_in_plan)}; the plan has the ids of all"
             )
         if len(matching_ids) > 1:
             raise SpecError(f"{len(matching_ids)} trials of {plan.name} begin with {digits!r}; type more digits")

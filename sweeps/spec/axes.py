@@ -59,13 +59,16 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
 def _probable_axis(value: Any) -> str:
     """Return, as TOML, the axis that its author probably meant by a value that is not a list.
 
-    >>> _probable_axis("0-4"), _probable_axis("0, 1, 4"), _probable_axis("l1")
-    ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]')
+    >>> _probable_axis("0-4"), _probable_axis("0, 1, 4"), _probable_axis("l1"), _probable_axis("range(3)")
+    ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]', '{ from = 0, to = 2 }')
     """
     if isinstance(value, str):
         ends = re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value)
         if ends is not None:
             return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
+        of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
+        if of_python is not None:
+            return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
         if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?\d+)+\s*\]?\s*", value):
             return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
     return toml_value([value])

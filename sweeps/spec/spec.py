@@ -264,6 +264,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         neighbours = [neighbour.name for neighbour in path.parent.glob("*.toml")]
         shipped_names = [shipped.stem for shipped in SPECS.glob("*.toml")]
         typed = path.name if closest(path.name, neighbours) else path.stem  # shipped ones are typed without .toml
+        if f"{path.name}.toml" in neighbours:
+            typed = f"{path.name}.toml"
         nearest_name = nearest(typed, [*neighbours, *shipped_names])
         raise SpecError(
             f"no such spec: {path}{nearest_name}; type the path of a TOML file, or a shipped name"

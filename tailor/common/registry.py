@@ -27,6 +27,8 @@ class Registry(Mapping[str, T], Generic[T]):
             when a record is first looked up.
     """
 
+    elsewhere = ""  # what a message says of names that are registered by other means
+
     def __init__(self, noun: str, built_in: str | None = None) -> None:
         self.noun = noun
         self._built_in = built_in
@@ -57,7 +59,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._records and not self._can_be_added(name):  # plans ask this many times for every trial
-            raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, list(self))}")
+            raise ConfigError(f"no such {self.noun}: {name!r}{nearest(name, list(self))}{self.elsewhere}")
         return self._records[name]
 
     def __contains__(self, name: object) -> bool:

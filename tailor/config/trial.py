@@ -213,7 +213,7 @@ class TrialConfig(Settings):
     @classmethod
     def _network_exists(cls, name: str) -> str:
         if name not in NETWORKS:
-            raise ValueError(f"no such network{nearest(name, NETWORKS)}")
+            raise ValueError(f"no such network{nearest(name, NETWORKS)}{NETWORKS.elsewhere}")
         return name
 
     @field_validator("pruning")

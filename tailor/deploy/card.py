@@ -13,12 +13,13 @@ from typing import Any
 from torch import Tensor
 
 from tailor.common.errors import ConfigError
-from tailor.common.plugin_digests import digests_in
+from tailor.common.plugin_digests import digest_of, digests_in
 from tailor.config.trial import TrialConfig, settings_read
 from tailor.data.objective import quality
 from tailor.deploy.speed import Speed
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
+from tailor.facts.networks import NETWORKS
 from tailor.facts.preprocess import Step
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
@@ -28,6 +29,7 @@ from transtailor.files import refuse_unwritable, write_file
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 NOT_GIVEN = "not given"
+LOADING_THE_NETWORK = "tailor.execution.plugins.load(Path(FILE_OF_THE_NETWORK))"
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
@@ -184,6 +186,12 @@ def card(description: Mapping[str, Any]) -> str:
     facts = description["facts"]
     scores = [(split, f"{score:.4f}") for split, score in facts["scores"].items()]
     widths = _widths(description["cost"]["layers"])
+    is_users_network = f"network {description['network']}" in facts["imports"]
+    before = (
+        f"import tailor.execution.plugins\nfrom pathlib import Path\n\n{LOADING_THE_NETWORK}\n"
+        if is_users_network
+        else "import tailor\n\n"
+    )
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
         f"A sub-model made by {escape(facts['method'])}.",
@@ -192,7 +200,7 @@ def card(description: Mapping[str, Any]) -> str:
         f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
         _table(("split", escape(facts["metric"])), scores),
         "## Use",
-        fence("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
+        fence(f"{before}model = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
         *_from_file(description),
         *_class_names(description),
@@ -237,6 +245,12 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"
     yield "licence", NOT_GIVEN if facts["licence"] is None else escape(facts["licence"])
+
+
+def saved_text(folder: Path, network: str) -> str:
+    """Return the line that says where a sub-model was saved, and how to load it in Python."""
+    before = "" if digest_of(NETWORKS, network) is None else f"{LOADING_THE_NETWORK}; "
+    return f"saved in {folder}; to load it: {before}tailor.load_model({str(folder)!r})"
 
 
 def _inputs(description: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ def fastest(
     speed = Speed(
         times_as_fast=times[chosen].speed,
         latency_ms=times[chosen].median_ms,
-        whole_latency_ms=times[THE_WHOLE].median_ms,
+        whole_latency_ms=times[chosen].first_ms,
         is_steady=times[chosen].is_steady and times[THE_WHOLE].is_steady,
         circumstance=str(circumstance),
     )

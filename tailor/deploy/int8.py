@@ -137,7 +137,7 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
         f"int8: validation {metric} {of_integers.score:.4f}, in float32 {of_floats.score:.4f}, on "
         f"{len(data.validation)} images",
         f"int8: {speed:.2f} times as fast as in float32{slower} ({times[INTEGERS].median_ms:.4g} ms instead of "
-        f"{times[FLOATS].median_ms:.4g} ms)",
+        f"{times[INTEGERS].first_ms:.4g} ms)",
     ]
     if not times[INTEGERS].is_steady:
         lines.append(UNSTEADY)

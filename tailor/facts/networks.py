@@ -67,6 +67,11 @@ def is_of_family(name: str) -> bool:
 class _Networks(Registry[NetworkInfo]):
     """Networks by name; the facts of one of a family are found at its first use, which imports torch."""
 
+    elsewhere = (
+        "; one of timm is typed timm/NAME; your own needs the file that registers it: imports = [FILE] in a spec, "
+        "--import FILE behind a command, tailor.execution.plugins.load(Path(FILE)) in Python"
+    )
+
     def _can_be_added(self, name: object) -> bool:
         if not isinstance(name, str):
             return False

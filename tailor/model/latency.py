@@ -43,7 +43,7 @@ class Latency:
     speed: float | None  # times as fast as the whole network, in turns with it; None: not compared
     speed_lower_quartile: float | None  # over the rounds
     speed_upper_quartile: float | None
-    whole_latency_ms: float | None  # of the whole network, in the same rounds
+    whole_latency_ms: float | None  # of the whole network, in the same rounds: latency_ms times speed
     is_steady: bool
     peak_memory_bytes: int | None  # None: not measured
     peak_memory_is: str
@@ -109,7 +109,7 @@ def measure(
         speed=None if of_whole is None else of_model.speed,
         speed_lower_quartile=None if of_whole is None else of_model.speed_lower_quartile,
         speed_upper_quartile=None if of_whole is None else of_model.speed_upper_quartile,
-        whole_latency_ms=None if of_whole is None else of_whole.median_ms,
+        whole_latency_ms=None if of_whole is None else of_model.first_ms,
         is_steady=of_model.is_steady and (of_whole is None or of_whole.is_steady),
         peak_memory_bytes=peak_bytes,
         peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],

@@ -128,6 +128,7 @@ def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dic
         if split == listing.VALIDATION:
             continue
         missing += [folder_of_split[split] / name for name in sorted(all_classes - classes)]
+    missing = [folder for folder in missing if not listing.is_set_aside(folder)]
     if missing:
         names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
         raise FilesRefused(

@@ -56,15 +56,18 @@ class LabelColumns:
             return "its first line names no columns: the first one is the image, the second one its class"
         class_names = ", ".join(self.names[index] for index in self.classes)
         kind = f"its class the one of {class_names} that is 1" if self.is_one_hot else f"its class {class_names!r}"
-        read = {self.image, *self.classes}
         parts = [f"the image is column {self.names[self.image]!r}", kind]
         if self.split is not None:
-            read.add(self.split)
             parts.append(f"its split {self.names[self.split]!r}")
-        unread = [name for index, name in enumerate(self.names) if name and index not in read]
-        if unread:
-            parts.append(f"not read: {_listed(unread)}")
+        if self.unread:
+            parts.append(f"not read: {_listed([self.names[index] for index in self.unread])}")
         return ", ".join(parts)
+
+    @property
+    def unread(self) -> list[int]:
+        """The columns with a name that are not read."""
+        read = {self.image, *self.classes, self.split}
+        return [index for index, name in enumerate(self.names) if name and index not in read]
 
     def class_of(self, values: Sequence[str]) -> str:
         """Return the class that a line says; "" if its cell is empty.

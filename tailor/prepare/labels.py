@@ -30,8 +30,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     does. If its first line names no columns, there are two: the image and its class.
 
     Raises:
-        ConfigError: no such table, one whose columns are in doubt, or lines that do not fit the images; the text says
-            which line or columns.
+        ConfigError: no such table, one whose columns are in doubt, or lines that do not fit the images (then it is
+            FilesRefused); the text says which line or columns.
     """
     root = enter(roots)
     image_names = [path.name for path in listing.images_in(root)]
@@ -42,18 +42,26 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     for stem, names in names_of_stem.items():
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
-    columns, lines = _columns(table, _lines(table), asked, full_name_of)
+    lines = [line for line in _lines(table) if not listing.is_set_aside(_place(table, line))]
+    columns, lines = _columns(table, lines, asked, full_name_of)
     folder = _folder_of_names(root, [values[columns.image] for _, values in lines], full_name_of)
     for _, values in lines:
         values[columns.image] = _below(folder, values[columns.image])
-    _refuse_doubtful_stems(table, [values[columns.image] for _, values in lines], names_of_stem, full_name_of)
-    listed = [_entry(table, line, columns, full_name_of) for line in lines]
+    listed = [entry for entry in _entries(table, lines, columns) if not listing.is_set_aside(root / entry[0])]
+    _refuse_doubtful_stems(root, table, listed, names_of_stem, full_name_of)
+    listed = [(full_name_of.get(normal_form(image), image), class_, split) for image, class_, split in listed]
     _refuse_several_classes(root, table, listed)
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
     file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}"
+    for index in columns.unread:
+        words = {line_values[index].casefold() for _, line_values in lines}
+        if words <= listing.SPLIT_NAMES.keys():
+            note += (
+                f"; column {columns.names[index]!r} has {', '.join(sorted(words))}: to use these splits, call it split"
+            )
     if folder:
         note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):
@@ -105,9 +113,7 @@ def _columns(
                 f"{table}: its first line ({', '.join(first)}) names no columns, and there are {len(first)}; write a "
                 "first line that names them, such as image,class,split"
             )
-    for number, values in lines:
-        if len(values) != len(names):
-            raise _misfit(table, (number, values), names)
+    _refuse_lines(table, [_misfit(line, names) for line in lines if len(line[1]) != len(names)])
     columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
     return columns, lines
 
@@ -135,55 +141,96 @@ def _below(folder: str, name: str) -> str:
     return name.replace("\\", "/").removeprefix(folder) if folder else name
 
 
-def _misfit(table: Path, line: Line, names: Iterable[str]) -> ConfigError:
-    number, values = line
-    return ConfigError(
-        f"{table}, line {number}: {', '.join(values)!r} where a value is expected for each of {', '.join(names)}; "
-        "correct the line"
-    )
+def _entries(table: Path, lines: Sequence[Line], columns: LabelColumns) -> list[tuple[str, str, str]]:
+    """Return image, class and split of each line, as they are written. Raises FilesRefused: some have none."""
+    entries = []
+    faults = []
+    for line in lines:
+        try:
+            entries.append(_entry(line, columns))
+        except ValueError as error:
+            faults.append((line, str(error)))
+    _refuse_lines(table, faults)
+    return entries
 
 
-def _entry(table: Path, line: Line, columns: LabelColumns, full_name_of: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return name, class and split of the image of a line."""
-    number, values = line
+def _entry(line: Line, columns: LabelColumns) -> tuple[str, str, str]:
+    """Return image, class and split of a line. Raises ValueError: what is wrong, and what to do."""
+    _, values = line
     try:
         class_name = columns.class_of(values)
     except ValueError as error:
-        raise ConfigError(f"{table}, line {number}: {error}; {ONE_CLASS}") from error
+        raise ValueError(f"{error}; {ONE_CLASS}") from error
     image = values[columns.image]
     if not image or not class_name:
-        read = [columns.names[index] for index in (columns.image, *columns.classes)]
-        raise _misfit(table, line, read)
+        _, misfit = _misfit(line, [columns.names[index] for index in (columns.image, *columns.classes)])
+        raise ValueError(misfit)
     if class_name.casefold() in NO_VALUES:
-        raise ConfigError(
-            f"{table}, line {number}: the class of {image} is {class_name!r}, which programs write where there is no "
-            "value; give it a class, or remove the line"
+        raise ValueError(
+            f"the class of {image} is {class_name!r}, which programs write where there is no value; give it a class, "
+            "or remove the line"
         )
-    split = "" if columns.split is None else _split(values[columns.split], f"{table}, line {number}")
-    return full_name_of.get(normal_form(image), image), normal_form(class_name), split
+    split = "" if columns.split is None else _split(values[columns.split])
+    return image, normal_form(class_name), split
+
+
+def _misfit(line: Line, names: Iterable[str]) -> tuple[Line, str]:
+    text = f"{', '.join(line[1])!r} where a value is expected for each of {', '.join(names)}; correct the line"
+    return line, text
+
+
+def _place(table: Path, line: Line) -> Path:
+    """Return how a line is called in a list of files."""
+    return Path(f"{table}, line {line[0]}")
+
+
+def _refuse_lines(table: Path, faults: Sequence[tuple[Line, str]]) -> None:
+    """Raise FilesRefused for the lines that are at fault, with what is wrong with each."""
+    if faults:
+        lines_of = defaultdict[str, list[str]](list)
+        for line, fault in faults:
+            lines_of[fault].append(str(line[0]))
+        shown = []
+        for fault, numbers in list(lines_of.items())[: listing.SHOWN]:
+            more = f" and {len(numbers) - listing.SHOWN} more" if len(numbers) > listing.SHOWN else ""
+            noun = "line" if len(numbers) == 1 else "lines"
+            shown.append(f"{noun} {', '.join(numbers[: listing.SHOWN])}{more}: {fault}")
+        others = len(lines_of) - len(shown)
+        rest = f"; and {counted(others, 'other fault')}" if others else ""
+        raise FilesRefused(
+            f"{table}, {'; '.join(shown)}{rest}",
+            [Refused(_place(table, line), fault) for line, fault in faults],
+        )
 
 
 def _refuse_doubtful_stems(
-    table: Path, listed: Iterable[str], names_of_stem: Mapping[str, list[str]], full_name_of: Mapping[str, str]
+    root: Path,
+    table: Path,
+    listed: Iterable[tuple[str, str, str]],
+    names_of_stem: Mapping[str, list[str]],
+    full_name_of: Mapping[str, str],
 ) -> None:
-    """Raise ConfigError for names without a suffix that are the ones of several images, such as 1.jpg and 1.png."""
+    """Raise FilesRefused for names without a suffix that are the ones of several images, such as 1.jpg and 1.png."""
     doubtful = {}
-    for image in listed:
+    for image, _class_name, _split_name in listed:
         names = names_of_stem.get(normal_form(image), [])
         if len(names) > 1 and normal_form(full_name_of[normal_form(image)]) != normal_form(image):
-            doubtful[image] = " or ".join(names)
+            doubtful[image] = f"{image} may be {' or '.join(names)}"
     if doubtful:
-        raise ConfigError(
-            f"{table}: {some(f'{image} may be {names}' for image, names in doubtful.items())}; write the whole names, "
-            "or move the other images away"
+        raise FilesRefused(
+            f"{table}: {some(doubtful.values())}; write the whole names, or move the other images away",
+            [Refused(root / image, text) for image, text in doubtful.items()],
         )
 
 
-def _split(word: str, where: str) -> str:
+def _split(word: str) -> str:
     try:
         return listing.SPLIT_NAMES[word.lower()]
     except KeyError:
-        raise ConfigError(f"{where}: no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}") from None
+        raise ValueError(
+            f"no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}; expected one of "
+            f"{', '.join(listing.SPLIT_NAMES)}"
+        ) from None
 
 
 def _refuse_several_classes(root: Path, table: Path, listed: Iterable[tuple[str, str, str]]) -> None:

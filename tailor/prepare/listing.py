@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -75,12 +76,33 @@ class Refused:
 
 
 class FilesRefused(ConfigError):
-    """Some files keep a data set from being made; `prepare` writes all of them to a file, so none is cut here."""
+    """Some files keep a data set from being made; `prepare` writes all of them to a file, so none is cut here.
+
+    What is refused is listed again without these files, so that the next kind of fault is found by the same call.
+    """
 
     def __init__(self, text: str, refused: Sequence[Refused]) -> None:
         """Take `text`, which says what is wrong and what to do, and `refused`, in the order of the files."""
         super().__init__(text)
         self.refused = tuple(refused)
+
+
+_set_aside: ContextVar[frozenset[Path]] = ContextVar("set_aside", default=frozenset())
+
+
+@contextmanager
+def setting_aside(refused: Iterable[Refused]) -> Iterator[None]:
+    """List without what was refused, as if the user had moved it away."""
+    token = _set_aside.set(frozenset(fault.path for fault in refused))
+    try:
+        yield
+    finally:
+        _set_aside.reset(token)
+
+
+def is_set_aside(path: Path) -> bool:
+    """Whether a file, folder or line of a table was refused, and the listing goes on without it."""
+    return path in _set_aside.get()
 
 
 def some(names: Iterable[str], shown: int = SHOWN) -> str:
@@ -126,19 +148,20 @@ def normal_form(name: str) -> str:
 
 @contextmanager
 def errors_explained() -> Iterator[None]:
-    """Raise ConfigError with the path of a folder or file that cannot be read."""
+    """Raise FilesRefused with the path of a folder or file that cannot be read."""
     try:
         yield
     except OSError as error:
-        raise ConfigError(
-            f"{error.filename} cannot be read: {error.strerror}; make it readable for you, or give a folder without it"
+        raise FilesRefused(
+            f"{error.filename} cannot be read: {error.strerror}; make it readable for you, or give a folder without it",
+            [Refused(Path(error.filename), str(error.strerror))],
         ) from error
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file or folder was made by a system or an archiver, not by the user."""
+    """Whether a file or folder was made by a system or an archiver, not by the user, or is set aside."""
     name = path.name.casefold()
-    return name in OF_SYSTEMS or name.startswith(OF_TRASH)
+    return name in OF_SYSTEMS or name.startswith(OF_TRASH) or is_set_aside(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -326,7 +349,7 @@ def from_lists(
     Raises:
         ConfigError: an image is listed twice, does not exist, or is outside of `folder`.
     """
-    entries = list(listed)
+    entries = [entry for entry in listed if not is_set_aside(folder / entry[0])]
     times_listed = Counter(name for name, _class_name, _split in entries)
     listed_twice = [name for name, times in times_listed.items() if times > 1]
     if listed_twice:

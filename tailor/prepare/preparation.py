@@ -3,7 +3,7 @@
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TextIO
@@ -13,6 +13,7 @@ from tailor.facts import manifest
 from tailor.facts.manifest import TARGET, DataManifest
 from tailor.prepare import archive, chunks, decode, duplicates, progress
 from tailor.prepare.chunks import DecodedTask
+from tailor.prepare.faults import Faults
 from tailor.prepare.folder import list_folder
 from tailor.prepare.images_file import ListedImage, write_images
 from tailor.prepare.label_columns import AskedColumns
@@ -24,17 +25,13 @@ from tailor.prepare.listing import (
     FilesRefused,
     ImageFile,
     Refused,
-    as_text,
-    errors_explained,
-    in_one_line,
     some,
 )
 from tailor.prepare.published import UNOFFICIAL, check_counts, refuse_html, verify_files
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split, warnings_of
 from tailor.prepare.workspace import publish, workspace
 from tailor.prepare.writing import copy_under, lines_of_images, write_columns, write_groups, write_manifest
-from transtailor.files import write_file
-from transtailor.terminal import printable, say
+from transtailor.terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +74,10 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
     with workspace(request.folder) as work:
         refused_file = work.with_name(f"{request.name}.refused.txt")
         refused_file.unlink(missing_ok=True)  # of an earlier call
-        unpacked: dict[Path, Path] = {}  # folder -> the archive that it comes from
-        try:
-            _make(request, layout, work, unpacked, out)
-        except FilesRefused as error:
-            advice = "; then type the same command again"
-            if (work / "prepared").exists():
-                advice += f": what was decoded is kept in {work}"
-            _write_refused(refused_file, error.refused, unpacked)
-            count = "It is" if len(error.refused) == 1 else f"All {len(error.refused)} are"
-            advice += f". {count} with the reason in {refused_file}"
-            raise FilesRefused(f"{error}{advice}", error.refused) from error
+        faults = Faults()
+        with faults.collected():
+            _make(request, layout, work, faults, out)
+        faults.refuse(refused_file, f": what was decoded is kept in {work}" if (work / "prepared").exists() else "")
     return manifest.read(request.root, request.name)
 
 
@@ -119,26 +109,21 @@ def _refuse_request(request: Request, layout: Layout) -> None:
             raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
 
 
-def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Path], out: TextIO) -> None:
-    """Make the data set in `work` and give it its name; notes in `unpacked` which folder is of which archive."""
+def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: TextIO) -> None:
+    """Make the data set in `work` and give it its name, if all files are in order; notes what is not in `faults`."""
     archives = verify_files(layout.official, request.origins, out, unofficial=request.unofficial)
-    roots = _roots(request.origins, work, unpacked, out)
-    source_roots = None if request.source_from is None else _roots((request.source_from,), work, unpacked, out)
-    with errors_explained():
-        if request.labels is None:
-            listing = layout.list_images(roots)
-        else:
-            listing = list_labelled(roots, request.labels, request.label_columns)
-        source = None if source_roots is None else list_folder(source_roots)
-    _say_what_is_unusual([listing] if source is None else [listing, source], out)
-    check_counts(layout.official, listing, out, unofficial=request.unofficial)
+    roots = _roots(request.origins, work, faults.unpacked, out)
+    source_roots = None if request.source_from is None else _roots((request.source_from,), work, faults.unpacked, out)
     test = SplitRule(
         fraction=request.test_fraction,
         seed=request.split_seed,
         training_images_per_class=None if layout.official is None else layout.official.training_images_per_class,
         by_trial=request.test_by_trial,
     )
-    tasks = cut(listing, source, request.source_classes, test)
+    listings, tasks = faults.without(lambda: _list(request, layout, roots, source_roots, test), out)
+    listing = listings[0]
+    _say_what_is_unusual(listings, out)
+    check_counts(layout.official, listing, out, unofficial=request.unofficial)
     test_split = test.description(listing)
     for warning in warnings_of(tasks.values()):
         say(f"warning: {warning}", to=out)
@@ -149,11 +134,13 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     for path in prepared.iterdir():
         if not path.name.endswith(".images.npy"):  # of an earlier call, which may have had other options
             path.unlink()
-    images = lines_of_images(tasks, _decode(tasks, request, prepared, work, out))
+    images = lines_of_images(tasks, _decode(tasks, request, prepared, work, faults, out))
     if layout.official is None and has_test_split(listing.files) and not test.by_trial:
         _refuse_shared(tasks[TARGET], images)
     for line in duplicates.copies(images):
         say(line, to=out)
+    if faults.kinds:
+        return
     write_columns(prepared, tasks)
     if test.by_trial:
         write_groups(prepared, tasks[TARGET], images, out)
@@ -176,21 +163,21 @@ def _publish_copies(request: Request, prepared: Path, work: Path) -> None:
         publish(folder, manifest.folder_of(request.root, name))
 
 
-def _write_refused(file: Path, refused: Sequence[Refused], unpacked: Mapping[Path, Path]) -> None:
-    """Write each refused file and the reason, line by line."""
-    lines = []
-    for entry in refused:
-        path = in_one_line(_path_for_user(entry.path, unpacked))
-        lines.append(f"{path}\t{printable(entry.reason)}\n")
-    write_file(file, "".join(lines))
-
-
-def _path_for_user(path: Path, unpacked: Mapping[Path, Path]) -> str:
-    """Return a path as the user knows it: below the folder that was given, or in an archive."""
-    for folder, archive_path in unpacked.items():
-        if path.is_relative_to(folder):
-            return as_text(f"{archive_path}: {path.relative_to(folder)}")
-    return as_text(str(path))
+def _list(
+    request: Request,
+    layout: Layout,
+    roots: tuple[Path, ...],
+    source_roots: tuple[Path, ...] | None,
+    test: SplitRule,
+) -> tuple[list[FileListing], dict[str, TaskFiles]]:
+    """Return the images, behind them those of a source task of its own, and all divided into tasks."""
+    if request.labels is None:
+        listing = layout.list_images(roots)
+    else:
+        listing = list_labelled(roots, request.labels, request.label_columns)
+    source = None if source_roots is None else list_folder(source_roots)
+    listings = [listing] if source is None else [listing, source]
+    return listings, cut(listing, source, request.source_classes, test)
 
 
 def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out: TextIO) -> tuple[Path, ...]:
@@ -251,13 +238,14 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
 
 
 def _decode(
-    tasks: dict[str, TaskFiles], request: Request, prepared: Path, work: Path, out: TextIO
+    tasks: dict[str, TaskFiles],
+    request: Request,
+    prepared: Path,
+    work: Path,
+    faults: Faults,
+    out: TextIO,
 ) -> dict[str, DecodedTask]:
-    """Write the images of both tasks.
-
-    Raises:
-        FilesRefused: files that are no whole images; all others are decoded and kept.
-    """
+    """Write the images of both tasks; adds to `faults` the files that are no whole images."""
     count = sum(len(task_files.files) for task_files in tasks.values())
     needed_bytes = count * 3 * request.image_px**2
     written_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # of an interrupted call
@@ -287,10 +275,8 @@ def _decode(
         problem_of |= {file: problem for file, problem in problems if problem}
     if problem_of:
         names_and_problems = some(f"{file.name} ({problem})" for file, problem in problem_of.items())
-        raise FilesRefused(
-            f"{len(problem_of)} of {count} image files cannot be read: {names_and_problems}; replace or remove them",
-            [Refused(file.path, problem) for file, problem in problem_of.items()],
-        )
+        text = f"{len(problem_of)} of {count} image files cannot be read: {names_and_problems}; replace or remove them"
+        faults.kinds.append(FilesRefused(text, [Refused(file.path, problem) for file, problem in problem_of.items()]))
     return decoded
 
 

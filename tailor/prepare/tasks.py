@@ -15,6 +15,8 @@ from transtailor.plural import counted
 
 TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
+MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
+MISSING_WORDS = frozenset({"na", "n/a", "none"})  # which may as well be names
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -155,7 +157,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
 def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
     """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
     for task in tasks:
-        for warning in (_few_images(task), _alike_classes(task)):
+        for warning in (_few_images(task), _alike_classes(task), _measured(task), _missing(task)):
             if warning:
                 yield warning
 
@@ -186,6 +188,31 @@ def _alike_classes(task: TaskFiles) -> str:
     )
 
 
+def _measured(task: TaskFiles) -> str:
+    """Return a sentence if the classes may be measured values; empty if not."""
+    try:
+        values = [float(name) for name in task.classes]
+    except ValueError:
+        return ""
+    if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
+        return ""
+    return (
+        f"the {len(values)} classes are numbers ({some(task.classes, 3)}), and each is a class of its own, without an "
+        "order; values to be predicted (a regression) need a data set of your own: docs/extend.md"
+    )
+
+
+def _missing(task: TaskFiles) -> str:
+    """Return a sentence about classes that may stand for a missing value; empty if there are none."""
+    doubtful = [name for name in task.classes if name.casefold() in MISSING_WORDS]
+    if not doubtful:
+        return ""
+    return (
+        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, as in R's "
+        "tables, remove these images, and prepare again"
+    )
+
+
 def _number_or_word(name: str) -> str:
     """Return what is equal for two spellings of a name: `1` and `1.0` of a column of numbers, `Cat` and `cat`."""
     try:
@@ -206,11 +233,14 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     refused = []
     for name, files in files_of_class.items():
         if test.test_images_of(len(files)) < 1:
-            refused.append(Refused(files[0].path.parent, f"class {name!r} has {len(files)} image(s)"))
+            has_folder = all(file.class_name == name for file in task.files if file.path.parent == files[0].path.parent)
+            paths = [files[0].path.parent] if has_folder else [file.path for file in files]
+            refused += [Refused(path, f"class {name!r} has {len(files)} image(s)") for path in paths]
     if refused:
-        counts = some(folder.reason for folder in refused)
+        counts = some({file.reason for file in refused})
+        advice = f"; {_measured(task)}" if _measured(task) else ""
         raise FilesRefused(
-            f"too few images for a test split: {counts}; expected {test.expected_images} in each class", refused
+            f"too few images for a test split: {counts}; expected {test.expected_images} in each class{advice}", refused
         )
     test_names: set[str] = set()
     for files in files_of_class.values():

@@ -25,7 +25,7 @@ from transtailor.terminal import say
 
 
 def lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:
-    """Return the lines of images.csv."""
+    """Return the lines of images.csv, of the files that have pixels."""
     lines: list[ListedImage] = []
     for task, task_files in tasks.items():
         hashes = decoded[task].hashes
@@ -33,6 +33,8 @@ def lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]
         for file, label, sha256, fingerprint in zip(
             task_files.files, task_files.labels, hashes, fingerprints, strict=True
         ):
+            if not fingerprint:
+                continue
             line = ListedImage(
                 id=len(lines),
                 task=task,

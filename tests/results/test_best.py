@@ -88,7 +88,7 @@ def test_params_are_limited_by_number(run_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["macs", "macs=", "macs=x", "mac=1", "test_score=0.5", "macs=nan", "macs=-1", "macs=0"]
+    "text", ["macs", "macs=", "macs=x", "mac=1", "test_score=0.5", "macs=nan", "macs=-1", "macs=0", "params=0.5"]
 )
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ResultsError, match="type one such as macs=0.8"):

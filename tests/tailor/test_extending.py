@@ -1,6 +1,8 @@
 """The pages on criteria and on extending: their code is run as it stands there, their tables are the registries."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS
+from tailor.deploy.card import save_point, saved_text
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
@@ -86,6 +89,19 @@ def test_the_page_on_networks_adds_one(
     assert info.params_count == sum(tensor.numel() for tensor in state.tensors.values())
     assert info.head_params_count == sum(state.tensors[name].numel() for name in state.head_names())
     assert events[-1].result.info["macs"] <= 0.9 * info.macs
+
+
+def test_the_card_of_a_users_network_loads_it_in_another_process(
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache, tmp_path: Path
+) -> None:
+    config = parse_trial(bring("A network", "wide_net.py"), "test")
+    last = run(config, shared_cache)[-1]
+    save_point(config, last, last.result.model_state(), tmp_path / "saved", command="", licence=None)
+    assert "tailor.execution.plugins.load(Path(FILE_OF_THE_NETWORK)); " in saved_text(tmp_path, config.network)
+    (code,) = re.findall(r"^```python\n(.*?)^```", (tmp_path / "saved" / "card.md").read_text(), re.M | re.S)
+    code = code.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py")))
+    code = code.replace("FOLDER_OF_THIS_FILE", repr(str(tmp_path / "saved")))
+    subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)
 
 
 def test_the_page_on_data_sets_adds_one(

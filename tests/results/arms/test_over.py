@@ -63,6 +63,32 @@ def test_what_tells_no_arms_apart_cannot_be_averaged_over(tmp_path: Path) -> Non
                 average_over(run, [key])
 
 
+def following(criteria: dict[str, str]) -> list[Trial]:
+    """Arms of some criteria, each with the normalisation that follows from it."""
+    return [
+        Trial(
+            label="prune", arm=f"prune, {criterion}", seed=seed, right=(60,),
+            config={"method": {"criterion": criterion, "normalisation": normalisation}},
+        )
+        for criterion, normalisation in criteria.items()
+        for seed in (0, 1)
+    ]  # fmt: skip
+
+
+def test_an_average_says_where_another_setting_follows_from_its_own(tmp_path: Path) -> None:
+    """A table that calls l1 `normalisation = mean` would otherwise be taken for an average over criteria."""
+    with load(write_run(tmp_path / "two", following({"l1": "mean", "taylor": "none"}))) as run:
+        run.hold(*NAMED)
+        with pytest.raises(ResultsError, match=r"averages nothing: .* differ in method\.normalisation; .* add --over"):
+            average_over(run, ["method.criterion"])
+        assert len(average_over(run, ["method.criterion", "method.normalisation"])) == 2
+    with load(write_run(tmp_path / "three", following({"l1": "mean", "l2": "mean", "taylor": "none"}))) as run:
+        run.hold(*NAMED)
+        said = average_over(run, ["method.criterion"])[1]
+        assert "prune, normalisation = mean: 2; prune, normalisation = none: 1" in said
+        assert "add --over method.normalisation" in said
+
+
 def test_a_shell_completes_what_can_be_averaged_over_and_nothing_else(tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs" / "birds", [*trials()])
     (run / "plan.json").touch()  # which makes the folder a run for a shell

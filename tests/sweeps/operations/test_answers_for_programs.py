@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from results.loaded_run import load as open_run
 from results.questions.compare import compare
 from results.questions.settled import settled
@@ -24,6 +26,7 @@ from tests.sweeps.conftest import WriteEnds, WriteSpec
 from tests.sweeps.operations.test_preview import write_planned, write_stages
 from tests.sweeps.operations.test_status_explain import write_point, write_running
 from tests.sweeps.settle.made_scores import begin, scores, settle, settled_spec
+from transtailor.__main__ import main
 
 NOBODY = 65534
 
@@ -114,7 +117,7 @@ def test_a_settled_run_is_compared_in_the_same_columns_as_others(tmp_path: Path)
     assert json.loads(frame.to_json(orient="records"))[0].keys() == compared[0].keys()
 
 
-def test_a_run_that_nobody_may_read_does_not_hide_the_others() -> None:
+def test_a_run_that_nobody_may_read_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     was = os.geteuid()
     with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
         runs = Path(made)
@@ -127,8 +130,11 @@ def test_a_run_that_nobody_may_read_does_not_hide_the_others() -> None:
             if was == 0:
                 os.seteuid(NOBODY)
             found = {record["run"]: record for record in check_answer("runs", list(runs_page(runs)))["runs"]}
+            assert main(["status", str(runs / "of_another_user")]) == 2
         finally:
             os.seteuid(was)
             (runs / "of_another_user").chmod(0o700)
     assert set(found) == {"broken", "of_another_user"}
-    assert "Permission denied" in found["of_another_user"]["problem"]
+    plan = f"{runs}/of_another_user/plan.json"
+    said = f"{plan}: Permission denied; ask its owner for the right; to see who that is, type: namei -l {plan}"
+    assert found["of_another_user"]["problem"] == said and capsys.readouterr().err == f"error: {said}\n"

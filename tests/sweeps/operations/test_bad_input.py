@@ -65,6 +65,14 @@ BAD_SPECS = {
     "an open quote": (TRIAL + 'network = "x\n', ["line 4", 'network = "x', "a quote is opened there and not closed"]),
     "a single trial's settings": ('method.name = "head_only"\n', ["single trial", "trial run", "spec.toml"]),
     "no such network": (TRIAL + 'network = "digits_vvg"\n', ["network", "digits_vvg", "did you mean 'digits_vgg'"]),
+    "a network of timm without its prefix": (
+        TRIAL + 'network = "mobilenetv2_100"\n',
+        ["timm/NAME", "imports = [FILE]"],
+    ),
+    "neither of two kinds of value": (
+        TRIAL + "pruning.width_multiple = 0\n",
+        ["pruning.width_multiple: Input should be greater than or equal to 1"],
+    ),
     "no such data set": (TRIAL + 'data.name = "digit"\n', ["data", "'digit'", "did you mean 'digits'"]),
     "0 ranks": (TRIAL + "[resources]\nranks = 0\n", ["spec.toml [resources] ranks", "0"]),
     "half a rank": (TRIAL + "[resources]\nranks = 1.5\n", ["spec.toml [resources] ranks", "1.5"]),

@@ -218,11 +218,16 @@ def test_explain_one_and_the_same(sweeps_command: Command, run: RunFolder, plan:
 @pytest.mark.parametrize(
     ("prefix", "expected"), [("zz", "no trial whose id begins with 'zz'"), ("", "type more digits")]
 )
-def test_explain_refuses_unclear_ids(sweeps_command: Command, run: RunFolder, prefix: str, expected: str) -> None:
+def test_explain_refuses_unclear_ids(
+    sweeps_command: Command, run: RunFolder, plan: Plan, prefix: str, expected: str
+) -> None:
     assert run.path.exists()
     done = sweeps_command("diff", prefix, prefix)
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr and "--run RUN" not in done.stderr
+    if prefix:
+        _program, *words = shlex.split(done.stderr.rpartition("type: ")[2])
+        assert plan.trials[0].trial_id in sweeps_command(*words).stdout
 
 
 def test_explain_without_a_run_says_how_to_name_one(sweeps_command: Command) -> None:

@@ -128,6 +128,12 @@ def test_extends_takes_a_shipped_spec_by_its_name_unless_a_file_has_it(write_spe
         load_spec(write_spec('name = "more"\nextends = "tuor"', "more.toml"))
 
 
+def test_a_spec_that_is_typed_without_its_suffix_is_named_before_shipped_ones(write_spec: WriteSpec) -> None:
+    typed = write_spec('name = "trash"', "trash.toml").with_suffix("")
+    with pytest.raises(SpecError, match=r"did you mean 'trash\.toml'\?"):  # and not trashnet
+        load_spec(typed)
+
+
 def test_equal_sections_of_trials_are_one_object() -> None:
     trials = list(expand(load_spec(EMBEDDED_SPEC)))
     for name in ("data", "source", "optimisation", "pruning"):

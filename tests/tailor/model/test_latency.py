@@ -40,6 +40,7 @@ def test_numbers_belong_together(state: ModelState) -> None:
     assert found.params == sum(parameter.numel() for parameter in state.build().parameters())
     assert found.images_per_s == pytest.approx(3e3 / found.latency_ms)
     assert found.speed is not None and found.whole_latency_ms is not None
+    assert found.whole_latency_ms == pytest.approx(found.speed * found.latency_ms)  # also on a busy machine
     text = "\n".join(latency_lines(found))
     for part in (
         f"{found.macs:,} MACs",

@@ -64,6 +64,18 @@ def test_what_is_not_steady_is_timed_again_at_the_end(clock: Clock) -> None:
     assert set(clock.ran[passes:]) == {"a", "b"}
 
 
+def test_time_and_speed_of_a_model_agree_whatever_the_others_took_in_other_rounds(clock: Clock) -> None:
+    """The machine is three times as slow when b is timed again."""
+    rounds = 8
+    passes = 2 * WARM_UP_PASSES + rounds * 2 * (1 + PASSES_OF_A_TURN)
+    models = {
+        "a": clock.model("a", lambda n: 6.0 if n >= passes else 2.0),
+        "b": clock.model("b", lambda n: 3.0 if n >= passes else 9.0 if n > passes // 2 else 1.0),
+    }
+    b = time_in_turns(models, rounds=rounds)["b"]
+    assert (b.median_ms, b.speed, b.first_ms) == (3000.0, 2.0, 6000.0)
+
+
 def test_what_stays_unsteady_says_so(clock: Clock) -> None:
     times = time_in_turns({"a": clock.model("a", lambda n: 1.0 + n)}, rounds=4)
     assert not times["a"].is_steady

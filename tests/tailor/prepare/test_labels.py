@@ -384,6 +384,38 @@ def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
 
 
+@pytest.mark.parametrize("missing", ["NA", "None", "n/a"])
+def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
+    said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
+    assert f"warning: {missing!r} is taken for a class like others" in said
+
+
+def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path) -> None:
+    names = tuple(f"{number}.jpg" for number in range(44))
+    ages = "".join(f"{number},{20 + number // 2}\n" for number in range(44))
+    said, _ = read(tmp_path / "ages", f"image,age\n{ages}", names=names)
+    assert "warning: the 22 classes are numbers (20, 21, 22 and 19 more)" in said and "a regression" in said
+    weights = "".join(f"{number},{number / 7:.2f}\n" for number in range(4))
+    refused = refusal(tmp_path / "weights", f"image,weight\n{weights}")
+    assert refused.count("too few images") == 1 and "(a regression) need a data set of your own" in refused
+    said, _ = read(tmp_path / "grades", "image,grade\n0,1\n1,2\n2,1\n3,2\n")
+    assert "regression" not in said
+
+
+@pytest.mark.parametrize(("column", "is_named"), [("set", True), ("fold", False)])
+def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, column: str, is_named: bool) -> None:
+    words = ("train", "Test") if is_named else ("1", "2")
+    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{words[number // 2]}\n" for number in range(4))
+    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
+    assert ("column 'set' has test, train: to use these splits, call it split" in said) == is_named
+
+
+def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
+    lines = "".join(f"{number},0,0\n" for number in range(4))
+    refused = refusal(tmp_path, f"image,cat,dog\n{lines}")
+    assert "labels.csv, lines 2, 3, 4, 5: none of its classes is 1;" in refused and refused.count("none of") == 1
+
+
 @pytest.mark.parametrize("wrong", ["C:\\me\\{}.JPG", "{}.JPG"])
 def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]

@@ -1,6 +1,7 @@
 """Folders of images as people have them: with what systems put there, dots, deeper folders, and without labels."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,63 @@ def test_faulty_files_are_listed_however_few_they_are(faulty: int, tmp_path: Pat
         prepare("pets", folder, tmp_path / "sets")
     (listed,) = (tmp_path / "sets").rglob("pets.refused.txt")
     assert len(listed.read_text().splitlines()) == faulty
+
+
+def refused_paths(root: Path) -> list[Path]:
+    (listed,) = root.rglob("pets.refused.txt")
+    return [Path(line.split("\t")[0]) for line in listed.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_faults_of_all_kinds_are_named_by_one_call(split: str, tmp_path: Path) -> None:
+    """And the data set can be made once they are away."""
+    root = tmp_path / "photographs"
+    folder = class_folders(root / split)
+    if split:
+        class_folders(root / "test", first=100)
+        (folder / "dog" / "copy.jpg").write_bytes((root / "test" / "dog" / "0.jpg").read_bytes())
+    (folder / "fox").mkdir()
+    fill(folder, [".gnu/1.jpg", ".gnu/2.jpg", "r\red/1.jpg", "r\red/2.jpg"], first=50)
+    (folder / "cat" / "dead.jpg").symlink_to("nowhere.jpg")
+    for name in ("cat/1.jpg", "eel/2.jpg"):
+        (folder / name).write_bytes(b"")
+    if not split:
+        fill(folder, ["owl/1.jpg"], first=60)
+    with pytest.raises(ConfigError) as refused:
+        prepare("pets", root, tmp_path / "sets")
+    said = str(refused.value)
+    faults = ["begin with a dot", "'fox' has no images", "to what is not there", "line ends", "an empty file"]
+    faults += ["splits overlap"] if split else ["too few images for a test split: class 'owl'"]
+    assert [fault for fault in faults if fault not in said] == [] and "type the same command again" in said
+    for path in refused_paths(tmp_path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # one whose name is escaped in the list
+    shutil.rmtree(folder / "r\red")
+    said = prepare("pets", root, tmp_path / "sets")
+    assert "of 3 classes" in said
+
+
+def test_faults_of_all_kinds_in_a_table_are_named_by_one_call(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(20)]
+    folder = fill(tmp_path / "photographs", [*names, "two.jpg", "two.png"])
+    (folder / "3.jpg").write_bytes(b"text")
+    lines = ["image,class,split"] + [
+        f"{name},{'cat' if index % 2 else 'dog'},train" for index, name in enumerate(names)
+    ]
+    lines += ["0.jpg,cat,train", "5.jpg,nan,train", "6.jpg,,train", "7.jpg,dog", "gone.jpg,dog,train", "8.jpg,dog,tset"]
+    lines += ["9.jpg,cat,test", "two,cat,test"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    with pytest.raises(ConfigError) as refused:
+        prepare("pets", folder, tmp_path / "sets", "--labels", str(tmp_path / "labels.csv"))
+    said = str(refused.value)
+    faults = ["'nan'", "'6.jpg, , train'", "'7.jpg, dog'", "did you mean 'test'", "two may be two.jpg or two.png"]
+    faults += ["0.jpg (dog, cat)", "gone.jpg", "9.jpg are in the lists more than once", "3.jpg (it is no image"]
+    assert [fault for fault in faults if fault not in said] == []
+    assert {path.name for path in refused_paths(tmp_path)} == {
+        *(f"labels.csv, line {number}" for number in (23, 24, 25, 27)), "0.jpg", "gone.jpg", "9.jpg", "3.jpg", "two",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["ca\rt", "ca\nt", "ca\x85t", "ca\u2028t", "ca\x1bt"])
