@@ -1,4 +1,4 @@
-"""Numbers as text: accuracies and shares of MACs in per cent, R squared as it is."""
+"""Numbers as text: scores of classes and shares of MACs in per cent, R squared as it is."""
 
 import math
 from collections.abc import Mapping
@@ -38,6 +38,8 @@ class Scale:
     Attributes:
         unit, difference_unit: follow a value, or a difference, in a text.
         axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
+        is_right: SQL on a row of `predictions`; the score is the share of the images for which it holds. "": the score
+            is no mean over images, so nothing can be said of single images.
     """
 
     noun: str  # what a score is called
@@ -48,6 +50,7 @@ class Scale:
     difference_unit: str
     axis_unit: str
     difference_axis_unit: str
+    is_right: str = ""
 
     def value(self, score: float | None) -> str:
         """Write a score, without its unit."""
@@ -65,18 +68,26 @@ class Scale:
         return f"{write(mean.low)} … {write(mean.high)}"
 
 
+def _in_percent(noun: str, mark: str, is_right: str = "") -> Scale:
+    return Scale(
+        noun=noun,
+        factor=100.0,
+        digits=2,
+        mark=mark,
+        unit="%",
+        difference_unit=" points",
+        axis_unit=" (%)",
+        difference_axis_unit=" (percentage points)",
+        is_right=is_right,
+    )
+
+
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        "accuracy": Scale(
-            noun="accuracy",
-            factor=100.0,
-            digits=2,
-            mark="%",
-            unit="%",
-            difference_unit=" points",
-            axis_unit=" (%)",
-            difference_axis_unit=" (percentage points)",
-        ),
+        "accuracy": _in_percent("accuracy", "%", is_right="label = prediction"),
+        "balanced_accuracy": _in_percent("balanced accuracy", "balanced accuracy %"),
+        "macro_f1": _in_percent("macro F1", "macro F1 %"),
+        "top_5": _in_percent("top-5 accuracy", "top-5 %", is_right="true_rank <= 5"),
         "r_squared": Scale(
             noun="R²",
             factor=1.0,

@@ -39,7 +39,7 @@ FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: above `CACHED_
 LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
 
-OF_POINTS = ("predictions", "estimates", "kept_filters", "layers")  # their rows name no stage
+OF_POINTS = ("predictions", "estimates", "test_scores", "kept_filters", "layers")  # their rows name no stage
 OF_STAGES = ("epochs", "rungs", "operating_points")
 Unit = tuple[str, str, str | int]
 """The rows of one stage in one table: the table, the trial's id, and the stage's key, or its point in `OF_POINTS`."""
