@@ -143,7 +143,9 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
-        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {counted(base.test.n, 'seed')}."
+        scale = SCALES[base.metric]
+        score = f"test {scale.noun} {scale.value(base.test.mean)}{scale.unit}"
+        yield f"Compared with {base}: {score} over {counted(base.test.n, 'seed')}."
         yield ""
         yield answer_table("compare", _records(rows), shown=SHOWN, usual=_with_control(USUAL, rows))
         yield ""

@@ -40,6 +40,7 @@ class Scale:
         axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
         is_right: SQL on a row of `predictions`; the score is the share of the images for which it holds. "": the score
             is no mean over images, so nothing can be said of single images.
+        is_usual: whether scores are this where nobody chose a metric; the heads of tables name it else.
     """
 
     noun: str  # what a score is called
@@ -51,6 +52,7 @@ class Scale:
     axis_unit: str
     difference_axis_unit: str
     is_right: str = ""
+    is_usual: bool = True
 
     def value(self, score: float | None) -> str:
         """Write a score, without its unit."""
@@ -68,26 +70,27 @@ class Scale:
         return f"{write(mean.low)} … {write(mean.high)}"
 
 
-def _in_percent(noun: str, mark: str, is_right: str = "") -> Scale:
+def _in_percent(noun: str, is_right: str = "", *, is_usual: bool = False) -> Scale:
     return Scale(
         noun=noun,
         factor=100.0,
         digits=2,
-        mark=mark,
+        mark="%" if is_usual else f"{noun} %",
         unit="%",
         difference_unit=" points",
         axis_unit=" (%)",
         difference_axis_unit=" (percentage points)",
         is_right=is_right,
+        is_usual=is_usual,
     )
 
 
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        "accuracy": _in_percent("accuracy", "%", is_right="label = prediction"),
-        "balanced_accuracy": _in_percent("balanced accuracy", "balanced accuracy %"),
-        "macro_f1": _in_percent("macro F1", "macro F1 %"),
-        "top_5": _in_percent("top-5 accuracy", "top-5 %", is_right="true_rank <= 5"),
+        "accuracy": _in_percent("accuracy", "label = prediction", is_usual=True),
+        "balanced_accuracy": _in_percent("balanced accuracy"),
+        "macro_f1": _in_percent("macro F1"),
+        "top_5": _in_percent("top-5 accuracy", "true_rank <= 5"),
         "r_squared": Scale(
             noun="R²",
             factor=1.0,

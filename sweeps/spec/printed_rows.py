@@ -4,11 +4,12 @@ What several numbers have in common is in the table, what differs in its `points
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
+from tailor.facts.metrics import Metric
 from transtailor.names import nearest
 from transtailor.validation import list_faults
 
@@ -33,10 +34,10 @@ class PrintedRow(BaseModel):
     """The data set's name here."""
     asked_removed_macs_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Share of the MACs that is removed; None if the paper does not say."""
-    metric: Literal["accuracy", "r_squared"] = "accuracy"
+    metric: Metric = "accuracy"
     """What the number is."""
     value: float = Field(le=1.0, allow_inf_nan=False)
-    """Accuracy as a fraction, or R squared."""
+    """As a fraction, not in per cent; or R squared."""
     note: str | None = Field(default=None, min_length=1)
     """What a reader should know about the number."""
 
@@ -47,8 +48,8 @@ class PrintedRow(BaseModel):
 
     @model_validator(mode="after")
     def _accuracy_is_a_fraction(self) -> "PrintedRow":
-        if self.metric == "accuracy" and self.value < 0.0:
-            raise ValueError(f"an accuracy is a fraction from 0 to 1, given {self.value!r}")
+        if self.metric != "r_squared" and self.value < 0.0:
+            raise ValueError(f"{self.metric} is a fraction from 0 to 1, given {self.value!r}")
         return self
 
     @property
