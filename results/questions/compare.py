@@ -17,6 +17,7 @@ from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
+from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
@@ -154,6 +155,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         of_problem = [arm for arm in tested if arm.problem == base.problem]
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
+        lines += far_behind_lines(run, [row.pairs[0] for row in rows])
         yield from notes(lines, base.problem)
         yield ""
     yield from _pooled_page(run, compared)
