@@ -75,15 +75,6 @@ def two_arms(folder: Path) -> None:
     write_run(folder / "runs" / "demo", several)
 
 
-def a_run_that_came_back(folder: Path) -> None:
-    """Arms as that page's spec has them."""
-    arms = {"fine_tune, epochs = 100": 90, "prune taylor, epochs = 25": 70}
-    write_run(
-        folder / "runs" / "come_back",
-        [Trial(label=label, seed=seed, right=(right,)) for label, right in arms.items() for seed in range(6)],
-    )
-
-
 def a_trained_run(folder: Path) -> None:
     """A whole run with its cache."""
     (folder / "head.toml").write_text(f"[trial]\n{SHORT}")
@@ -97,7 +88,6 @@ def a_trial(folder: Path) -> None:
 
 
 READY: Mapping[str, Callable[[Path], None]] = {
-    "accuracy.md": a_run_that_came_back,
     "columns.md": a_small_run,
     "data.md": lambda folder: photographs(folder / "photographs"),
     "export.md": a_trial,
