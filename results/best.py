@@ -12,6 +12,7 @@ from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load
+from results.text.number_format import SCALES
 from results.text.page import Note, Part, answer_table
 from transtailor import cli
 from transtailor.names import did_you_mean
@@ -147,7 +148,7 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     images = f" ({row['train_images']} training images)" if row["train_images"] else ""
     yield f"{row['network']} on {row['dataset']}{images}: the best of {row['points']} operating points{under}, by {by}"
-    metric = row["metric"].replace("_", " ")
+    metric = SCALES[row["metric"]].noun
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
     test = (

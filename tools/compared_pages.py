@@ -35,7 +35,7 @@ CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), 
         WHERE point > 0 OR method NOT IN ('transtailor', 'gbn'));
 CREATE TABLE planned AS
     SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, NULL::VARCHAR[] AS stage_keys,
-        now() AS written_at
+        NULL::VARCHAR AS config_json, now() AS written_at
     FROM (SELECT DISTINCT {ARM} FROM compared_points)
     JOIN (SELECT DISTINCT network, dataset, train_images, seed FROM compared_points)
         USING (network, dataset, train_images)

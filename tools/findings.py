@@ -1,4 +1,4 @@
-"""Write the tables of docs/results/README.md from the pages in docs/results/evidence: `make numbers`.
+"""Write the tables of docs/results/README.md and docs/accuracy.md from docs/results/evidence: `make numbers`.
 
     python -m tools.findings            # write each table of `FINDINGS` below its heading
     python -m tools.findings --check    # say which ones differ; exit code 1 if any does
@@ -18,6 +18,7 @@ from transtailor.files import write_file
 from transtailor.sources import ROOT
 
 PAGE = ROOT / "docs" / "results" / "README.md"
+ACCURACY = ROOT / "docs" / "accuracy.md"
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class FindingsTable:
     columns: tuple[str, ...]
     rows: tuple[Excerpt, ...]
 
-    def lines(self) -> list[str]:
-        """Return the lines of the Markdown table; its last column links to the evidence."""
+    def lines(self, evidence: str = "evidence") -> list[str]:
+        """Return the lines of the Markdown table; its last column links to the evidence, in this folder."""
         columns = ["", *self.columns, "all rows"]
         lines = [_line(columns), _line(["---"] * len(columns))]
         for row in self.rows:
             found = row_of(row.page, row.where, row.under)
             cells = [template.format_map(found) for template in row.cells]
             name = row.page.partition("/")[0]
-            lines.append(_line([row.what, *cells, f"[{name}](evidence/{row.page}.md)"]))
+            lines.append(_line([row.what, *cells, f"[{name}]({evidence}/{row.page}.md)"]))
         return lines
 
 
@@ -108,6 +109,7 @@ ABLATION_20, ABLATION_40 = "transtailor_ablation/at_20", "transtailor_ablation/a
 AGAINST_TRANSTAILOR = " at 20%, against TransTailor"
 AGAINST_70, AGAINST_140 = " at 20%, against 70 epochs", " at 40%, against 140 epochs"
 STRUCK = ("{struck}", "{lives}", "{lives that broke a promise}")
+RULE_95 = "{low_95} … {high_95}"
 OURS, ROUNDED = "ours", "ours, widths in multiples of 8"
 
 FINDINGS: Mapping[str, FindingsTable] = {
@@ -254,35 +256,69 @@ FINDINGS: Mapping[str, FindingsTable] = {
     ),
 }
 
+WORTH: Mapping[str, FindingsTable] = {
+    "What each was worth": FindingsTable(
+        ("difference", "95%"),
+        (
+            *(
+                Excerpt(what, "default_photographs_rule", {"arm": arm, "data": "all four"}, ("{points}", RULE_95))
+                for arm, what in (
+                    ("default with data", "1. photographs: `taylor` on the target's images, against random filters"),
+                    ("default without data", "1. photographs: `l2`, which reads only weights, against random filters"),
+                )
+            ),
+            *(
+                Excerpt(what, page, {"arm": arm}, ("{difference}", "{95%}"), "All together")
+                for what, page, arm in (
+                    ("2. digits: 25 epochs, against 70", DIGITS_20, "fine_tune"),
+                    (
+                        "3. digits: ten times the rate, against TransTailor's",
+                        ABLATION_20,
+                        "default at ten times the rate",
+                    ),
+                    ("4. digits: `prune taylor` at 40%, against the whole network", DIGITS_40, "prune taylor"),
+                    ("4. the same in steps of 10%", DIGITS_40, "prune taylor iterative"),
+                    ("5. the same at once, after a fine-tuning", DIGITS_40, "prune taylor tune_first"),
+                )
+            ),
+        ),
+    ),
+}
+TABLES = {PAGE: (FINDINGS, "evidence"), ACCURACY: (WORTH, "results/evidence")}
+"""Page -> its tables by their headings, and where the evidence is from there."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page, or check it; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; say if the page differs")
     checks = parser.parse_args(arguments).check
-    text = PAGE.read_text(encoding="utf-8")
-    renewed = with_tables(text)
-    differs = renewed != text
-    if differs:
-        print(f"{PAGE.relative_to(ROOT)} differs from docs/results/evidence")
-    if differs and not checks:
-        write_file(PAGE, renewed)
-    return int(checks and differs)
+    differing = 0
+    for page, (tables, evidence) in TABLES.items():
+        text = page.read_text(encoding="utf-8")
+        renewed = with_tables(text, tables, evidence)
+        if renewed == text:
+            continue
+        differing += 1
+        print(f"{page.relative_to(ROOT)} differs from docs/results/evidence")
+        if not checks:
+            write_file(page, renewed)
+    return int(checks and differing > 0)
 
 
-def with_tables(text: str) -> str:
-    """Return the page with each table of `FINDINGS` made anew: the first one below its heading.
+def with_tables(text: str, tables: Mapping[str, FindingsTable] = FINDINGS, evidence: str = "evidence") -> str:
+    """Return the page with each of these tables made anew: the first one below its heading.
 
     Raises:
         ValueError: the page lacks a heading, or a heading has no table below it.
     """
     sections = text.split("\n## ")
     titles = [section.partition("\n")[0] for section in sections]
-    for question, table in FINDINGS.items():
+    for question, table in tables.items():
         if question not in titles:
-            raise ValueError(f"{PAGE.name} has no heading {question!r}; add it, with a table below it")
+            raise ValueError(f"the page has no heading {question!r}; add it, with a table below it")
         place = titles.index(question)
-        sections[place] = _with_table(sections[place], table.lines())
+        sections[place] = _with_table(sections[place], table.lines(evidence))
     return "\n## ".join(sections)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from results.arms.names import BASELINE
 from results.arms.problem import Problem
+from results.errors import ResultsError
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
@@ -191,8 +192,21 @@ class Pairing:
 
 
 def points_of(run: Run) -> list[Point]:
-    """Return all recorded operating points, those of unfinished trials too, but none of failed trials."""
-    return [_point(row) for row in run.rows(POINTS_OF_ARMS)]
+    """Return all recorded operating points, those of unfinished trials too, but none of failed trials.
+
+    Raises:
+        ResultsError: those of a problem have several metrics, so that no two arms can be compared.
+    """
+    points = [_point(row) for row in run.rows(POINTS_OF_ARMS)]
+    metrics: dict[Problem, str] = {}
+    for point in points:
+        metric = metrics.setdefault(point.problem, point.metric)
+        if metric != point.metric:
+            raise ResultsError(
+                f"{point.problem} has points by {metric} and by {point.metric}, which cannot be compared: give runs of "
+                "one metric"
+            )
+    return points
 
 
 def paths_of(run: Run) -> list[Point]:

@@ -107,7 +107,7 @@ def _is_at(arm: ArmOrPoint, asked: float) -> bool:
 def check_score(score: str) -> None:
     """Raise ResultsError, with the nearest name, unless there is such a score."""
     if score not in SCORES:
-        raise ResultsError(f"--metric {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
+        raise ResultsError(f"--by {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
 def arm_called(arms: Sequence[Arm], text: str) -> str:

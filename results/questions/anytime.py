@@ -13,6 +13,7 @@ from results.arms.comparison import Arm
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
+from results.text.number_format import SCALES
 from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
 from results.text.shown import interval, verdict_text
 
@@ -80,5 +81,5 @@ def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
 
 
 def _image(arm: Arm) -> float:
-    """Return the smallest step of an accuracy; 0 for R squared."""
-    return 1 / min(arm.test_images) if arm.metric == "accuracy" and arm.test_images else 0.0
+    """Return the smallest step of a score that is a mean over images; 0 of others."""
+    return 1 / min(arm.test_images) if SCALES[arm.metric].is_right and arm.test_images else 0.0

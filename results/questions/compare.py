@@ -17,6 +17,7 @@ from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
+from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
@@ -143,7 +144,9 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
-        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {counted(base.test.n, 'seed')}."
+        scale = SCALES[base.metric]
+        score = f"test {scale.noun} {scale.value(base.test.mean)}{scale.unit}"
+        yield f"Compared with {base}: {score} over {counted(base.test.n, 'seed')}."
         yield ""
         yield answer_table("compare", _records(rows), shown=SHOWN, usual=_with_control(USUAL, rows))
         yield ""
@@ -152,6 +155,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         of_problem = [arm for arm in tested if arm.problem == base.problem]
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
+        lines += far_behind_lines(run, [row.pairs[0] for row in rows])
         yield from notes(lines, base.problem)
         yield ""
     yield from _pooled_page(run, compared)

@@ -290,7 +290,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
     effects_by_metric = effects_of(findings_of(run), asked, of)
     where = "at the end of each trial's path" if asked is None else f"at a budget of {100 * asked:g}%"
     for effects in effects_by_metric:
-        heading = f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}"
+        heading = f"Effects on the test score ({SCALES[effects.metric].noun}) {where}"
         yield Heading(heading)
         yield ""
         yield effects_table(effects)

@@ -169,8 +169,8 @@ def section(findings: Findings) -> Section:
     "--cost", default="macs", metavar="COLUMN",
     help="macs, params, latency_ms, peak_memory_bytes, device_hours, ...",
 )  # fmt: skip
-@cli.option("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+@cli.option("--by", default="test_score", metavar="SCORE", help="test_score or validation_score")
 @over_option
-def front(run: Run, cost: str = "macs", metric: str = "test_score") -> Iterator[Part]:
+def front(run: Run, cost: str = "macs", by: str = "test_score") -> Iterator[Part]:
     """Which arms are worth their cost, and how certain that is."""
-    return front_page(run, cost, metric)
+    return front_page(run, cost, by)

@@ -20,7 +20,7 @@ from results.command_options import at_option, complete_arms
 from results.errors import ResultsError
 from results.question import question
 from results.questions.confusion import confusion_chart, confusion_records, mistakes_lines, true_class
-from results.render.blocks import Figure, Section, listing
+from results.render.blocks import Figure, Section, Words, listing
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.images import Crossed, McNemar, crossed_difference, mcnemar
 from results.statistics.pairs import holm
@@ -30,11 +30,12 @@ from results.text.number_format import SCALES, p_text
 from results.text.page import Heading, Note, Part, Shown, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
+from transtailor.shell import command
 
 CLAIMED_FROM_SEEDS = 5
 """With 3 seeds the interval over seeds and images covers 93% (docs/results/evidence/coverage.md)."""
 PREDICTIONS = """
-SELECT image_id, label, label = prediction AS is_right FROM predictions
+SELECT image_id, label, {is_right} AS is_right FROM predictions
 WHERE split = 'test' AND trial_id = ? AND point = ? ORDER BY image_id
 """
 
@@ -80,7 +81,7 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     check_budget(arms, asked)
     comparisons = []
     for problem in sorted({arm.problem for arm in arms}):
-        of_problem = [arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"]
+        of_problem = [arm for arm in arms if arm.problem == problem and SCALES[arm.metric].is_right]
         shown = arms_at_budget(of_problem, asked)
         first_arm = _arm(shown, first_name)
         second_arm = _arm(shown, second_name)
@@ -88,8 +89,20 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
             comparisons.append(_compare_problem(run, problem, first_arm, second_arm))
     if not comparisons:
         names = f"{first_name!r} and {second_name!r}"
-        raise ResultsError(f"{names} have no classification problem in common at that budget")
+        raise ResultsError(f"{names} {_no_problem(run, arms)}")
     return comparisons
+
+
+def _no_problem(run: Run, arms: Sequence[Arm]) -> str:
+    """Say why two arms cannot be compared image by image."""
+    scales = [SCALES[arm.metric] for arm in arms]
+    for scale in scales:
+        if not scale.is_right and scale.factor != 1.0:
+            return (
+                f"are compared by {scale.noun}, which is no mean over images: that a model is right on an image says "
+                f"nothing of it. To compare them by seeds, type: {command('compare', run.path)}"
+            )
+    return "have no classification problem in common at that budget"
 
 
 def _arm(arms: Sequence[Arm], name: str) -> Arm | None:
@@ -134,7 +147,7 @@ def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm) -> ByI
 
 
 def _answers(run: Run, point: Point) -> Answers:
-    rows = run.rows(PREDICTIONS, [point.trial_id, point.point])
+    rows = run.rows(PREDICTIONS.format(is_right=SCALES[point.metric].is_right), [point.trial_id, point.point])
     return Answers(
         images=np.array([row["image_id"] for row in rows]),
         classes=np.array([row["label"] for row in rows]),
@@ -246,7 +259,7 @@ def _notes(compared: ByImage) -> list[str]:
         lines.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
                      " methods can be given.")  # fmt: skip
     else:
-        scale = SCALES["accuracy"]
+        scale = SCALES[compared.first.metric]
         settled = overall.p is not None and overall.p <= SIGNIFICANCE
         lines.append(
             f"Over {overall.seeds} seeds and {overall.images} images, both as samples:"
@@ -279,13 +292,13 @@ def _shared_images(compared: ByImage) -> str:
 
 IMAGES = """
 WITH answers AS (
-    SELECT trial_id IN ({first}) AS is_first, image_id, predictions.label AS class, prediction,
+    SELECT trial_id IN ({first}) AS is_first, image_id, predictions.label AS class, prediction, {is_right} AS is_right,
         1 / count(*) OVER (PARTITION BY trial_id IN ({first}), seed, image_id) AS share
     FROM predictions JOIN operating_points USING (trial_id, point)
     WHERE split = 'test' AND trial_id IN ({first}, {second}) AND {points}
 ), counts AS (
-    SELECT image_id, class, round(coalesce(sum(share) FILTER (is_first AND prediction = class), 0), 6) AS one,
-        round(coalesce(sum(share) FILTER (NOT is_first AND prediction = class), 0), 6) AS two,
+    SELECT image_id, class, round(coalesce(sum(share) FILTER (is_first AND is_right), 0), 6) AS one,
+        round(coalesce(sum(share) FILTER (NOT is_first AND is_right), 0), 6) AS two,
         list_sort(list(DISTINCT prediction) FILTER (prediction <> class)) AS wrong_answers
     FROM answers GROUP BY image_id, class
 )
@@ -306,6 +319,10 @@ def section(findings: Findings) -> Section:
         empty="No two arms of a classification problem have test predictions for a common seed yet.",
         short="Images",
     )
+    for problem, scale in findings.scales.items():
+        if not scale.is_right and scale.factor != 1.0:
+            words = f"Not valid: arms are compared by {scale.noun}, which is no mean over images."
+            section_images.blocks.append(Words(words, bold=str(problem)))
     for problem, first, second in _pairs(findings):
         seeds = first.test_by_seed.keys() & second.test_by_seed.keys()
         if not seeds:
@@ -317,6 +334,7 @@ def section(findings: Findings) -> Section:
             first=", ".join(literal(trial_id) for trial_id in first_points),
             second=", ".join(literal(trial_id) for trial_id in second_points),
             points=is_of_points(both.items()),
+            is_right=SCALES[first.metric].is_right.replace("label", "predictions.label"),
             one=_column(first),
             two=_column(second),
             most=_MOST,
@@ -339,7 +357,7 @@ def compared_predictions(findings: Findings) -> str:
 def _pairs(findings: Findings) -> Iterator[tuple[Problem, Arm, Arm]]:
     """Yield each problem of classes with the two arms to compare: TransTailor's or the best one, and fine-tuning."""
     for problem in findings.problems:
-        arms = [arm for arm in findings.arms if arm.problem == problem and arm.metric == "accuracy"]
+        arms = [arm for arm in findings.arms if arm.problem == problem and SCALES[arm.metric].is_right]
         baseline = comparison.baseline_of(arms, problem)
         others = [arm for arm in comparison.transtailor_at(arms, findings.budget) or arms if arm is not baseline]
         if baseline and others:

@@ -19,8 +19,7 @@ WITH arms AS (
     SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
         arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
         arg_min(validation_loss, trial_id) AS validation_loss,
-        CASE WHEN any_value(train_accuracy_fraction) IS NOT NULL THEN arg_min(validation_score, trial_id) END
-            AS validation_accuracy,
+        arg_min(validation_score, trial_id) AS validation_score,
         CASE WHEN count(DISTINCT arm) = 1 THEN any_value(arm) ELSE 'shared by several arms' END AS arm
     FROM epochs JOIN arms USING (trial_id) GROUP BY stage_key, kind, epoch, network, dataset
 )
@@ -29,7 +28,7 @@ SELECT network, dataset, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
     quantile_cont(train_loss, 0.75) AS loss_upper_quartile,
     median(train_accuracy_fraction) AS train_accuracy, quantile_cont(train_accuracy_fraction, 0.25)
         AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile,
-    median(validation_loss) AS validation_loss, median(validation_accuracy) AS validation_accuracy
+    median(validation_loss) AS validation_loss, median(validation_score) AS validation_score
 FROM (FROM curves SELECT *,
     greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {most}) AS BIGINT)) AS step,
     max(epoch) OVER (PARTITION BY network, dataset, kind, arm) AS last)
@@ -90,18 +89,23 @@ def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels
     shown = "accuracy" if has_accuracy else "loss"
     factor = 100 if has_accuracy else 1
     title = "training accuracy (%)" if has_accuracy else "training loss"
-    is_validated = any(record[f"validation_{shown}"] is not None for record in records)
+    of_validation = "validation_score" if has_accuracy else "validation_loss"
+    is_validated = any(record[of_validation] is not None for record in records)
     columns = {"y": f"train_{shown}", "low": f"{shown}_lower_quartile", "high": f"{shown}_upper_quartile"}
     if is_validated:
-        columns["validation"] = f"validation_{shown}"
+        columns["validation"] = of_validation
     epochs = whole_axis(record["epoch"] for record in records)
     x = quantity("epoch", "epoch", axis=epochs, scale={"zero": False, "nice": False})
+    noun = _validated_noun(findings, records[0])
     drawn: list[float | None] = []
     for record in records:
         drawn += [record[column] for column in columns.values()]
 
     def y(field: str) -> Spec:
-        return score_channel(field, title, SCALES["accuracy"], drawn) if has_accuracy else quantity(field, title)
+        if not has_accuracy:
+            return quantity(field, title)
+        axis_title = title if noun == "accuracy" else f"{title}, validation {noun} (%)"
+        return score_channel(field, axis_title, SCALES["accuracy"], drawn)
 
     is_filled = len(arms) <= _MOST_FILLED
     tip = tooltip(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
@@ -112,7 +116,7 @@ def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels
          "encoding": {"y": y("y"), "tooltip": tip}},
     ]  # fmt: skip
     if is_validated:
-        validation_title = title.replace("training", "validation")
+        validation_title = f"validation {noun} (%)" if has_accuracy else "validation loss"
         validation_tip = tooltip(arm="arm", epoch="epoch", validation=f"{validation_title}, median|.4~g")
         layers.append(
             {
@@ -130,6 +134,14 @@ def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels
         "encoding": {"x": x, **arm_channels(findings.methods, arms, with_shape=False)},
         "layer": layers,
     }
+
+
+def _validated_noun(findings: Findings, record: TableRecord) -> str:
+    """Return what a score on the validation split is called; the training's own is always the accuracy."""
+    for problem, scale in findings.scales.items():
+        if (problem.network, problem.dataset) == (record["network"], record["dataset"]):
+            return scale.noun
+    return "score"  # no point is there yet
 
 
 def section(findings: Findings) -> Section:

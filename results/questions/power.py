@@ -82,7 +82,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         against: the arm that all others are compared with, by its name, or by a label that only it has; at its smallest
             budget that is shown.
         asked: share of the MACs to remove; None shows all budgets.
-        difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None
+        difference: the difference worth detecting, in the metric's own unit (0.01 is one point); None
             takes each measured one for true, which is too optimistic if it was large by chance.
 
     Raises:
@@ -188,7 +188,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
 @at_option
 @cli.option(
     "--difference", type=float, metavar="SCORE",
-    help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
+    help="the difference worth finding, such as 0.01 for one point (default: the measured one)",
 )  # fmt: skip
 def power(run: Run, against: str, at: float | None = None, difference: float | None = None) -> Iterator[Part]:
     """How many more seeds would settle each comparison with an arm."""

@@ -447,9 +447,9 @@ def _cell_record(cell: Cell | PrintedPoint) -> dict[str, Any]:
 
 
 @question(example="runs/demo --format latex")
-@cli.option("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+@cli.option("--by", default="test_score", metavar="SCORE", help="test_score or validation_score")
 @at_option
 @over_option
-def table(run: Run, metric: str = "test_score", at: float | None = None) -> Iterator[Part]:
+def table(run: Run, by: str = "test_score", at: float | None = None) -> Iterator[Part]:
     """A table of methods x data sets with intervals; marks the best and its ties."""
-    return published_page(published_table(run, score=metric, asked=at))
+    return published_page(published_table(run, score=by, asked=at))

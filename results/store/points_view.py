@@ -18,6 +18,9 @@ from transtailor.documents import read_json
 if TYPE_CHECKING:
     import duckdb
 
+_TEST_SCORES = [column.name for column in TABLES["test_scores"].columns if column.source.startswith("scores.")]
+SCORES = [*(name.replace("test_", "validation_", 1) for name in _TEST_SCORES), *_TEST_SCORES]
+"""The columns of all scores, beside the two of the trial's metric."""
 VIEW = """
 CREATE OR REPLACE TEMP VIEW points AS
 WITH chosen AS (
@@ -37,7 +40,7 @@ WITH chosen AS (
 SELECT {run} AS run, trial_id, arm, label, method, network, dataset, train_images, seed, point,
     asked_removed_macs_fraction, asked_latency_ms, asked_latency_fraction, removed_macs_fraction, macs, original_macs,
     params, latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed,
-    peak_memory_bytes, metric, validation_score, test_score, test_images, trained_epochs, compute_s,
+    peak_memory_bytes, metric, validation_score, test_score, test_images, {scores}, trained_epochs, compute_s,
     device_hours * 3600 AS rank_s, coalesce(is_last AND is_best, false) AS is_compared, settings.* EXCLUDE ({trial})
 FROM measured_points JOIN (SELECT {trial} FROM trials WHERE status = 'finished') USING ({trial})
 LEFT JOIN chosen USING ({trial}, point)
@@ -61,7 +64,8 @@ def create_view(connection: "duckdb.DuckDBPyConnection", runs: Sequence[str]) ->
     trial = ["run", "trial_id"] if len(runs) > 1 else ["trial_id"]
     settings = _settings_of(connection, trial)
     connection.register("settings_of_trials", settings)
-    connection.execute(VIEW.format(trial=", ".join(trial), run="run" if len(runs) > 1 else literal(runs[0])))
+    run = "run" if len(runs) > 1 else literal(runs[0])
+    connection.execute(VIEW.format(trial=", ".join(trial), run=run, scores=", ".join(SCORES)))
     return settings.schema
 
 

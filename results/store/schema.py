@@ -56,8 +56,8 @@ VIEWS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
 
 WRITE_ORDER = (
     "printed", "classes", "planned", "timings", "proposals", "looks",
-    "predictions", "estimates", "kept_filters", "layers", "epochs", "rungs", "operating_points", "stages",
-    "attempts", "trials", "events",
+    "predictions", "estimates", "test_scores", "kept_filters", "layers", "epochs", "rungs", "operating_points",
+    "stages", "attempts", "trials", "events",
 )  # fmt: skip
 """The order in which the rows that wait become durable. So a row of `stages` says that all others of its stage are
 there, and a finished trial's row that all its stages are."""

@@ -25,8 +25,10 @@ CIRCUMSTANCE = TABLES["timings"].key[1:]  # all but the model
 
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
-SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images,
+SELECT point.*,
+    CASE point.metric WHEN 'balanced_accuracy' THEN test_balanced_accuracy WHEN 'macro_f1' THEN test_macro_f1
+        WHEN 'top_5' THEN test_top_5 ELSE coalesce(classes.score, amounts.score) END AS test_score,
+    coalesce(classes.images, amounts.images, 0) AS test_images, scores.* EXCLUDE ({key}, code_digest, written_at),
     latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
@@ -40,13 +42,15 @@ LEFT JOIN (
         1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
     FROM estimates WHERE split = 'test' GROUP BY {key}
 ) AS amounts USING ({key})
+LEFT JOIN test_scores AS scores USING ({key})
 LEFT JOIN (FROM latencies SEMI JOIN timed_on USING ({circumstance})) AS timed USING (model_key)
 WINDOW path AS (PARTITION BY {path} ORDER BY point.point)
 """
-"""`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
-minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
-forward pass in the circumstance of `timed_on` (null if not timed), and whether more removal was asked than at the
-point before, without effect: a pruning always changes the MACs."""
+"""`operating_points` with the scores on the test split. `test_score` is by the point's metric: the accuracy of
+`predictions`, R squared of `estimates` (1 minus the squared errors over the squared distances from the mean target), or
+a column of `test_scores`; null without test rows. Also the cost of a forward pass in the circumstance of `timed_on`
+(null if not timed), and whether more removal was asked than at the point before, without effect: a pruning always
+changes the MACs."""
 
 ARMS_AS_PLANNED = """
 SELECT point.* REPLACE (

@@ -1,4 +1,4 @@
-"""Numbers as text: accuracies and shares of MACs in per cent, R squared as it is."""
+"""Numbers as text: scores of classes and shares of MACs in per cent, R squared as it is."""
 
 import math
 from collections.abc import Mapping
@@ -38,6 +38,9 @@ class Scale:
     Attributes:
         unit, difference_unit: follow a value, or a difference, in a text.
         axis_unit, difference_axis_unit: the same on a figure's axes, in brackets.
+        is_right: SQL on a row of `predictions`; the score is the share of the images for which it holds. "": the score
+            is no mean over images, so nothing can be said of single images.
+        is_usual: whether scores are this where nobody chose a metric; the heads of tables name it else.
     """
 
     noun: str  # what a score is called
@@ -48,6 +51,8 @@ class Scale:
     difference_unit: str
     axis_unit: str
     difference_axis_unit: str
+    is_right: str = ""
+    is_usual: bool = True
 
     def value(self, score: float | None) -> str:
         """Write a score, without its unit."""
@@ -65,18 +70,27 @@ class Scale:
         return f"{write(mean.low)} … {write(mean.high)}"
 
 
+def _in_percent(noun: str, is_right: str = "", *, is_usual: bool = False) -> Scale:
+    return Scale(
+        noun=noun,
+        factor=100.0,
+        digits=2,
+        mark="%" if is_usual else f"{noun} %",
+        unit="%",
+        difference_unit=" points",
+        axis_unit=" (%)",
+        difference_axis_unit=" (percentage points)",
+        is_right=is_right,
+        is_usual=is_usual,
+    )
+
+
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        "accuracy": Scale(
-            noun="accuracy",
-            factor=100.0,
-            digits=2,
-            mark="%",
-            unit="%",
-            difference_unit=" points",
-            axis_unit=" (%)",
-            difference_axis_unit=" (percentage points)",
-        ),
+        "accuracy": _in_percent("accuracy", "label = prediction", is_usual=True),
+        "balanced_accuracy": _in_percent("balanced accuracy"),
+        "macro_f1": _in_percent("macro F1"),
+        "top_5": _in_percent("top-5 accuracy", "true_rank <= 5"),
         "r_squared": Scale(
             noun="R²",
             factor=1.0,

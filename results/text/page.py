@@ -93,8 +93,17 @@ class Table:
         """What stands over the columns that people see."""
         metric = self.records[0].get("metric") if self.records else None
         # A query of a user can have any column of this name.
-        mark = SCALES[metric].mark if isinstance(metric, str) and metric in SCALES else ""
-        return [shown.heading.replace("{mark}", mark) for shown in self._shown]
+        scale = SCALES.get(metric) if isinstance(metric, str) else None
+        if scale is None:
+            return [shown.heading.replace("{mark}", "") for shown in self._shown]
+        endings = {} if scale.is_usual else {"score": f" {scale.mark}", "difference": f" in {scale.noun}"}
+        ending_of = {column.name: endings.get(column.scale, "") for column in self.columns}
+        headings = []
+        for shown in self._shown:
+            is_interval = shown.name.endswith(("_low", "_high"))
+            ending = "" if is_interval or "{mark}" in shown.heading else ending_of.get(shown.name, "")
+            headings.append(shown.heading.replace("{mark}", scale.mark) + ending)
+        return headings
 
     @cached_property
     def rows(self) -> list[list[object]]:

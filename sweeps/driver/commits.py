@@ -40,7 +40,7 @@ LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
 MOST_ROWS = 2**18  # made before they are written: they are held in memory until then
 
-OF_POINTS = ("predictions", "estimates", "kept_filters", "layers")  # their rows name no stage
+OF_POINTS = ("predictions", "estimates", "test_scores", "kept_filters", "layers")  # their rows name no stage
 OF_STAGES = ("epochs", "rungs", "operating_points")
 Unit = tuple[str, str, str | int]
 """The rows of one stage in one table: the table, the trial's id, and the stage's key, or its point in `OF_POINTS`."""

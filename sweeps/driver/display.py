@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from results.text.number_format import SCALES
 from sweeps.driver.ledger import Counts
 from transtailor.terminal import printable, say
 
@@ -201,7 +202,7 @@ def _best_line(best: Best, *, has_sizes: bool) -> str:
     images = f" ({best.train_images} training images)" if has_sizes else ""
     of = f", best of {best.trials} trials" if best.trials > 1 else ""
     return (
-        f"{best.arm}, {best.network} on {best.dataset}{images}: validation {best.metric.replace('_', ' ')} "
+        f"{best.arm}, {best.network} on {best.dataset}{images}: validation {SCALES[best.metric].noun} "
         f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs (seed {best.seed}{of})"
     )
 

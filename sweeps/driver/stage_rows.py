@@ -22,6 +22,7 @@ from tailor.stages import BACKWARD_WORK, AdoptScores, FineTunePart, FitHead, Ope
 Row = dict[str, Any]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 _KEPT = "kept/"
+_SCORES = "scores/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,12 @@ class TrialFacts:
     sweep: str
     run_id: str
     code_digest: str
+
+    @property
+    def metric(self) -> str | None:
+        """What decides in the trial; None: the usual score of its task."""
+        metric: str | None = self.trial.settings.values.get("metric")
+        return metric
 
     def project(self, table: str, **records: Any) -> Row:
         """Return the columns of a row whose sources are the trial or these records."""
@@ -108,10 +115,12 @@ def rows_of_stage(of: TrialFacts, order: int, stored: StoredStage) -> dict[str, 
         "order": order,
         "cached": (made_by.run, made_by.trial_id) != (of.run_id, of.trial.trial_id),
     }
-    epochs = [
-        of.project("epochs", stage=stage, file=stored, epoch=epoch) | {"order": order}
-        for epoch in stage.info.get("epochs", [])
-    ]
+    epochs = []
+    for epoch in stage.info.get("epochs", []):
+        of_epoch = of.project("epochs", stage=stage, file=stored, epoch=epoch) | {"order": order}
+        if of.metric is not None:
+            of_epoch["validation_score"] = epoch.get(f"validation_{of.metric}")
+        epochs.append(of_epoch)
     return {"stages": [row], "epochs": epochs}
 
 
@@ -158,9 +167,16 @@ def rows_of_point(
     return {
         "layers": layers,
         "kept_filters": kept,
+        "test_scores": _rows_of_scores(of, point, tensors),
         measured: _measured_rows(measured, of, point, tensors),
         "operating_points": [row],
     }
+
+
+def _rows_of_scores(of: TrialFacts, point: int, tensors: Tensors) -> list[Row]:
+    """Return the row of the scores on the test split; none of real values, and of a stage that has stored none."""
+    scores = {name.removeprefix(_SCORES): float(score) for name, score in tensors.items() if name.startswith(_SCORES)}
+    return [of.project("test_scores", scores=scores) | {"point": point}] if scores else []
 
 
 def _measured_rows(table: str, of: TrialFacts, point: int, tensors: Tensors) -> pa.Table:
@@ -170,11 +186,12 @@ def _measured_rows(table: str, of: TrialFacts, point: int, tensors: Tensors) -> 
     for split in ("validation", "test"):
         prefix = f"{split}/"
         of_split = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
-        columns = {
-            name: pa.array(np.ascontiguousarray(values)).cast(types[name])
-            for name, values in project(table, tensors=of_split).items()
-        }
-        count = len(next(iter(columns.values())))
+        count = len(of_split["label"])
+        columns = {}
+        for name, values in project(table, tensors=of_split).items():
+            is_stored = values is not None
+            column = pa.array(np.ascontiguousarray(values)) if is_stored else pa.nulls(count)
+            columns[name] = column.cast(types[name])
         for name, value in (of.project(table) | {"point": point, "split": split}).items():
             columns[name] = pa.repeat(pa.scalar(value, types[name]), count)
         parts.append(pa.table(columns))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
+from results.text.number_format import SCALES
 from results.text.page import Part, Shown, Table, answer_table
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
@@ -318,6 +319,9 @@ def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterato
     yield f"sweep     {plan.name}: {counted(len(plan.trials), 'trial')}, each on {ranks}, on site {site}"
     asked = f"{cost.stages_asked} asked for, {cost.stages_distinct} distinct, {cost.stages_cached} already cached"
     yield f"stages    {asked}"
+    metrics = {SCALES[name].noun for name in (trial.settings.values.get("metric") for trial in plan.trials) if name}
+    if metrics:
+        yield f"metric    {' and '.join(sorted(metrics))}, which decides and is compared"
     if plan.private_cache:
         stored_bytes = sum(stage.stored_bytes for trial in plan.trials for stage in trial.stages)
         yield "sharing   off: every trial computes all of its stages"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from results.store.reader import load
+from results.text.number_format import SCALES
 from sweeps.command_options import cache_option, complete_trials
 from sweeps.errors import RunFolderError
 from sweeps.operations.explain import KnownTrial, find_trial
@@ -142,7 +143,7 @@ def _is_equal(facts: PointFacts, row: dict[str, Any]) -> bool:
 
 def _line(number: int, facts: PointFacts, row: dict[str, Any] | None) -> str:
     """Compare an operating point with the run's row of it."""
-    text = f"point {number}: {facts.macs:,} MACs, validation {facts.metric.replace('_', ' ')} "
+    text = f"point {number}: {facts.macs:,} MACs, validation {SCALES[facts.metric].noun} "
     text += f"{facts.validation_score:.6f}"
     if row is None:
         return f"{text}; the run has no row of it"

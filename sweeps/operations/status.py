@@ -12,6 +12,7 @@ from results.command_output import prints_page
 from results.store.completeness import failed_trials
 from results.store.points import points_as_of, points_file
 from results.store.reader import Run, last_written_us, load
+from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
@@ -44,7 +45,7 @@ RUNNING_SHOWN = (
 )  # fmt: skip
 RUNNING_USUAL = ("trial_id", "arm", "stage", "progress", "running_s", "what", "seed", "nodes")
 BEST_SHOWN = (
-    "arm", "network", "dataset", "train_images", Shown("metric", text=lambda best: best["metric"].replace("_", " ")),
+    "arm", "network", "dataset", "train_images", Shown("metric", text=lambda best: SCALES[best["metric"]].noun),
     "validation_score", "removed_macs_fraction", "seed", "trial_id", "point", "of_points", "of_seeds",
 )  # fmt: skip
 BEST_USUAL = (

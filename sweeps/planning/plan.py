@@ -127,11 +127,13 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     warnings: list[str] = []  # each once
     known_stages: PlannedStages = {}
     first_with_label: dict[str, Expanded] = {}
+    metrics: dict[str, str | None] = {}  # by data set
     for expanded in expand(spec) if choose is None else choose():
         _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
         data = expanded.config.data
         if data.name not in class_names:
             class_names[data.name] = data.info.class_names
+        _refuse_other_metric(spec, metrics, expanded)
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
         for warning in expanded.config.warnings():
             if warning not in warnings:
@@ -183,6 +185,19 @@ def _refuse_shared_label(spec: Spec, first: Expanded, other: Expanded) -> None:
             f"{other.label!r}, and different methods, {first_method} and {other_method}: a label is one method's; "
             f"give [[variants]] {other_variant} its own, such as label = "
             f"{toml_value(f'{other.label} {other_method}')}, or leave it out"
+        )
+
+
+def _refuse_other_metric(spec: Spec, metrics: dict[str, str | None], expanded: Expanded) -> None:
+    """Raise SpecError for a second metric on one data set; `metrics` has those of the trials before."""
+    data = expanded.config.data.name
+    metric = expanded.config.metric
+    first = metrics.setdefault(data, metric)
+    if metric != first:
+        raise SpecError(
+            f"{spec.where}: trials on {data} have the metrics {first or 'accuracy'} and {metric or 'accuracy'}, and "
+            f"only scores of one metric can be compared; type metric = {toml_value(metric or first)} under [trial], "
+            "for all. The tables have the other scores, too"
         )
 
 

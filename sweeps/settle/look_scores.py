@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from results.store.reader import Run
+from results.text.number_format import SCALES
 from sweeps.settle.family import BUDGET_DIGITS
 
 SCORES = """
@@ -29,7 +30,7 @@ class LookScores:
 
     Attributes:
         by_point: those that are numbers.
-        image: the smallest step of an accuracy, one image of the smallest test split; 0 for R squared.
+        image: the smallest step of a score that is a mean over images, one of the smallest test split; 0 of others.
     """
 
     by_point: Mapping[ScoreAt, float]
@@ -50,6 +51,6 @@ def read_look_scores(tables: Run) -> LookScores:
         by_rule = asked is None or math.isnan(asked)
         by_point[row["trial_id"], None if by_rule else round(asked, BUDGET_DIGITS)] = round(score, DIGITS)
         metric = row["metric"]
-        if metric == "accuracy":
+        if SCALES[metric].is_right:
             image = max(image, 1 / row["images"])
     return LookScores(by_point=by_point, metric=metric, image=image)

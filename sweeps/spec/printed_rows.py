@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sweeps.errors import SpecError
+from tailor.facts.metrics import Metric
 from transtailor.names import nearest
 from transtailor.validation import list_faults
 
@@ -34,10 +35,10 @@ class PrintedRow(BaseModel):
     """The data set's name here."""
     asked_removed_macs_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Share of the MACs that is removed; None if the paper does not say."""
-    metric: Literal["accuracy", "r_squared"] = "accuracy"
+    metric: Metric = "accuracy"
     """What the number is."""
     value: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
-    """Accuracy as a fraction, or R squared."""
+    """As a fraction, not in per cent; or R squared."""
     against: str | None = Field(default=None, min_length=1)
     """The label of the arm that a difference or a claim is about, at the end of its path."""
     difference: float | None = Field(default=None, allow_inf_nan=False)
@@ -59,12 +60,12 @@ class PrintedRow(BaseModel):
 
     @model_validator(mode="after")
     def _accuracy_is_a_fraction(self) -> "PrintedRow":
-        if self.metric != "accuracy":
+        if self.metric == "r_squared":
             return self
         if self.value is not None and self.value < 0.0:
-            raise ValueError(f"an accuracy is a fraction from 0 to 1, given {self.value!r}")
+            raise ValueError(f"{self.metric} is a fraction from 0 to 1, given {self.value!r}")
         if self.difference is not None and abs(self.difference) > 1.0:
-            raise ValueError(f"a difference of accuracies is a fraction from -1 to 1, given {self.difference!r}")
+            raise ValueError(f"a difference of {self.metric} is a fraction from -1 to 1, given {self.difference!r}")
         return self
 
     @model_validator(mode="after")

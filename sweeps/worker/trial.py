@@ -16,6 +16,7 @@ from tailor.common import heartbeat
 from tailor.common.errors import Paused
 from tailor.common.heap import give_back_freed_memory, keep_freed_memory
 from tailor.common.torch_private import import_compiler
+from tailor.data.scores import import_libraries
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
 from tailor.execution.runner import MadeFor, StageEvent, run_trial
@@ -37,6 +38,7 @@ class TrialRank:
     def import_ahead() -> None:
         """Import what trials will need, for all ranks that are forked from this process."""
         import_compiler()
+        import_libraries()
 
     def __init__(self) -> None:
         import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet

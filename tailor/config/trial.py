@@ -21,6 +21,7 @@ from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import OF_TARGETS_DATA, PruningConfig
 from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
 from tailor.facts import weights
+from tailor.facts.metrics import LOWER_IS_BETTER, Metric, default_metric, unfit
 from tailor.facts.networks import NETWORKS
 from tailor.facts.widths import WIDE_FILTERS
 from tailor.stages import StageGenerator, canonical_json, settings_json
@@ -141,6 +142,8 @@ class TrialConfig(Settings):
     protocol: Literal["validation", "paper"] = "validation"
     """The split that the trial's decisions read: `paper` is Acc(D_t) of TransTailor, read as the training images (C).
     Decisions never read the test split."""
+    metric: Annotated[Metric | None, Field(json_schema_extra={"neutral": None})] = None
+    """The score that decides, and that the tables compare; None is accuracy, of real values R squared."""
     last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
     """The operating point that ends the trial; None runs the whole path."""
     validate_every: Annotated[int | None, Field(ge=1, json_schema_extra={"in_no_id": True})] = None
@@ -215,6 +218,29 @@ class TrialConfig(Settings):
         if name not in NETWORKS:
             raise ValueError(f"no such network{nearest(name, NETWORKS)}{NETWORKS.elsewhere}")
         return name
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _metric_can_decide(cls, metric: object) -> object:
+        if metric in LOWER_IS_BETTER:
+            raise ValueError(
+                f"{metric} decides nothing, because the larger score wins everywhere; it is in the tables as "
+                f"validation_{metric} and test_{metric} whatever decides. Type accuracy, balanced_accuracy or macro_f1"
+            )
+        return metric
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_fits_the_task(cls, metric: Metric | None, info: ValidationInfo) -> Metric | None:
+        """Replace the usual metric of the task by None, which counts in no id."""
+        data: DataConfig | None = info.data.get("data")
+        if data is None or metric is None:
+            return metric
+        classes = data.info.target_classes
+        reason = unfit(metric, classes)
+        if reason is not None:
+            raise ValueError(reason)
+        return None if metric == default_metric(classes) else metric
 
     @field_validator("pruning")
     @classmethod

@@ -1,4 +1,4 @@
-"""The loss and the score of a task: cross-entropy and accuracy for classes, squared error for real values.
+"""The loss and the scores of a task: of classes by cross-entropy, of real values by squared error.
 
 Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real values (one output).
 """
@@ -6,26 +6,56 @@ Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tailor.common.errors import ConfigError
+from tailor.data.scores import Columns, columns_of, scores_of
+from tailor.facts.metrics import Metric, default_metric
 
-Metric = Literal["accuracy", "r_squared"]
 Loss = Callable[[Any, Tensor], Tensor]
 """Of outputs and labels: the mean loss, a scalar."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Quality:
-    """Score and loss of a model's outputs on a split."""
+    """How good a model's outputs on a split are."""
 
     metric: Metric
-    score: float  # accuracy in [0, 1], or R squared in (-inf, 1]; the larger the better
     loss: float  # mean cross-entropy in nats, or mean squared error
+    columns: Columns  # what the model says of each sample: that of `columns_of`, or label and prediction
+    classes: int = 1  # 1: real values
+
+    @cached_property
+    def scores(self) -> dict[str, float | None]:
+        """All scores of the task by name: those of `scores_of`, or r_squared; None: it does not exist."""
+        if self.classes == 1:
+            return {"r_squared": r_squared(self.columns["prediction"], self.columns["label"])}
+        return scores_of(self.columns, self.classes)
+
+    def scores_on(self, split: str) -> dict[str, Any]:
+        """Return the scores that exist of a task with classes, by the names of their columns: "test_accuracy".
+
+        R squared is always the score that decides, and has no column of its own: real values have none.
+        """
+        if self.classes == 1:
+            return {}
+        return {f"{split}_{name}": score for name, score in self.scores.items() if score is not None}
+
+    @property
+    def score(self) -> float:
+        """The score by the metric, the larger the better. Raises ConfigError: it does not exist."""
+        score = self.scores[self.metric]
+        if score is None:
+            raise ConfigError(
+                f"R squared of {len(self.columns['label'])} equal labels does not exist: the split needs at least two "
+                "different ones; leave it more samples with a smaller data.train_images"
+            )
+        return score
 
 
 def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -57,33 +87,29 @@ def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
     return outputs.argmax(dim=1) == labels
 
 
-def quality(outputs: Tensor, labels: Tensor) -> Quality:
-    """Return the score and mean loss of outputs (N, K) for labels (N,).
+def quality(outputs: Tensor, labels: Tensor, metric: Metric | None = None) -> Quality:
+    """Return score and mean loss of outputs (N, K) for labels (N,); without a metric, accuracy or R squared.
 
     A probability below 1e-12 counts as 1e-12, so that the loss of a sample is at most 27.6 nats.
 
     >>> quality(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])).score
     0.5
-
-    Raises:
-        ConfigError: all labels are the same real value, for which R squared does not exist.
     """
     if labels.is_floating_point():
-        return _quality_of_real_values(outputs, labels)
-    probabilities = outputs.softmax(dim=1)
-    of_labels = probabilities.gather(1, labels[:, None]).clamp_min(1e-12)
-    accuracy = (probabilities.argmax(dim=1) == labels).sum().item() / len(labels)
-    return Quality(metric="accuracy", score=accuracy, loss=float(-of_labels.log().mean()))
+        estimates = outputs.flatten()
+        loss = float((estimates - labels).double().square().mean())
+        return Quality(
+            metric=metric or default_metric(1), loss=loss, columns={"label": labels, "prediction": estimates}
+        )
+    classes = outputs.shape[1]
+    columns = columns_of(outputs, labels)
+    loss = float(-columns["true_probability"].clamp_min(1e-12).log().mean())
+    return Quality(metric=metric or default_metric(classes), loss=loss, columns=columns, classes=classes)
 
 
-def _quality_of_real_values(outputs: Tensor, labels: Tensor) -> Quality:
-    """Return R squared and the mean squared error."""
-    squared_errors = (outputs.flatten() - labels).double().square()
+def r_squared(estimates: Tensor, labels: Tensor) -> float | None:
+    """Return R squared of N estimates for N real values; None if all values are the same: it does not exist."""
     deviations = (labels - labels.mean()).double()
     if not deviations.any():
-        raise ConfigError(
-            f"R squared of {len(labels)} equal labels does not exist: the split needs at least two different "
-            "ones; leave it more samples with a smaller data.train_images"
-        )
-    r_squared = 1.0 - float(squared_errors.sum() / deviations.square().sum())
-    return Quality(metric="r_squared", score=r_squared, loss=float(squared_errors.mean()))
+        return None
+    return 1.0 - float((estimates - labels).double().square().sum() / deviations.square().sum())

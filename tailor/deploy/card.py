@@ -15,7 +15,7 @@ from torch import Tensor
 from tailor.common.errors import ConfigError
 from tailor.common.plugin_digests import digest_of, digests_in
 from tailor.config.trial import TrialConfig, settings_read
-from tailor.data.objective import quality
+from tailor.data.objective import r_squared
 from tailor.deploy.speed import Speed
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
@@ -86,19 +86,19 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
     )
 
 
-def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
-    """Return the score on a split, by what an operating point stored of each image.
-
-    The score is the accuracy in [0, 1] for classes, and R squared, at most 1, for real values.
+def score_on_test(measured: Mapping[str, Tensor], metric: str) -> float | None:
+    """Return the score on the test split by what an operating point stored; None: it does not exist.
 
     Args:
-        predicted: the operating point's tensors.
-        split: "validation" or "test".
+        measured: the operating point's tensors.
+        metric: of the score. An operating point of classes that was cached before scores were stored has accuracy.
     """
-    labels = predicted[f"{split}/label"]
-    predictions = predicted[f"{split}/prediction"]
+    if f"scores/test_{metric}" in measured:
+        return float(measured[f"scores/test_{metric}"])
+    labels = measured["test/label"]
+    predictions = measured["test/prediction"]
     if labels.is_floating_point():
-        return quality(predictions, labels).score
+        return r_squared(predictions, labels)
     return (predictions == labels).sum().item() / len(labels)
 
 
@@ -133,7 +133,7 @@ def save_point(
     """
     refuse_other_model(folder, dry_run(config).trial_id, event.point)
     result = event.result
-    test_score = score_of(result.read_tensors(), "test")
+    test_score = score_on_test(result.read_tensors(), result.info["metric"])
     point = result.info | {"point": event.point, "stage_key": result.key, "test_score": test_score}
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 

@@ -116,10 +116,12 @@ def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | 
     """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
     from tailor.deploy.export import with_texts
     from tailor.deploy.int8 import quantised
+    from tailor.model.state import DESCRIPTION_FILE
     from transtailor.files import write_file
 
     with telling("quantising it to 8-bit integers, and timing both"):
-        found = quantised(file.read_bytes(), state, data, threads)
+        metric = read_json(card / DESCRIPTION_FILE)["facts"]["metric"]
+        found = quantised(file.read_bytes(), state, data, threads, metric)
     content = with_texts(found.content, "onnx", _of_files(card))
     int8_file = file.with_suffix(f".int8{file.suffix}")
     write_file(int8_file, content)

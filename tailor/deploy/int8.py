@@ -16,6 +16,7 @@ from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.data.objective import Quality, quality
 from tailor.data.task_data import Samples, Splits, generator, ordered_batches, splits
+from tailor.facts.metrics import Metric
 from tailor.methods.recipe import task_of
 from tailor.model.circumstance import circumstance_here
 from tailor.model.passes import as_deployed, onnx_pass
@@ -113,17 +114,18 @@ class _Images:
         return next(self._feeds, None)
 
 
-def quantised(content: bytes, state: ModelState, data: Splits, threads: int | None) -> Quantised:
+def quantised(content: bytes, state: ModelState, data: Splits, threads: int | None, metric: Metric) -> Quantised:
     """Return a program in 8-bit integers, with its score on the validation split and its time beside the floats'.
 
     Args:
         content: the program in float32, for any number of images.
         state: its model.
         threads: of the CPU; None: as many as torch takes.
+        metric: of the score.
     """
     integers = quantise(content, data.train)
-    of_floats = score(content, data.validation)
-    of_integers = score(integers, data.validation)
+    of_floats = score(content, data.validation, metric)
+    of_integers = score(integers, data.validation, metric)
     circumstance = circumstance_here(torch.device("cpu"), runtime="onnxruntime", threads=threads, precision="float32")
     images = images_for(state, circumstance.batch, seed=0)
     with as_deployed(circumstance):
@@ -132,9 +134,9 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
         times = time_in_turns(passes, rounds=ROUNDS)
     speed = times[INTEGERS].speed
     slower = ", SLOWER" if speed < 1.0 else ""
-    metric = of_floats.metric.replace("_", " ")
+    metric_name = metric.replace("_", " ")
     lines = [
-        f"int8: validation {metric} {of_integers.score:.4f}, in float32 {of_floats.score:.4f}, on "
+        f"int8: validation {metric_name} {of_integers.score:.4f}, in float32 {of_floats.score:.4f}, on "
         f"{len(data.validation)} images",
         f"int8: {speed:.2f} times as fast as in float32{slower} ({times[INTEGERS].median_ms:.4g} ms instead of "
         f"{times[INTEGERS].first_ms:.4g} ms)",
@@ -144,8 +146,8 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
     return Quantised(content=integers, of_floats=of_floats, of_integers=of_integers, lines=tuple(lines))
 
 
-def score(content: bytes, samples: Samples) -> Quality:
-    """Return the quality of a program of ONNX on samples."""
+def score(content: bytes, samples: Samples, metric: Metric | None = None) -> Quality:
+    """Return the quality of a program of ONNX on samples; without a metric by the task's usual one."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -153,4 +155,4 @@ def score(content: bytes, samples: Samples) -> Quality:
     for images, _ in ordered_batches(samples):
         (of_batch,) = session.run(None, {"images": images.cpu().numpy()})
         outputs.append(torch.from_numpy(of_batch))
-    return quality(torch.cat(outputs), samples.labels.cpu())
+    return quality(torch.cat(outputs), samples.labels.cpu(), metric)

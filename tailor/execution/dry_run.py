@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import tailor.stages as stages
 from tailor.common.errors import ConfigError
 from tailor.config.trial import TrialConfig, trial_id
+from tailor.facts.metrics import Metric
 from tailor.facts.networks import NETWORKS
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome
 from transtailor.plural import counted
@@ -116,10 +117,10 @@ def _stages_to_epochs(config: TrialConfig, epochs: int) -> StageGenerator:
             f"a rung at {epochs} epochs: the fine-tuning has {tuning_epochs}, and rungs are before "
             "its end; choose smaller ones, or more optimisation.epochs"
         )
-    return _stop_in_tuning(stages_of(config), len(tunings), epochs)
+    return _stop_in_tuning(stages_of(config), len(tunings), epochs, config.metric)
 
 
-def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGenerator:
+def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int, metric: Metric | None) -> StageGenerator:
     """Yield the same stages up to fine-tuning `number` (from 1), and of this one only the first epochs."""
     tunings_seen = 0
     outcome: StageOutcome | None = None
@@ -129,7 +130,7 @@ def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGen
             tunings_seen += 1
             if tunings_seen == number:
                 values = {field.name: getattr(stage, field.name) for field in fields(stage)}
-                yield stages.FineTunePart(**values, first_epochs=epochs)
+                yield stages.FineTunePart(**values, first_epochs=epochs, metric=metric)
                 return
         outcome = yield stage
 

@@ -20,6 +20,7 @@ from tailor.common import heartbeat
 from tailor.common.errors import Paused, TrainingError
 from tailor.config.trial import TrialConfig
 from tailor.data import task_data
+from tailor.data.scores import import_libraries
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
 from tailor.execution.dry_run import Rung, stages_of
 from tailor.execution.memory import memory_explained
@@ -60,7 +61,8 @@ class Result:
 
     def point_facts(self) -> PointFacts:
         """Return the facts of an operating point; other stages have none."""
-        return PointFacts(**{field.name: self.info[field.name] for field in fields(PointFacts)})
+        known = {field.name for field in fields(PointFacts)}
+        return PointFacts(**{name: value for name, value in self.info.items() if name in known})
 
     @property
     def deciding_score(self) -> float:
@@ -267,4 +269,5 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
 def _warm_up(data_name: str, data_root: str | None) -> None:
     """Do what a process does once, so that these seconds count in no stage, which other trials may share."""
     task_data.load(data_name, data_root)
+    import_libraries()
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimiser imports a second's worth of torch

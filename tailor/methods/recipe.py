@@ -291,6 +291,7 @@ class Recipe:
             decides_on="train" if self.config.protocol == "paper" else "validation",
             asked_latency_ms=asked_latency_ms,
             asked_latency_fraction=asked_latency_fraction,
+            metric=self.config.metric,
         )
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.data.objective import quality
-from tailor.data.task_data import Samples, Splits
+from tailor.data.objective import Quality, quality
+from tailor.data.task_data import Samples
+from tailor.facts.metrics import Metric
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, weights
@@ -76,9 +77,7 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
 @compute.register
 def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, context: StageContext) -> StageOutput:
     trained = _tune(stage.whole, parent, context, until_epoch=stage.first_epochs)
-    samples = context.splits(stage.task).validation
-    outputs = predict(trained.model, samples, context.ranks)
-    validation = quality(outputs, samples.labels.cpu())
+    validation = measure(trained.model, context.splits(stage.task).validation, context, stage.metric)
     return StageOutput(
         info={
             "metric": validation.metric,
@@ -165,15 +164,11 @@ def apply_fine_tune(_stage: stages.FineTune, parent: ModelState, tensors: Tensor
 def compute_operating_point(stage: stages.OperatingPoint, parent: ModelState, context: StageContext) -> StageOutput:
     model = parent.build(context.ranks.device)
     data = context.splits(stage.task)
-    outputs = {
-        "validation": predict(model, data.validation, context.ranks),
-        "test": predict(model, data.test, context.ranks),
-    }
-    validation = quality(outputs["validation"], data.validation.labels.cpu())
+    validation = measure(model, data.validation, context, stage.metric)
+    test = measure(model, data.test, context, stage.metric)
     deciding_score = validation.score
     if stage.decides_on == "train":
-        train_outputs = predict(model, data.train, context.ranks)
-        deciding_score = quality(train_outputs, data.train.labels.cpu()).score
+        deciding_score = measure(model, data.train, context, stage.metric).score
     facts = stages.PointFacts(
         **cost_of(parent, model),
         metric=validation.metric,
@@ -181,9 +176,15 @@ def compute_operating_point(stage: stages.OperatingPoint, parent: ModelState, co
         validation_score=validation.score,
         validation_loss=validation.loss,
         validation_images=len(data.validation),
+        **validation.scores_on("validation"),
     )
     kept = {layer: indices.to(torch.int32) for layer, indices in (parent.kept or {}).items()}
-    return StageOutput(info=asdict(facts), tensors=predictions(outputs, data) | add_prefix("kept", kept))
+    tensors = add_prefix("kept", kept)
+    tensors |= add_prefix("validation", predictions(validation, data.validation))
+    tensors |= add_prefix("test", predictions(test, data.test))
+    # Facts are what decisions may read, so the scores on the test split are tensors.
+    test_scores = {name: torch.tensor(score, dtype=torch.float64) for name, score in test.scores_on("test").items()}
+    return StageOutput(info=asdict(facts), tensors=tensors | add_prefix("scores", test_scores))
 
 
 @apply.register
@@ -213,22 +214,12 @@ def cost_of(state: ModelState, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def predictions(outputs: dict[str, Tensor], data: Splits) -> Tensors:
-    """Per split the columns of the table: id, label, prediction and, for classes, its probability."""
-    tensors: Tensors = {}
-    for split, output in outputs.items():
-        samples = getattr(data, split)
-        columns = {"image_id": samples.ids, "label": samples.labels}
-        if samples.labels.is_floating_point():
-            columns["prediction"] = output.flatten()
-        else:
-            columns["probability"], columns["prediction"] = output.softmax(dim=1).max(dim=1)
-        tensors |= add_prefix(split, {name: values.cpu().contiguous() for name, values in columns.items()})
-    return tensors
+def measure(model: nn.Module, samples: Samples, context: StageContext, metric: Metric | None) -> Quality:
+    """How good a model is on samples, over all ranks; without a metric by the task's usual one."""
+    return quality(predict(model, samples, context.ranks), samples.labels.cpu(), metric)
 
 
-@torch.no_grad()
-def score_on(state: ModelState, samples: Samples, context: StageContext) -> float:
-    """The score of a state on samples, in the task's metric."""
-    outputs = predict(state.build(context.ranks.device), samples, context.ranks)
-    return quality(outputs, samples.labels.cpu()).score
+def predictions(of_split: Quality, samples: Samples) -> Tensors:
+    """The columns of the table of predictions or estimates: id, label, and what the model says of each sample."""
+    columns = {"image_id": samples.ids, **of_split.columns}
+    return {name: values.cpu().contiguous() for name, values in columns.items()}

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from tailor.facts.metrics import Metric
 from tailor.facts.regularisation import Regulariser
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
 
-PREDICTION_BYTES = 16
+PREDICTION_BYTES = 24
 
 Deciding = Literal["validation", "train"]
 
@@ -57,6 +58,7 @@ class FineTunePart(FineTune):
 
     kind = "fine_tune_part"
     first_epochs: int
+    metric: Metric | None = neutral(None)  # as of an operating point
 
     @property
     def whole(self) -> FineTune:
@@ -84,6 +86,7 @@ class OperatingPoint(Stage):
     decides_on: Deciding  # the split whose score the trial's decisions read
     asked_latency_ms: float | None = neutral(None)  # None: none was, or as a share
     asked_latency_fraction: float | None = neutral(None)  # of the whole network's milliseconds in a table
+    metric: Metric | None = neutral(None)  # of the scores that decide; None: accuracy, or R squared
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the validation and test splits once, forward."""
@@ -104,6 +107,12 @@ class PointFacts:
     validation_score: float
     validation_loss: float
     validation_images: int
+    validation_accuracy: float | None = None  # None, like the next ones: real values, or cached before
+    validation_balanced_accuracy: float | None = None
+    validation_macro_f1: float | None = None
+    validation_top_5: float | None = None
+    validation_log_loss: float | None = None
+    validation_calibration_error: float | None = None
 
     @property
     def removed_macs_fraction(self) -> float:

@@ -42,7 +42,7 @@ class TrainingExtras:
         if self.after_epoch is not None:
             self.after_epoch()
 
-    def validate(self, model: nn.Module, epochs: int) -> dict[str, float]:
+    def validate(self, model: nn.Module, epochs: int) -> dict[str, Any]:
         """Return the columns of the validation after `epochs` epochs; empty without one."""
         return {} if self.validation is None else self.validation.measure(model, epochs)
 
@@ -76,7 +76,8 @@ def train(
     Returns:
         One dict per epoch: train_loss (mean over images, without penalty),
         train_accuracy_fraction (None for real values), images, seconds; learning_rate and head_learning_rate of the
-        last step; where the extras measure it, validation_loss and validation_score.
+        last step; where the extras measure it, validation_loss, validation_score and each score, as in
+        validation_macro_f1.
 
     Raises:
         Paused: on all ranks, if rank 0 is asked to pause; the state is in the checkpoint.

@@ -1,6 +1,7 @@
 """What a model predicts for many samples, over all ranks; and its validation while it trains."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,19 @@ class EpochValidation:
     every: int
     ranks: ProcessGroup
 
-    def measure(self, model: nn.Module, epochs: int) -> dict[str, float]:
-        """Return columns for the row of an epoch, after `epochs` epochs; empty if it is not measured. Collective."""
+    def measure(self, model: nn.Module, epochs: int) -> dict[str, Any]:
+        """Return columns for the row of an epoch, after `epochs` epochs; empty if it is not measured. Collective.
+
+        The score is by the task's usual metric. A trial's own is in no key of a training, so all scores are there, too.
+        """
         if epochs % self.every:
             return {}
         modules_in_training = [module for module in model.modules() if module.training]
         validation = quality(predict(model, self.samples, self.ranks), self.samples.labels.cpu())
         for module in modules_in_training:  # `model.train()` would also switch frozen norms back
             module.training = True
-        return {"validation_loss": validation.loss, "validation_score": validation.score}
+        return {
+            "validation_loss": validation.loss,
+            "validation_score": validation.score,
+            **validation.scores_on("validation"),
+        }

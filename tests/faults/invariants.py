@@ -26,7 +26,17 @@ Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_digest", "sweep"})
 """What may differ between two runs of one sweep: when, how long, by whom, under which name."""
-OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs")
+OF_TRIALS = (
+    "stages",
+    "epochs",
+    "layers",
+    "kept_filters",
+    "operating_points",
+    "predictions",
+    "estimates",
+    "test_scores",
+    "rungs",
+)
 """Their rows come from stages; the first two columns of a key tell which unit of writing a row is of."""
 PART = "fine_tune_part"  # a stage that is not planned: of a trial that rests
 POINT = "operating_point"

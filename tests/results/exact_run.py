@@ -37,6 +37,7 @@ class Trial:
         arm: name of its arm; the label where it is empty.
         pruning_latency_ms: of each point, as its pruning measured it.
         asked_latency_fraction: of each point, of the whole network's milliseconds.
+        metric: of the scores, which are the share of the images that are named rightly whatever it is.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Trial:
     asked_latency_fraction: float | None = None
     arm: str = ""
     train_images: int = 50
+    metric: str = "accuracy"
 
     @property
     def trial_id(self) -> str:
@@ -165,10 +167,14 @@ def _add_point(
     rows.setdefault("operating_points", []).append({
         **of, "point": point, "stage_key": key, "model_key": model_key, "protocol": "validation",
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
-        "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
-        "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
+        "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0,
+        "metric": trial.metric, "validation_score": score, "deciding_score": score, "validation_loss": 1.0,
+        "validation_images": 100,
         "pruning_latency_ms": trial.pruning_latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
     })  # fmt: skip
+    if trial.metric != "accuracy":
+        tested = {f"test_{trial.metric}": len(right) / len(images)}
+        rows.setdefault("test_scores", []).append({**of, "point": point, **tested})
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,
          "prediction": image % 2 if image in right else 9, "probability": 0.9}

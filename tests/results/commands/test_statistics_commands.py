@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (("table", "RUN", "--at", "0.2"), "| ours at 20% fewer MACs | **89.00 ± 1.15 (6)** |"),
         (("table", "RUN", "--format", "latex"), r"\toprule"),
-        (("table", "RUN", "--format", "csv", "--metric", "validation_score"), "ours at 10% fewer MACs,net,digits,50,"),
+        (("table", "RUN", "--format", "csv", "--by", "validation_score"), "ours at 10% fewer MACs,net,digits,50,"),
         (("effects", "RUN"), "| label | 1 |"),
         (("effects", "RUN", "--of", "label"), "| theirs | 79.00 |"),
         (("power", "RUN", "--against", "theirs", "--at", "0.1"), "| ours at 10% fewer MACs | 6 | +10.00 |"),
@@ -49,7 +49,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("table", "RUN", "--metric", "test_scor"), "did you mean 'test_score'?"),
+        (("table", "RUN", "--by", "test_scor"), "did you mean 'test_score'?"),
         (("table", "RUN", "--at", "20"), "expected a fraction from 0 to below 1; for 20% type 0.2"),
         (("compare", "RUN", "--against", "ours", "--at", "2.5%"), "for 2.5% type 0.025"),
         (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),

@@ -1,13 +1,18 @@
 """Every question on two runs with other data: numbers are numbers in every format, and no key changes with the data."""
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from results.arms.findings import findings_of
 from results.best import best_page
 from results.columns import answer_columns, declared
+from results.errors import ResultsError
 from results.loaded_run import LoadedRun
 from results.question import question_named
 from results.store.reader import load
@@ -24,7 +29,7 @@ from tests.results.questions.test_printed import printed_row
 ANSWERS = {
     "front": "front RUN",
     "front of latency": "front RUN --cost latency_ms",
-    "front by validation": "front RUN --cost device_hours --metric validation_score",
+    "front by validation": "front RUN --cost device_hours --by validation_score",
     "compare": "compare RUN --against fine_tune",
     "compare --anytime": "compare RUN --against fine_tune --anytime",
     "compare --stops": "compare RUN --stops",
@@ -48,7 +53,16 @@ OVER_DATA = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two networks, 12 seeds, failed trials and times; one network, 3 seeds, equal arms, and a rule that decides."""
-    folder = tmp_path_factory.mktemp("answers")
+    return written_runs(tmp_path_factory.mktemp("answers"))
+
+
+def of_metric(trial: Trial, metric: str) -> Trial:
+    """The same trial, with a name of its own, and the same scores by another metric."""
+    setting = {} if metric == "accuracy" else {"metric": metric}
+    return replace(trial, metric=metric, config={**trial.config, **setting})
+
+
+def written_runs(folder: Path, metric: str = "accuracy") -> list[Path]:
     arms = {"fine_tune": ("fine_tune", (0.0,), 1), "transtailor": ("transtailor", (0.0, 0.2, 0.4), 1)}
     arms |= {"rival, long": ("prune", (0.2,), 9)}
     many = [
@@ -66,7 +80,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                                      ("rule", "prune", (None,)))
         for seed in range(3) for rate in ("a",)
     ]  # fmt: skip
-    written = [write_run(folder / "many", many), write_run(folder / "few", few)]
+    by_metric = [[of_metric(trial, metric) for trial in trials] for trials in (many, few)]
+    written = [write_run(folder / name, trials) for name, trials in zip(("many", "few"), by_metric, strict=True)]
     for run in written:
         with load(run) as tables:
             keys = [row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points ORDER BY ALL")]
@@ -122,6 +137,64 @@ def check_formats(answer: str, typed: str, runs: list[Path], tmp_path: Path) -> 
             done = transtailor_command(*words, "--format", format_, folder=tmp_path)
             assert done.stdout == "\n".join(TEXTS[format_](parts)) + "\n"
     assert counts[0] != counts[1]
+
+
+@pytest.fixture(scope="module")
+def by_macro_f1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first of `runs`, compared by another metric."""
+    return written_runs(tmp_path_factory.mktemp("by_macro_f1"), metric="macro_f1")[0]
+
+
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "images"])
+def test_another_metric_is_named_in_every_format_and_nothing_else_is_called_accuracy(
+    answer: str, by_macro_f1: Path, tmp_path: Path
+) -> None:
+    words = ANSWERS[answer].replace("RUN", str(by_macro_f1)).split()
+    check_named(answer, words, tmp_path)
+
+
+@pytest.mark.parametrize("answer", OVER_DATA)
+def test_the_same_of_another_metric_over_several_data_sets(answer: str, tmp_path: Path) -> None:
+    typed, trials, _ = OVER_DATA[answer]
+    run = write_run(tmp_path / "run", [of_metric(trial, "macro_f1") for trial in trials])
+    check_named(answer, typed.replace("RUN", str(run)).split(), tmp_path)
+
+
+def check_named(answer: str, words: list[str], folder: Path) -> None:
+    with chdir(folder):
+        parts = list(parts_of(words))
+    texts = {format_: "\n".join(TEXTS[format_](parts)) for format_ in ("markdown", "latex")}
+    texts["terminal"] = transtailor_command(*words, folder=folder).stdout
+    for format_, text in texts.items():
+        assert "macro F1" in text, (answer, format_, text)
+        assert "accurac" not in text.lower(), (answer, format_)
+    said = json.loads("\n".join(TEXTS["json"](parts)))
+    metrics = {record["metric"] for records in said["tables"].values() for record in records if "metric" in record}
+    assert metrics == {"macro_f1"}
+
+
+def test_images_of_another_metric_are_refused_with_what_to_type(by_macro_f1: Path, tmp_path: Path) -> None:
+    done = transtailor_command(*ANSWERS["images"].replace("RUN", str(by_macro_f1)).split(), folder=tmp_path)
+    assert done.returncode == 2
+    assert "macro F1" in done.stderr and f"transtailor compare {by_macro_f1}" in done.stderr
+
+
+def test_the_report_of_another_metric_calls_no_score_accuracy(by_macro_f1: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert transtailor_command("report", by_macro_f1, "--out", page, folder=tmp_path).returncode == 0
+    html = page.read_text()
+    shown = re.sub(r"<script(?! type=.application/json).*?</script>|<style.*?</style>", "", html, flags=re.DOTALL)
+    assert shown.count("macro F1") > 10
+    of_training = re.sub("training accuracy|train_accuracy|accuracy_(lower|upper)_quartile", "", shown)
+    assert not re.findall(r".{60}accurac.{60}", of_training, flags=re.IGNORECASE)
+
+
+def test_runs_of_two_metrics_are_not_compared(runs: list[Path], by_macro_f1: Path) -> None:
+    with (
+        load([runs[0], by_macro_f1]) as run,
+        pytest.raises(ResultsError, match=r"by accuracy and by macro_f1|by macro"),
+    ):
+        findings_of(run)
 
 
 def test_methods_of_a_run_return_the_same_columns(runs: list[Path]) -> None:

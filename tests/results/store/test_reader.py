@@ -231,7 +231,7 @@ def removed_between(run: Path) -> None:
 
 TORN = "is torn or no Parquet file .*; put it back from a copy"
 OTHER_VERSION = (
-    "has schema version {}, this program reads 4: read the run with the version of the program that wrote it, or launch"
+    "has schema version {}, this program reads 5: read the run with the version of the program that wrote it, or launch"
     " the spec with another --name$"
 )
 

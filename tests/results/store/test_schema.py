@@ -16,6 +16,7 @@ KEYS = {
     "kept_filters": ("trial_id", "point", "layer"),
     "operating_points": ("trial_id", "point"),
     "predictions": ("trial_id", "point", "split", "image_id"),
+    "test_scores": ("trial_id", "point"),
     "estimates": ("trial_id", "point", "split", "sample_id"),
     "timings": ("model_key", "device_name", "runtime", "precision", "memory_format", "batch", "threads", "versions"),
     "proposals": ("number",),

@@ -26,7 +26,8 @@ from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import join
 from tailor.stages import OperatingPoint, PointFacts
 
-TABLES = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
+TABLES = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates",
+          "test_scores", "measured_points")  # fmt: skip
 
 SHORT = {
     "source": {"epochs": 1},
@@ -139,6 +140,29 @@ def test_a_point_of_classes_has_its_accuracy_and_predictions(tmp_path: Path) -> 
     assert all(0.0 <= row["train_accuracy_fraction"] <= 1.0 for row in rows["epochs"])
 
 
+def test_a_point_of_another_metric_is_decided_and_compared_by_it(tmp_path: Path) -> None:
+    settings = SHORT | {"method": {"name": "fine_tune"}, "validate_every": 1}
+    _, by_accuracy = rows_of(parse_trial(settings, "test"), tmp_path)
+    events, rows = rows_of(parse_trial(settings | {"metric": "macro_f1"}, "test"), tmp_path)
+    assert [event.result.stage.kind for event in events if not event.result.cached] == ["operating_point"]
+    for point, usual in zip(rows["measured_points"], by_accuracy["measured_points"], strict=True):
+        assert (point["metric"], usual["metric"]) == ("macro_f1", "accuracy")
+        assert point["validation_score"] == point["deciding_score"] == point["validation_macro_f1"]
+        assert point["test_score"] == point["test_macro_f1"] != usual["test_score"]
+        assert (
+            usual["test_score"] == usual["test_accuracy"] and usual["validation_score"] == usual["validation_accuracy"]
+        )
+        scores = [name for name in point if name.startswith(("test_", "validation_")) and "score" not in name]
+        assert len(scores) == 15
+        assert {name: point[name] for name in scores} == {name: usual[name] for name in scores}
+        assert [name for name in scores if point[name] is None] == ["validation_top_5", "test_top_5"]  # five classes
+        images = [row for row in rows["predictions"] if (row["point"], row["split"]) == (point["point"], "test")]
+        assert sum(row["true_rank"] == 1 for row in images) / len(images) == point["test_accuracy"]
+        assert all((row["true_rank"] == 1) == (row["label"] == row["prediction"]) for row in images)
+    (last,) = [row for row in rows["epochs"] if row["kind"] == "fine_tune" and row["epoch"] == 1]
+    assert last["validation_score"] == rows["measured_points"][-1]["validation_macro_f1"]
+
+
 def test_a_point_of_real_values_has_its_r_squared_and_estimates(tmp_path: Path) -> None:
     settings = SHORT | {"network": "friedman_mlp", "data": {"name": "friedman1", "train_images": 64}}
     _, rows = rows_of(parse_trial(settings | {"method": "head_only"}, "test"), tmp_path)
@@ -149,7 +173,8 @@ def test_a_point_of_real_values_has_its_r_squared_and_estimates(tmp_path: Path) 
     spread = sum((row["target"] - mean) ** 2 for row in validation)
     assert point["metric"] == "r_squared"
     assert point["validation_score"] == pytest.approx(1 - errors / spread, rel=1e-5)
-    assert rows["predictions"] == []
+    assert rows["predictions"] == rows["test_scores"] == []
+    assert rows["measured_points"][0]["test_accuracy"] is None
     assert {row["train_accuracy_fraction"] for row in rows["epochs"]} == {None}
 
 

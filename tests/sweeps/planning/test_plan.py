@@ -234,6 +234,16 @@ method = { name = "prune", criterion = "taylor" }
         make_plan(load_spec(path))
 
 
+def test_two_metrics_on_one_data_set_are_refused(write_spec: WriteSpec) -> None:
+    path = write_spec("""
+name = "two"
+trial.method.name = "fine_tune"
+axes.metric = ["accuracy", "macro_f1"]
+""")
+    with pytest.raises(SpecError, match=r'digits have the metrics accuracy and macro_f1.*metric = "macro_f1"'):
+        make_plan(load_spec(path))
+
+
 def test_a_plan_of_thousands_of_trials_is_linear_work() -> None:
     """Thousands of trials are planned with each distinct stage counted once, not each pair of trials compared."""
     spec = load_spec(EMBEDDED_SPEC, [f"axes.seed={list(range(180))}"])

@@ -35,6 +35,18 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: .* \(given: -1.0\)"),
     ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
+    ({"method": HEAD, "metric": "balanced"}, r"metric: .*'balanced_accuracy'.* \(given: 'balanced'\)"),
+    (
+        {"method": HEAD, "metric": "top_5"},
+        r"metric: top_5 is always 1 of 5 classes; type accuracy or balanced_accuracy",
+    ),
+    ({"method": HEAD, "metric": "r_squared"}, r"metric: r_squared needs a target with real values.*leave metric out"),
+    ({"method": HEAD, "metric": "log_loss"}, r"metric: log_loss decides nothing.*test_log_loss.*Type accuracy"),
+    ({"method": HEAD, "metric": "calibration_error"}, r"metric: calibration_error decides nothing"),
+    (
+        {"method": HEAD, "metric": "macro_f1", "network": "friedman_mlp", "data": {"name": "friedman1"}},
+        r"metric: macro_f1 needs a target with classes.*leave metric out",
+    ),
     ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
     ({"method": HEAD, "seed": -1}, r"seed: "),
     (
@@ -307,3 +319,11 @@ def test_auto_is_the_number_of_the_network(
     if method == "prune":
         other = parse_trial(raw | {"pruning": {"width_multiple": 9 - multiple}}, "test")
         assert dry_run(other).trial_id != dry_run(config).trial_id
+
+
+def test_the_usual_metric_counts_in_no_id() -> None:
+    usual = parse_trial({"method": HEAD}, "test")
+    assert dry_run(parse_trial({"method": HEAD, "metric": "accuracy"}, "test")) == dry_run(usual)
+    other = dry_run(parse_trial({"method": HEAD, "metric": "macro_f1"}, "test"))
+    same = [stage.key for stage in other.stages if stage in dry_run(usual).stages]
+    assert other.trial_id != dry_run(usual).trial_id and len(same) == len(other.stages) - 1

@@ -44,6 +44,7 @@ GOLDEN_KEYS = [
 NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it
 OTHER_VALUES: dict[str, Any] = {
     "network": "digits_resnet",
+    "metric": "macro_f1",
     "data.train_images": 100,
     "data.images_per_class": 5,
     "data.split_seed": 1,

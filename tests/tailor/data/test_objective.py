@@ -68,4 +68,4 @@ def test_always_saying_the_mean_explains_nothing() -> None:
 
 def test_r_squared_of_equal_labels_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 equal labels"):
-        quality(torch.zeros(3, 1), torch.full((3,), 0.5))
+        float(quality(torch.zeros(3, 1), torch.full((3,), 0.5)).score)

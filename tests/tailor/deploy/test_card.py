@@ -14,7 +14,7 @@ import tailor
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import settings_read
 from tailor.data import task_data
-from tailor.deploy.card import card, escape, facts_of, save_with_card, score_of
+from tailor.deploy.card import card, escape, facts_of, save_with_card, score_on_test
 from tailor.methods.recipe import Recipe
 from tailor.model.state import save_model
 from tests.tailor.saved_models import pruned
@@ -118,9 +118,10 @@ def test_scores_are_of_the_splits_that_were_measured() -> None:
 
 def test_the_test_score_of_amounts_is_r_squared() -> None:
     amounts = {"test/label": torch.tensor([1.0, 2.0, 3.0]), "test/prediction": torch.tensor([1.0, 2.0, 2.0])}
-    assert score_of(amounts, "test") == pytest.approx(0.5)
+    assert score_on_test(amounts, "r_squared") == pytest.approx(0.5)
     classes = {"test/label": torch.tensor([1, 2, 0, 0]), "test/prediction": torch.tensor([1, 2, 0, 3])}
-    assert score_of(classes, "test") == 0.75
+    assert score_on_test(classes, "accuracy") == 0.75
+    assert score_on_test(classes | {"scores/test_macro_f1": torch.tensor(0.25)}, "macro_f1") == 0.25
 
 
 def test_a_users_text_is_shown_and_is_no_markup(tmp_path: Path) -> None:
