@@ -38,7 +38,7 @@ GROUPS = {
         python benchmarks/faults.py --with settle --faults 22 --seed 0 --minutes 5
         python benchmarks/faults.py --with ray --faults 60 --seed 61
         python benchmarks/faults.py --with slurm --faults 30 --minutes 25 --seed 61
-        python benchmarks/faults.py --with slurm --clients --faults 100 --seed 71 --minutes 34
+        python benchmarks/faults.py --with slurm --clients --faults 100 --seed 71 --minutes 60
         python benchmarks/chaos.py
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py
