@@ -7,6 +7,7 @@ from tailor.common.errors import ConfigError
 from tailor.config.trial import TrialConfig
 from tailor.facts.official import OFFICIAL
 from tailor.facts.weights import FOLDER, is_name
+from transtailor.files import is_there
 from transtailor.plural import counted
 from transtailor.shell import command
 
@@ -31,7 +32,7 @@ def refuse_missing_data(trials: Sequence[TrialConfig]) -> None:
             if data.name not in names:
                 names.append(data.name)
         file = trial.source.weights_file
-        if file is not None and trial.source.weights is not None and not file.is_file():
+        if file is not None and trial.source.weights is not None and not is_there(file):
             weights[trial.source.weights, file] = None
     if not names_of_set:
         return

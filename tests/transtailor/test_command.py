@@ -45,7 +45,7 @@ def test_without_words_it_lists_every_command(tmp_path: Path) -> None:
     said = transtailor_command(folder=tmp_path)
     assert said.returncode == 0
     assert said.stdout == transtailor_command("--help", folder=tmp_path).stdout
-    assert len(ENTRIES) == 37
+    assert len(ENTRIES) == 38
     for name, entry in ENTRIES.items():
         assert f" {name} " in said.stdout
         assert entry.text in said.stdout
