@@ -62,18 +62,19 @@ def draw(changes: ImageChanges, ids: Tensor, size: Sequence[int], seed: int, epo
         drawn["colours"] = torch.stack([*factors, order.double()], dim=1)
     if changes.random_erasing:
         is_erased = uniform("erasing") < changes.random_erasing
-        drawn["erased"] = _draw_rectangles(uniform, size) * is_erased[:, None]
+        nowhere = torch.zeros(len(ids), 4, dtype=torch.int64, device=ids.device)
+        drawn["erased"] = torch.where(is_erased[:, None], _draw_rectangles(uniform, size, nowhere), nowhere)
     if changes.mixup or changes.cutmix:
         drawn |= _draw_mixtures(changes, uniform, size)
     return Draws(**drawn)
 
 
-def _draw_rectangles(uniform: Callable[[str, int], Tensor], size: Sequence[int]) -> Tensor:
+def _draw_rectangles(uniform: Callable[[str, int], Tensor], size: Sequence[int], otherwise: Tensor) -> Tensor:
     """Return the rectangles (N, 4) that random erasing takes: the first of some that is smaller than the image."""
     height, width = size
     smallest, largest = ERASED_AREA
     lowest, highest = (math.log(ratio) for ratio in ERASED_RATIO)
-    rectangles = torch.zeros(len(uniform("area", 0)), 4, dtype=torch.int64, device=uniform("area", 0).device)
+    rectangles = otherwise
     for attempt in reversed(range(ATTEMPTS)):  # so that the first one that fits is the last one that is kept
         area = height * width * (smallest + (largest - smallest) * uniform("area", attempt))
         ratio = (lowest + (highest - lowest) * uniform("ratio", attempt)).exp()
@@ -94,16 +95,17 @@ def _draw_mixtures(
     from scipy.special import betaincinv  # takes a third of a second
 
     height, width = size
-    is_cut = uniform("cut", 0) < (0.5 if changes.mixup and changes.cutmix else float(bool(changes.cutmix)))
+    cut_fraction = 0.5 if changes.mixup and changes.cutmix else float(bool(changes.cutmix))
+    is_cut = uniform("cut", 0) < cut_fraction
     alpha = torch.where(is_cut, changes.cutmix or 1.0, changes.mixup or 1.0)
     exponents, quantiles = torch.stack([alpha, uniform("share", 0)]).cpu().numpy()  # a GPU waits once an epoch
     share = torch.as_tensor(betaincinv(exponents, exponents, quantiles), device=alpha.device)
     side = 0.5 * (1.0 - share).sqrt()  # half of a square's in an image of side 1
     rows = (side * height).floor()
     columns = (side * width).floor()
-    middle = (uniform("row", 0) * height).floor()
-    centre = (uniform("column", 0) * width).floor()
-    edges = [middle - rows, centre - columns, middle + rows, centre + columns]
+    row = (uniform("row", 0) * height).floor()  # of the rectangle's centre
+    column = (uniform("column", 0) * width).floor()
+    edges = [row - rows, column - columns, row + rows, column + columns]
     limits = [height, width, height, width]
     pasted = torch.stack([edge.clamp(0, limit) for edge, limit in zip(edges, limits, strict=True)], dim=1)
     pasted = pasted.long() * is_cut[:, None]

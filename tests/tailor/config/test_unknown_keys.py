@@ -71,8 +71,8 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "method.allocation.latency_ms",
         "did you mean 'asked_latency_ms'?",
     ),
-    (HEAD | {"class_weights": [1.0]}, "class_weights", "(valid: data, "),
-    (HEAD | {"optimisation": {"class_weights": [1.0]}}, "optimisation.class_weights", "(valid: "),
+    (HEAD | {"dice": [1.0]}, "dice", "(valid: data, "),
+    (HEAD | {"optimisation": {"dice": [1.0]}}, "optimisation.dice", "(valid: "),
     (HEAD | {"optimisation": {"crop_px": 32}}, "optimisation.crop_px", "did you mean 'data.crop_px'?"),
     (HEAD | {"optimisation": {"batch_sizes": 32}}, "optimisation.batch_sizes", "did you mean 'batch_size'?"),
 ]
