@@ -45,6 +45,7 @@ MAY_DIFFER = {
     "kept_filters": ["written_at"],
     "operating_points": ["written_at", "sweep"],
     "predictions": ["written_at"],
+    "test_scores": ["written_at"],
 }
 
 
