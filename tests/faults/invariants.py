@@ -33,8 +33,8 @@ OF_TRIALS = (
     "kept_filters",
     "operating_points",
     "predictions",
-    "estimates",
     "test_scores",
+    "estimates",
     "rungs",
 )
 """Their rows come from stages; the first two columns of a key tell which unit of writing a row is of."""
