@@ -55,6 +55,7 @@ MAY_DIFFER = {
     "kept_filters": ["written_at"],
     "operating_points": ["written_at", "sweep"],
     "predictions": ["written_at"],
+    "test_scores": ["written_at"],
 }
 
 

@@ -89,18 +89,18 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
             comparisons.append(_compare_problem(run, problem, first_arm, second_arm))
     if not comparisons:
         names = f"{first_name!r} and {second_name!r}"
-        raise ResultsError(f"{names} {_no_problem(run, arms)}")
+        raise ResultsError(f"{names} {_no_problem(run, arms, second_name)}")
     return comparisons
 
 
-def _no_problem(run: Run, arms: Sequence[Arm]) -> str:
-    """Say why two arms cannot be compared image by image."""
+def _no_problem(run: Run, arms: Sequence[Arm], second: str) -> str:
+    """Say why two arms, of which the second has this name, cannot be compared image by image."""
     scales = [SCALES[arm.metric] for arm in arms]
     for scale in scales:
         if not scale.is_right and scale.factor != 1.0:
             return (
                 f"are compared by {scale.noun}, which is no mean over images: that a model is right on an image says "
-                f"nothing of it. To compare them by seeds, type: {command('compare', run.path)}"
+                f"nothing of it. To compare them by seeds, type: {command('compare', run.path, '--against', second)}"
             )
     return "have no classification problem in common at that budget"
 

@@ -41,7 +41,7 @@ class TrialRank:
         import_libraries()
 
     def __init__(self) -> None:
-        import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
+        self.import_ahead()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
         keep_freed_memory()
         self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device
         self._is_paused = False

@@ -33,8 +33,8 @@ OF_TRIALS = (
     "kept_filters",
     "operating_points",
     "predictions",
-    "estimates",
     "test_scores",
+    "estimates",
     "rungs",
 )
 """Their rows come from stages; the first two columns of a key tell which unit of writing a row is of."""
@@ -314,7 +314,9 @@ def _measured(tensors: bytes) -> dict[str, int]:
     """How many rows an operating point has of what it keeps and says, by the header of its tensors (safetensors)."""
     header = json.loads(tensors[8 : 8 + int.from_bytes(tensors[:8], "little")])
     images = [header[f"{split}/image_id"]["shape"][0] for split in ("validation", "test")]
-    return {"kept_filters": sum(name.startswith("kept/") for name in header), "predictions": sum(images)}
+    has_scores = any(name.startswith("scores/") for name in header)
+    kept_layers = sum(name.startswith("kept/") for name in header)
+    return {"kept_filters": kept_layers, "predictions": sum(images), "test_scores": int(has_scores)}
 
 
 def _untold(rows: Rows, *, ended: bool) -> Iterator[str]:

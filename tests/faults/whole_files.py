@@ -18,7 +18,12 @@ POINTS, SAMPLES, EPOCHS = 2, 3, 2
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 KEYS = ("1" * 64, "2" * 64)  # a trial's stages, each of which is a point
 TENSORS = safetensors.numpy.save(
-    {"kept/l": np.array([1]), "validation/image_id": np.arange(0), "test/image_id": np.arange(SAMPLES)}
+    {
+        "kept/l": np.array([1]),
+        "validation/image_id": np.arange(0),
+        "test/image_id": np.arange(SAMPLES),
+        "scores/test_accuracy": np.array(1.0),
+    }
 )
 
 
@@ -48,6 +53,7 @@ def write_trial(run: Path, trial: str) -> None:
         writer.add("layers", [{**layer, "point": number}])
         writer.add("kept_filters", [{**kept, "point": number}])
         writer.add("operating_points", [{**point, "point": number, "stage_key": key, "model_key": key}])
+        writer.add("test_scores", [{"point": number, "test_accuracy": 1.0, **code}])
         writer.add("predictions", [{**image, "point": number, "image_id": image_id} for image_id in range(SAMPLES)])
     writer.add("attempts", [attempt])
     writer.write("trials", [{"status": "finished", "attempts": 1, "seconds": 1.0, **span, **code}])

@@ -177,6 +177,7 @@ def _add_point(
         rows.setdefault("test_scores", []).append({**of, "point": point, **tested})
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,
-         "prediction": image % 2 if image in right else 9, "probability": 0.9}
+         "prediction": image % 2 if image in right else 9, "probability": 0.9,
+         "true_probability": 0.9 if image in right else 0.05, "true_rank": 1 if image in right else 2}
         for image in images
     )  # fmt: skip

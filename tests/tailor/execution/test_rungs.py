@@ -98,6 +98,18 @@ def test_a_part_continues_the_last_one_and_its_score_is_that_of_the_epoch(
     assert [tuned[0]["validation_score"], tuned[2]["validation_score"], tuned[3]["validation_score"]] == scores
 
 
+def test_a_part_is_ranked_by_the_metric_of_the_trial(ranks: ProcessGroup, tmp_path: Path) -> None:
+    config = trial({"name": "fine_tune"}).replace(metric="macro_f1")
+    where = {"cache": Cache(tmp_path / "cache"), "ranks": ranks, "checkpoint_folder": tmp_path / "kept"}
+    for event in run_trial(config.replace(validate_every=1), rung=LADDER[0], **where):  # type: ignore[arg-type]
+        info = event.result.info
+    *_, tuned, _point = run_trial(config.replace(validate_every=1), **where)  # type: ignore[arg-type]
+    assert (info["metric"], info["validation_score"]) == (
+        "macro_f1",
+        tuned.result.info["epochs"][0]["validation_macro_f1"],
+    )
+
+
 def test_a_checkpoint_beyond_a_part_is_not_its_state(ranks: ProcessGroup, tmp_path: Path) -> None:
     """The cache is another one than that in which the part was stored: the part is computed from the start."""
     config, folder = trial({"name": "fine_tune"}), tmp_path / "kept"
