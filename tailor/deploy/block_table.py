@@ -389,9 +389,13 @@ def verdict_lines(table: LatencyTable, is_steady: bool) -> Iterator[str]:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's correlation of two series.
+    """Return Spearman's correlation of two series; 0 if one is constant, as where all widths cost the same.
 
     >>> round(rank_correlation(np.array([1.0, 2.0, 5.0]), np.array([2.0, 3.0, 4.0])), 6)
     1.0
+    >>> rank_correlation(np.array([1.0, 1.0, 1.0]), np.array([2.0, 3.0, 4.0]))
+    0.0
     """
+    if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return 0.0
     return float(stats.spearmanr(first, second).statistic)

@@ -1,5 +1,6 @@
 """Time each block of a network on this CPU."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -56,5 +57,6 @@ def table(
     yield f"{out}: {sum(map(len, measured.cells.values()))} cells"
     if measured.held_out_median_error > USED_UP_TO:
         return
-    yield 'to prune by it: allocation = { name = "latency", asked_latency_fraction = 0.6, '
-    yield f'    table = "{out}", table_sha256 = "{sha256}" }}'
+    allocation = {"name": "latency", "asked_latency_fraction": 0.6, "table": str(out), "table_sha256": sha256}
+    pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in allocation.items())
+    yield f"to prune by it: allocation = {{ {pairs} }}"

@@ -78,8 +78,9 @@ def test_the_page_on_methods_adds_one(
 
 
 def test_the_page_on_networks_adds_one(
-    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
+    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache, tmp_path: Path
 ) -> None:
+    """Its card's code loads it in another process."""
     config = parse_trial(bring("A network", "wide_net.py"), "test")
     events = run(config, shared_cache)
     info, point = NETWORKS["wide_net"], events[0]
@@ -90,13 +91,7 @@ def test_the_page_on_networks_adds_one(
     assert info.head_params_count == sum(state.tensors[name].numel() for name in state.head_names())
     assert events[-1].result.info["macs"] <= 0.9 * info.macs
 
-
-def test_the_card_of_a_users_network_loads_it_in_another_process(
-    bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache, tmp_path: Path
-) -> None:
-    config = parse_trial(bring("A network", "wide_net.py"), "test")
-    last = run(config, shared_cache)[-1]
-    save_point(config, last, last.result.model_state(), tmp_path / "saved", command="", licence=None)
+    save_point(config, events[-1], events[-1].result.model_state(), tmp_path / "saved", command="", licence=None)
     assert "tailor.execution.plugins.load(Path(FILE_OF_THE_NETWORK)); " in saved_text(tmp_path, config.network)
     (code,) = re.findall(r"^```python\n(.*?)^```", (tmp_path / "saved" / "card.md").read_text(), re.M | re.S)
     code = code.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py")))

@@ -1,5 +1,6 @@
 """How a program is cut into blocks, which widths are measured, and a small table that is really measured."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -120,4 +121,6 @@ def test_a_small_network_is_measured(tmp_path: Path) -> None:
         assert "median error" in str(error) and "table_sha256 = " not in done.stdout
         return
     assert "table_sha256 = " in done.stdout
+    (advice,) = (line for line in done.stdout.splitlines() if line.startswith("to prune by it: "))
+    assert tomllib.loads(advice.partition(": ")[2])["allocation"]["table"] == str(file)
     assert table.network == "digits_resnet" and table.whole_ms > table.least_ms >= 0
