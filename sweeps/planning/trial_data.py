@@ -26,7 +26,7 @@ def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
 
 def files_digest_of(data: Mapping[str, Any]) -> str | None:
     """Return the digest of files of the data in a trial's settings; None if it is no prepared data set, or has none."""
-    if data["root"] is None:
+    if data.get("root") is None:
         return None
     return datasets.info(data["name"], data["root"]).files_sha256 or None
 
