@@ -54,8 +54,8 @@ SEEN = {
 }  # planted faults, and a seed whose day they break
 SEEN_IF_STRUCK = {
     "a commit that the disk refused loses its rows": ("ENOSPC", "write", "runs/day/.writing/*/*-*.parquet", 3, 1),
-    "rows are made of a damaged stage": ("damage", "link", "shared/cache/*/*.stage", 6, 0),
-    "a trial of which a stage was damaged does not run again": ("damage", "link", "shared/cache/*/*.stage", 6, 0),
+    "rows are made of a damaged stage": ("damage", "link", "shared/cache/*/*.stage", 5, 0),
+    "a trial of which a stage was damaged does not run again": ("damage", "link", "shared/cache/*/*.stage", 5, 0),
 }  # and what alone has to happen on a day of a grid
 BELIEVING = (
     "a stage is read without asking the file system",

@@ -91,9 +91,11 @@ def written_runs(folder: Path, metric: str = "accuracy") -> list[Path]:
         (written[0], "one", "digits", (0.8, 0.9)),
         (written[1], "net", "flowers", (0.7,)),
     ):
-        rows = [printed_row(network, dataset, 0.2, value=value, place=f"Table {value}") for value in values]
+        rows = [
+            printed_row(network, dataset, 0.2, value=value, place=f"Table {value}", metric=metric) for value in values
+        ]
         if len(values) == 1:
-            rows.append(printed_row(network, dataset, 0.2, against="fine_tune", claim="ahead"))
+            rows.append(printed_row(network, dataset, 0.2, against="fine_tune", claim="ahead", metric=metric))
         Writer(run / "tables").write("printed", rows)
     return written
 

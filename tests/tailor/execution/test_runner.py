@@ -174,11 +174,13 @@ def poison(samples: Samples, ids: torch.Tensor) -> Samples:
 
 
 def decided(events: list[StageEvent]) -> list[object]:
-    """All that trials decide by: every fact and tensor but an operating point's test predictions."""
+    """All that trials decide by: every fact and tensor but those of an operating point on the test split."""
     found: list[object] = []
     for event in events:
         tensors = event.result.read_tensors()
-        kept = {name: value.tolist() for name, value in tensors.items() if not name.startswith("test/")}
+        kept = {
+            name: value.tolist() for name, value in tensors.items() if not name.startswith(("test/", "scores/test_"))
+        }
         found.append((facts([event])[0][1], kept))
     return found
 
