@@ -77,6 +77,7 @@ _METHODS, _HEADS, _FEW, _ABLATION = (
 _EVERY, _OF_HEADS = "Every system, rival and control", "Heads chosen by a criterion against random heads,"
 _TRASHNET, _PHOTOGRAPHS = "trashnet/trashnet", "Real photographs and weights at"
 _RANDOM_HEADS, _EACH = "prune random tune_first", "TransTailor, one setting at a time,"
+_RECIPE, _RECIPES = "Today's recipe where images are few,", "recipe_on_photographs/measured_points"
 PAGES = (
     Compared("methods_on_digits/at_20", f"{_EVERY} at 20% fewer MACs", _METHODS, "fine_tune 70 epochs", 0.2),
     Compared("methods_on_digits/at_40", f"{_EVERY} at 40% fewer MACs", _METHODS, "fine_tune 140 epochs", 0.4),
@@ -91,6 +92,8 @@ PAGES = (
     Compared("trashnet/at_20", f"{_PHOTOGRAPHS} 20% fewer MACs", _TRASHNET, "fine_tune", 0.2),
     Compared("trashnet/at_40", f"{_PHOTOGRAPHS} 40% fewer MACs", _TRASHNET, "fine_tune", 0.4),
     Compared("trashnet/pac_net", "PAC-Net on real photographs", "trashnet/trashnet_pac_net", "fine_tune"),
+    Compared("recipe_on_photographs/whole", f"{_RECIPE} whole networks", _RECIPES, "whole, default", 0.0),
+    Compared("recipe_on_photographs/at_40", f"{_RECIPE} 40% fewer MACs", _RECIPES, "40% fewer MACs, default", 0.4),
 )
 
 
