@@ -14,7 +14,7 @@ import pytest
 from hpc.cluster.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.sites.site import Site
 from results.errors import ResultsError
-from results.store.files import files_of, number_of
+from results.store.files import list_files, number_of
 from results.store.reader import load
 from results.store.writer import TakenOverError, Writer
 from sweeps.driver import signals
@@ -245,9 +245,8 @@ def test_a_fenced_writer_ends_and_its_rows_stay_out(clients: Clients) -> None:
     with pytest.raises(TakenOverError):
         first.write("events", [EVENT | {"number": 3}])
     for place in (here, there, login):
-        files = files_of(place / "run", ["events"])["events"]
-        numbers = [number_of(path) for path in files.paths]
-        assert numbers == [1, 2]
+        files = list_files(place / "run/tables/events")
+        assert [number_of(path) for path in files] == [1, 2]
 
 
 def test_a_reader_whose_server_fails_says_so(clients: Clients) -> None:
