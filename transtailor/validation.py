@@ -9,9 +9,8 @@ from transtailor.names import closest
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_BRANCH_OF_UNION = re.compile(
-    r"[\[(]|^(int|bool|str|constrained-\w+)$"
-)  # pydantic adds it to the keys of a fault; it is no key
+# Pydantic adds it to the keys of a fault; it is no key.
+_BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str|constrained-\w+)$")
 
 
 @dataclass(frozen=True, kw_only=True)

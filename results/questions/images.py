@@ -334,7 +334,7 @@ def section(findings: Findings) -> Section:
             first=", ".join(literal(trial_id) for trial_id in first_points),
             second=", ".join(literal(trial_id) for trial_id in second_points),
             points=is_of_points(both.items()),
-            is_right=SCALES[first.metric].is_right.replace("label", "predictions.label"),
+            is_right=SCALES[first.metric].is_right,
             one=_column(first),
             two=_column(second),
             most=_MOST,

@@ -87,7 +87,7 @@ def _in_percent(noun: str, is_right: str = "", *, is_usual: bool = False) -> Sca
 
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
-        "accuracy": _in_percent("accuracy", "label = prediction", is_usual=True),
+        "accuracy": _in_percent("accuracy", "predictions.label = prediction", is_usual=True),
         "balanced_accuracy": _in_percent("balanced accuracy"),
         "macro_f1": _in_percent("macro F1"),
         "top_5": _in_percent("top-5 accuracy", "true_rank <= 5"),

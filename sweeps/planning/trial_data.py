@@ -1,8 +1,7 @@
 """The data that the trials of a plan read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
@@ -24,17 +23,15 @@ def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
     return {str(Path(data.root, data.name)): data.samples_sha256 for data in _data_of(trials) if data.root is not None}
 
 
-def files_digest_of(data: Mapping[str, Any]) -> str | None:
-    """Return the digest of files of the data in a trial's settings; None if it is no prepared data set, or has none."""
-    if data.get("root") is None:
-        return None
-    return datasets.info(data["name"], data["root"]).files_sha256 or None
+def files_digest_of(name: str, root: str | None) -> str | None:
+    """Return the digest of files of a data set; None if it is no prepared one, without a root, or has none."""
+    return None if root is None else datasets.info(name, root).files_sha256 or None
 
 
 def files_digests_of(trials: Iterable[JsonSettings]) -> dict[str, str | None]:
     """Return folder -> digest of files of the prepared data sets that trials read."""
-    settings = (data.model_dump() for data in _data_of(trials) if data.root is not None)
-    return {str(Path(data["root"], data["name"])): files_digest_of(data) for data in settings}
+    prepared = [data for data in _data_of(trials) if data.root is not None]
+    return {str(Path(str(data.root), data.name)): files_digest_of(data.name, data.root) for data in prepared}
 
 
 def _data_of(trials: Iterable[JsonSettings]) -> list[DataConfig]:

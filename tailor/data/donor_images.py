@@ -98,4 +98,4 @@ def _redrawn(samples: Samples, change: Callable[[Tensor], Tensor]) -> Samples:
 def _float_images(samples: Samples) -> Iterator[Tensor]:
     """Yield the images in order, some at a time: (N, C, H, W) float32."""
     for indices in torch.arange(len(samples)).split(BATCH):
-        yield samples.fetch(indices).images.float()
+        yield samples.fetch_images(indices).float()

@@ -64,14 +64,18 @@ class Samples:
         """Return copies on `device` of the samples at `indices` (B,), None for all of them: images (B, C, H, W)."""
         if indices is None:
             indices = torch.arange(len(self), device=self.labels.device)
-        rows = indices if self.rows is None else self.rows.index_select(0, indices)
         return Samples(
-            images=self.select(self.images, rows),
+            images=self.fetch_images(indices),
             labels=self.select(self.labels, indices),
             ids=self.select(self.ids, indices),
             crop_px=self.crop_px,
             loss=self.loss,
         )
+
+    def fetch_images(self, indices: Tensor) -> Tensor:
+        """Return copies on `device` of the images (B, C, H, W) at `indices` (B,), without their labels."""
+        rows = indices if self.rows is None else self.rows.index_select(0, indices)
+        return self.select(self.images, rows)
 
     def select(self, whole: Tensor, indices: Tensor) -> Tensor:
         """Return whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
@@ -339,7 +343,7 @@ class _EpochImages:
     def at(self, places: Tensor) -> Tensor:
         """Return the images (B, C, H, W) at these places (B,), or rows of numbers (B, inputs)."""
         samples = self._samples
-        images = samples.fetch(self._order[places]).images
+        images = samples.fetch_images(self._order[places])
         if samples.images.dim() != 4:
             return normalise(images)
         moves = None if self._moves is None else samples.select(self._moves, places)
