@@ -77,6 +77,7 @@ def test_the_page_on_methods_adds_one(
     assert [event.point for event in events if event.point is not None] == [0, 1]
 
 
+@pytest.mark.check
 def test_the_page_on_networks_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_the_page_on_networks_adds_one(
     subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)
 
 
+@pytest.mark.check
 def test_the_page_on_data_sets_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
 ) -> None:

@@ -115,6 +115,7 @@ def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: s
         Timing(**given)  # type: ignore[arg-type]
 
 
+@pytest.mark.check
 def test_a_model_that_is_never_measured_ends_the_command() -> None:
     with one_process_each() as processes, pytest.raises(RunFolderError, match="not timed within 0.1 s"):
         call_in(processes, 0.1, time.sleep, 600.0)
@@ -157,6 +158,7 @@ def test_whole_networks_of_two_sizes_are_measured_in_turns_also_in_a_later_comma
     assert later.ms(("smallest", 3), smallest) == 1.0
 
 
+@pytest.mark.check
 def test_a_sub_model_is_timed_as_model_export_would_write_it(tmp_path: Path) -> None:
     """With ONNX Runtime also padded; in other runtimes as it was pruned."""
     state = pruned("digits_vgg")

@@ -103,6 +103,7 @@ def test_planned_rows_say_what_the_plan_says(run: RunFolder, plan: Plan) -> None
         assert json.loads(row["config_json"]) == settings | {"method": settings["method"] | dict(trial.resolved)}
 
 
+@pytest.mark.check
 def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan: Plan, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     whole = _killed_creation(write_spec(), tmp_path / "elsewhere", 0)

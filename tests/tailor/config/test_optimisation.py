@@ -137,6 +137,7 @@ OF_TODAY: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.check
 def test_the_recipe_on_one_and_two_ranks(tmp_path: Path) -> None:
     trial = short_trial({"name": "fine_tune"}, network="digits_resnet", data=FEW, optimisation=SHORT | OF_TODAY)
     ((alone, together),) = on_one_and_two_ranks([trial], tmp_path)

@@ -105,6 +105,7 @@ def test_the_card_of_a_prepared_set_has_the_steps_and_classes_of_its_images(
         assert any(torch.equal(image[None], inputs) for inputs in by_file)
 
 
+@pytest.mark.check
 def test_exported_files_have_the_steps_and_the_classes(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = json.loads((saved / "model.json").read_bytes())["preprocess"]
     assert main(["model", "export", str(saved), "--to", "torch-export"]) == 0

@@ -45,6 +45,7 @@ def timm_groups(model: nn.Module) -> list[dict]:  # type: ignore[type-arg]
     ]
 
 
+@pytest.mark.check
 def test_a_step_on_a_vit_is_torchs_with_timms_groups() -> None:
     pytest.importorskip("timm")
     network = f"timm/{TIMM[0]}"
