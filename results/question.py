@@ -34,9 +34,10 @@ class Question(cli.Command):
 
 
 def question(*, example: str) -> Callable[[Answer], Question]:
-    """Make a command on a whole run of a function that answers with a page; its docstring is the help.
+    """Decorate a function that answers a question about an open run: it becomes a command that takes the run's folder.
 
-    The command refuses a run of which rows are lost, since its means would be of fewer trials.
+    Its docstring is the command's help. Before it is called, a run of which rows are lost is refused, since means would
+    be of fewer trials, and the settings named by `--over` are averaged.
     """
 
     def decorate(answer: Answer) -> Question:

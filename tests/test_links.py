@@ -68,6 +68,15 @@ def test_the_architecture_page_names_each_package() -> None:
     assert packages - set(named) == set()
 
 
+def test_the_files_to_open_first_are_there() -> None:
+    """Each file that a package's row names, by its name in that package."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(rf"^\| `((?:{'|'.join(PRODUCT)})/[\w/]*/)` \|.*?\| (.*) \|$", page, re.MULTILINE)
+    named = [(package, file) for package, cell in rows for file in re.findall(r"`(\w+\.py)`", cell)]
+    assert len(named) > len(rows) > 30
+    assert [f"{package}{file}" for package, file in named if not (ROOT / package / file).is_file()] == []
+
+
 def test_no_block_to_be_pasted_has_a_prompt() -> None:
     for page in PAGES:
         for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):

@@ -119,20 +119,23 @@ class AccountingLimit:
 
 
 def limit_of(word: str) -> AccountingLimit | None:
-    """Return the limit of accounting with that name; None if it is the name of none.
+    """Return the limit of accounting that a reason of squeue names; None if the reason is no such limit.
 
-    >>> limit_of("AssocGrpCPURunMinutesLimit").what, limit_of("Priority")
-    ('cpu', None)
+    >>> limit_of("AssocGrpCPURunMinutesLimit").what, limit_of("QOSMaxSubmitJobPerUserLimit").what, limit_of("Priority")
+    ('cpu', 'jobs in the queue', None)
     """
     match = LIMIT.fullmatch(word)
     if match is None:
         return None
     parts = {name: (part or "").lower() for name, part in match.groupdict().items()}
-    if not parts["owner"] and parts["per"] != "account":  # SLURM leaves out the owner only there
+    has_owner = parts["owner"] != "" or parts["per"] == "account"  # as in MaxJobsPerAccount, which begins without one
+    if not has_owner:
         return None
     what = parts["what"]
-    if "job" in what:
-        what = "jobs in the queue" if "submit" in what else "running jobs"
+    if what.startswith("submitjob"):
+        what = "jobs in the queue"
+    elif what.startswith("job"):
+        what = "running jobs"
     return AccountingLimit(
         owner="account" if parts["owner"] == "assoc" else "quality of service",
         bound=parts["bound"],

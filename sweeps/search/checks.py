@@ -87,6 +87,7 @@ def _settings_to_try(space: Space) -> Iterator[SearchCandidate]:
 
 
 def _is_large(space: Space) -> bool:
+    """Whether the variants together have more settings than are tried one by one."""
     return sum(space.sizes) > MOST_TRIED
 
 

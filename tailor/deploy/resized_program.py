@@ -54,18 +54,23 @@ def _set_conv_groups(node: Any, outputs_before: int, outputs: int) -> None:
 
 
 def _infer_last_sizes(proto: Any) -> None:
-    """Let the last size of each reshape follow from the others: a flattened map has fewer channels then."""
-    maker_of = {output: node for node in proto.graph.node for output in node.output}
+    """Write -1, "what is left", as the last size of each reshape: with fewer filters, a flattened map is shorter.
+
+    The sizes of a reshape are a constant, or constants and computed sizes that are put together. A reshape stays as it
+    is if none of its sizes is a constant, or one is -1 already.
+    """
+    producers = {output: node for node in proto.graph.node for output in node.output}
     for node in proto.graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in maker_of:
+        if node.op_type != "Reshape" or node.input[1] not in producers:
             continue
-        sizes = maker_of[node.input[1]]
-        parts = [maker_of[name] for name in sizes.input if name in maker_of] if sizes.op_type == "Concat" else [sizes]
-        numbers = [attribute for part in parts if part.op_type == "Constant" for attribute in part.attribute]
-        last = numbers[-1] if numbers else None
-        is_known = all(attribute.ints and -1 not in attribute.ints for attribute in numbers)
-        if last is not None and is_known:
-            last.ints[-1] = -1
+        sizes = producers[node.input[1]]
+        parts = [sizes]
+        if sizes.op_type == "Concat":
+            parts = [producers[name] for name in sizes.input if name in producers]
+        constants = [value for part in parts if part.op_type == "Constant" for value in part.attribute]
+        all_are_written = all(value.ints and -1 not in value.ints for value in constants)
+        if constants and all_are_written:
+            constants[-1].ints[-1] = -1
 
 
 def refuse_reshapes(error: Exception, network: str) -> ConfigError:

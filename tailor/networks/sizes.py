@@ -15,7 +15,7 @@ Sizes = Mapping[str, Mapping[str, int]]
 HEAD_COUNTS = ("num_heads", "heads", "bias_shape")
 HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")  # of all heads together
 STREAM_WIDTHS = ("hidden_dim", "embed_dim", "shape")
-PLACE = {"bias_shape": -1, "shape": 0}  # of the number in attributes that are a tuple
+TUPLE_INDEX = {"bias_shape": -1, "shape": 0}  # of the number, in attributes that are a tuple
 GROUP_COUNTS = ("groups",)  # of convolutions
 CHANNEL_COUNTS = ("num_features", "num_groups", "num_channels")  # of norms without factors
 ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS, *CHANNEL_COUNTS)
@@ -24,19 +24,25 @@ ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS, *CHANNEL_C
 def size_of(module: nn.Module | None, attribute: str) -> int | None:
     """The number that a module has by this name; None if it has none, or another kind of value."""
     value = getattr(module, attribute, None)
-    if attribute in PLACE:
-        value = value[PLACE[attribute]] if isinstance(value, tuple) and value else None
+    if attribute in TUPLE_INDEX:
+        value = value[TUPLE_INDEX[attribute]] if isinstance(value, tuple) and value else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def set_size(module: nn.Module, attribute: str, size: int) -> None:
-    """Set the number that `size_of` reads."""
-    value: int | tuple[int, ...] = size
-    if attribute in PLACE:
-        numbers = list(getattr(module, attribute))
-        numbers[PLACE[attribute]] = size
-        value = tuple(numbers)
-    setattr(module, attribute, value)
+    """Set the number that a module has by this name; in an attribute that is a tuple, its other numbers stay.
+
+    >>> norm = nn.BatchNorm2d(8)
+    >>> set_size(norm, "num_features", 5)
+    >>> norm.num_features
+    5
+    """
+    if attribute not in TUPLE_INDEX:
+        setattr(module, attribute, size)
+        return
+    numbers = list(getattr(module, attribute))
+    numbers[TUPLE_INDEX[attribute]] = size
+    setattr(module, attribute, tuple(numbers))
 
 
 def set_sizes(model: nn.Module, sizes: Sizes) -> None:

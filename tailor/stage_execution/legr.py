@@ -37,6 +37,10 @@ class Individual:
 
 @compute.register
 def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, context: StageContext) -> StageOutput:
+    """Return the parent's scores by the best scales and shifts found, and the loss of each individual tried.
+
+    A ranking's loss is that of the network pruned by it and tuned briefly, on the validation split.
+    """
     groups = groups_of(parent, stage.rule)
     if not groups:  # earlier steps left one group of each convolution, or one head in each block
         return StageOutput(info={"losses": [], "affine": {}})
@@ -53,10 +57,11 @@ def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, contex
     spread = {layer: float(scores.std(correction=0)) for layer, scores in parent.scores.items()}
     checkpoint = context.checkpoint(stage.key())
     history: list[Individual] = []
-    known_losses = read_losses(checkpoint)
+    known_losses = read_losses(checkpoint)  # of an interrupted search
     for individual in evolve(stage, spread, loss_of, known_losses):
         history.append(individual)
-        if len(history) > len(known_losses):
+        was_computed_now = len(history) > len(known_losses)
+        if was_computed_now:
             write_losses(checkpoint, history)
     best = min(history, key=lambda individual: individual.loss)
     info = {"losses": [individual.loss for individual in history], "affine": best.affine}

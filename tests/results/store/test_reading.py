@@ -33,7 +33,6 @@ def test_the_page_runs(
     assert names["per_run"].to_dict("records") == [{"run": "demo", "trials": 8}, {"run": "more_seeds", "trials": 8}]
     assert len(names["operating_points"]) == len(names["macs"]) == names["table"].num_rows
     assert set(names["compared"]["pairs"]) == {2} and set(names["more"]["pairs"]) == {3}
-    assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000
     assert len(names["axes"].get_lines()) >= 2
 
 
