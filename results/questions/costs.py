@@ -16,6 +16,7 @@ from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import number
 from results.text.page import Table
+from transtailor.plural import counted
 
 KINDS = """
 WITH each AS (
@@ -33,6 +34,21 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
 In order, so that the same rows give the same sums to the last digit."""
 SAVED = "saved over one script per trial"
+BILL = """
+WITH computed AS (
+    SELECT stage_key, max(compute_s * ranks) / 3600 AS hours, bool_and(coalesce(trials.status = 'stopped', false)) AS is_stopped
+    FROM stages LEFT JOIN trials USING (trial_id) GROUP BY stage_key
+), cut_off AS (
+    SELECT epoch(ended_at) - epoch(started_at) AS seconds, len(nodes) AS ranks
+    FROM attempts WHERE status IN ('died', 'interrupted')
+)
+SELECT coalesce((SELECT sum(hours) FROM computed WHERE is_stopped), 0) AS stopped_hours,
+    (SELECT count(*) FROM cut_off) AS cut_off,
+    coalesce((SELECT sum(seconds * coalesce(ranks, 1)) / 3600 FROM cut_off), 0) AS cut_off_hours,
+    (SELECT count(DISTINCT comparison) FROM looks WHERE verdict NOT IN ('open', 'incomplete')) AS settled
+"""
+"""What halving threw away: stages that only stopped trials have. Of attempts that were cut off, their whole time, with
+that of stages which they finished, and which are kept."""
 _STAGES_IN_VIEW = 30
 _KINDS: WeakKeyDictionary[Run, Table] = WeakKeyDictionary()
 
@@ -119,7 +135,7 @@ def section(findings: Findings) -> Section:
     if chart is None:
         return section_costs
     unit = time_unit(run)
-    section_costs.blocks += [Words(_in_a_sentence(chart.data, unit)), Figure("kinds", chart)]
+    section_costs.blocks += [Words(bill(run)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
     for baseline in whole.baselines.leading_first():
         if baseline.factor is not None:
@@ -162,15 +178,25 @@ def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
     )
 
 
-def _in_a_sentence(data: Table, unit: tuple[float, str]) -> str:
-    spent = sum(data.column("rank_hours"))
-    saved = sum(data.column("saved_rank_hours"))
+def bill(run: Run) -> str:
+    """Say in a sentence what the run cost, what sharing saved, and what was thrown away or cut off."""
+    data = kinds_of(run)
+    unit = time_unit(run)
+    spent, saved = hours(run)
     gpu_hours = sum(data.column("gpu_hours"))
-    share = ""
-    if spent + saved:
-        share = f", {100 * saved / (spent + saved):.0f}% of what {ONE_SCRIPT}, would have computed"
     on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
-    return (
-        f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs;"
-        f" sharing stages between trials saved {hours_text(saved, unit, 'rank-')}{share}."
-    )
+    parts = [f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs"]
+    if spent + saved:
+        share = f"{100 * saved / (spent + saved):.0f}% of what {ONE_SCRIPT}, would have computed"
+        parts.append(f"sharing stages between trials saved {hours_text(saved, unit, 'rank-')}, {share}")
+    (row,) = run.rows(BILL)
+    if row["stopped_hours"]:
+        parts.append(f"{hours_text(row['stopped_hours'], unit, 'rank-')} are only of trials that halving stopped")
+    if row["cut_off"]:
+        attempts = counted(row["cut_off"], "attempt")
+        cut_off = hours_text(row["cut_off_hours"], unit, "rank-")
+        parts.append(f"{attempts} of {cut_off} in all were cut off, and what they had finished is kept")
+    if row["settled"]:
+        each = hours_text(spent / row["settled"], unit, "rank-")
+        parts.append(f"{each} for each of {counted(row['settled'], 'settled verdict')}")
+    return "; ".join(parts) + "."

@@ -356,6 +356,7 @@ def _say_how_to_resume(plan: Plan, run: Path) -> int:
 
 def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> int:
     """Write the report, name failed trials, print the next commands; the last line is the report's path."""
+    from results.questions.costs import bill
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load, stopped_trial_ids
@@ -370,6 +371,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         planned_ids = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
+        outcome_lines.append(bill(rows))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
         say(f"        its log: {command('logs', run.path, trial['trial_id'])}")

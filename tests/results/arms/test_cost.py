@@ -1,5 +1,7 @@
 """Cost on trees small enough to add up by hand, and on many trials."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 
 from results.arms.cost import SharingSavings, cost_of_run
 from results.arms.fronts import DEVICE_HOURS, costs_of
-from results.questions.costs import KINDS
+from results.questions.costs import KINDS, bill
 from results.store.reader import load
 from results.store.writer import Writer
 
@@ -140,3 +142,26 @@ def test_what_each_trial_computed_itself_was_not_saved(tmp_path: Path, cached: t
     with load(tmp_path) as run:
         (row,) = run.rows(KINDS)
     assert (row["rank_hours"], row["saved_rank_hours"], row["stages"]) == (computed, 3 - computed, 1)
+
+
+def test_the_bill_names_what_halving_threw_away_and_what_was_cut_off(
+    tmp_path: Path, trial_row: Callable[..., dict[str, Any]]
+) -> None:
+    """Two ranks; `a` has finished, `b` was stopped, `c` still runs: what only `b` computed was for nothing."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    writer = Writer(tmp_path / "tables")
+    stages = [("a", "shared", 60, False), ("b", "shared", 60, True), ("b", "lost", 30, False), ("c", "c", 30, False)]
+    writer.write("stages", [STAGE | {"trial_id": trial_id, "stage_key": key, "compute_s": seconds, "cached": cached,
+                                     "parents": []} for trial_id, key, seconds, cached in stages])  # fmt: skip
+    writer.write("trials", [trial_row(trial_id="a"), trial_row(trial_id="b", status="stopped")])
+    attempt = {"trial_id": "c", "driver": "d", "cause": None, "log_tail": None, "host": "h", "code_digest": "c",
+               "started_at": start, "ended_at": start + timedelta(seconds=90), "nodes": ["n", "n"]}  # fmt: skip
+    writer.write("attempts", [attempt | {"attempt": number, "status": status}
+                              for number, status in ((1, "interrupted"), (2, "died"), (3, "failed"))])  # fmt: skip
+    with load(tmp_path) as run:
+        assert bill(run) == (
+            "4.0 rank-minutes were computed, none of them on GPUs; sharing stages between trials saved 2.0"
+            " rank-minutes, 33% of what one script per trial, its source's training included, would have computed;"
+            " 1.0 rank-minutes are only of trials that halving stopped; 2 attempts of 6.0 rank-minutes in all were cut"
+            " off, and what they had finished is kept."
+        )

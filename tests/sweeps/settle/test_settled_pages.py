@@ -15,6 +15,7 @@ from results.diff import run_lines
 from results.errors import ResultsError
 from results.questions import compare, settled
 from results.questions.anytime import anytime_page
+from results.questions.costs import bill
 from results.questions.table import published_table
 from results.report import overview
 from results.report.page import page_of
@@ -107,6 +108,7 @@ def test_the_report_has_the_path_of_each_interval_and_no_other_verdict(run: RunF
         page = page_of(tables)
         findings = findings_of(tables)
         chart = settled.chart(findings, findings.problems[0])
+        assert bill(tables).endswith(" for each of 5 settled verdicts.")
     assert page.verdict.startswith("5 comparisons with fine_tune: 2 better, 1 worse, 2 no difference that matters.")
     names = [section.name for section in page.sections]
     assert "settled" in names and not {"named", "against"} & set(names)
