@@ -67,7 +67,7 @@ numbers: $(READY)  ## write the tables of comparisons in docs/results/evidence, 
 bench: $(READY)  ## twenty minutes: trials, sharing and planning against the alternatives; writes docs/results/evidence/
 	$(BIN)/python benchmarks/all.py bench
 
-bench-long: $(READY)  ## an hour and a half: pruned networks, statistics, searches, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
+bench-long: $(READY)  ## two hours: pruned networks, statistics, searches, the cost of an answer, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
 	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
 bench-faults: $(READY)  ## more than three hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does

@@ -30,6 +30,7 @@ GROUPS = {
         python benchmarks/coverage.py
         python benchmarks/many_trials.py
         python benchmarks/search.py
+        python benchmarks/answer.py
         python benchmarks/utilisation.py
     """,
     "bench-faults": """

@@ -45,7 +45,7 @@ ALPHA, MATTERS, LOOKS = 0.05, 0.01, (10, 13, 18, 25, 35, 50)
 GOALS = {"ten seeds": 1.0, "settled": 0.5}  # of the processor time of "plain", written before anything was measured
 RESAMPLES = 1_000
 POINTS = """
-SELECT network, label, seed, asked_removed_macs_fraction AS budget, test_score FROM measured_points
+SELECT network, label, seed, nullif(asked_removed_macs_fraction, 0) AS budget, test_score FROM measured_points
 WHERE label = 'fine_tune' OR asked_removed_macs_fraction IN (0.2, 0.4)
 """
 VERDICTS = """
@@ -106,7 +106,7 @@ def plain(folder: Path, seeds: int, *more: str) -> Answered:
                 arm = trial["config/network"], trial["config/arm"], budget
                 scores.setdefault(arm, {})[int(trial["config/seed"])] = float(score)
     finished = sum(bool(trial[last] or trial.get("test None")) for trial in trials)
-    verdicts = tested(scores, t_test)
+    verdicts = judged_once(scores, t_test)
     return Answered(taken=taken, begun=len(trials), finished=finished, scores=scores, verdicts=verdicts)
 
 
@@ -115,7 +115,9 @@ def ten_seeds(folder: Path, seeds: int) -> Answered:
     taken = launch(folder, "ten_seeds", f"axes.seed={list(range(seeds))}")
     with results.load(folder / "runs" / "ten_seeds") as run:
         scores, trials = scores_of(run), trials_of(run)
-    return Answered(taken=taken, begun=trials, finished=trials, scores=scores, verdicts=tested(scores, sign_flip_p))
+    return Answered(
+        taken=taken, begun=trials, finished=trials, scores=scores, verdicts=judged_once(scores, sign_flip_p)
+    )
 
 
 def settled(folder: Path, _seeds: int) -> Answered:
@@ -206,7 +208,7 @@ def differences_of(scores: Scores, against: str) -> dict[Compared, list[float]]:
     return found
 
 
-def tested(scores: Scores, test: Callable[[list[float]], float]) -> dict[Compared, str]:
+def judged_once(scores: Scores, test: Callable[[list[float]], float]) -> dict[Compared, str]:
     """Return the verdicts of a test of a fixed number of seeds, with Holm's correction over those against one arm."""
     verdicts: dict[Compared, str] = {}
     for against in AGAINST:
@@ -224,7 +226,7 @@ def t_test(differences: Sequence[float]) -> float:
     return 1.0 if np.isnan(p) else p
 
 
-def looked_at(scores: Scores, order: Sequence[int]) -> dict[Compared, str]:
+def judged_by_looks(scores: Scores, order: Sequence[int]) -> dict[Compared, str]:
     """Return the verdicts of [settle] where seeds are added in this order."""
     verdicts: dict[Compared, str] = {}
     for against in AGAINST:
@@ -265,9 +267,9 @@ def results_table(answers: Mapping[str, Answered]) -> Measured:
     whole = answers["plain"]
     many = answers.get(REFERENCE)
     judges: dict[str, tuple[Callable[[Scores, Sequence[int]], Verdicts], int]] = {
-        "plain": (lambda scores, order: tested(drawn(scores, order), t_test), SEEDS),
-        "ten seeds": (lambda scores, order: tested(drawn(scores, order), sign_flip_p), SEEDS),
-        "settled": (looked_at, REFERENCE_SEEDS),
+        "plain": (lambda scores, order: judged_once(drawn(scores, order), t_test), SEEDS),
+        "ten seeds": (lambda scores, order: judged_once(drawn(scores, order), sign_flip_p), SEEDS),
+        "settled": (judged_by_looks, REFERENCE_SEEDS),
     }
     for way, answer in answers.items():
         wrong = none = None
@@ -305,14 +307,14 @@ NOTES = (
     "and with pruning once by Taylor. Digits, the same images and splits; two trials at a time.",
     "Processor time and memory are of all processes, Ray's too; memory that processes share counts once. A trial that "
     "ASHA stops has no scores, so the verdicts there are about the seeds that are left.",
-    f"wrong, without a verdict: shares of the comparisons, over {RESAMPLES} draws from the scores of {REFERENCE}. Wrong "
-    "is a verdict against the sign of the mean over all of them, or no difference where it is beyond a point. Seeds are "
-    "drawn without repetition, so verdicts from more of them agree with the mean more easily.",
+    f"wrong, without a verdict: shares of the comparisons, over {RESAMPLES} draws from the scores of {REFERENCE}. It is"
+    " wrong against the sign of the mean over all of them, and as no difference where that is beyond a point. Seeds are"
+    " drawn without repetition, so verdicts from more of them agree with the mean more easily.",
 )
 
 
 def text_of(answer: Answered) -> str:
-    """Write as JSON; an arm's parts are joined, since JSON has no tuples as keys."""
+    """Write as JSON, which has no tuples as keys: in lists."""
     scores = [[*arm, dict(of_seeds)] for arm, of_seeds in answer.scores.items()]
     verdicts = [[*arm, against, said] for (arm, against), said in answer.verdicts.items()]
     return json.dumps({**asdict(answer), "scores": scores, "verdicts": verdicts}, indent=1) + "\n"

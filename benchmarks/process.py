@@ -36,7 +36,7 @@ def run_with_descendants(command: Sequence[str | Path], folder: Path) -> Taken:
     """Run a command until it and all processes that it has started, daemons too, have ended; return the cost of all.
 
     Processor time is read while they run, so a process lacks what it took in its last half second. Memory that
-    processes share counts once.
+    processes share counts once. For a process without other children, whose ends this would wait for, too.
 
     Raises:
         CalledProcessError: the command failed.

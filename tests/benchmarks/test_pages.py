@@ -45,6 +45,7 @@ from tests.tailor.latency_tables import COUPLED, made_up_table, written
 TESTS = BENCHMARKS.parent / "tests"
 ELSEWHERE = {
     "all": "benchmarks/test_all.py",
+    "answer": "benchmarks/test_answer.py",
     "default_photographs": "benchmarks/test_default_photographs.py",
     "faults": "faults/test_faults.py",
     "fuzzing": "faults/test_hostile.py",
