@@ -36,7 +36,8 @@ In order, so that the same rows give the same sums to the last digit."""
 SAVED = "saved over one script per trial"
 BILL = """
 WITH computed AS (
-    SELECT stage_key, max(compute_s * ranks) / 3600 AS hours, bool_and(coalesce(trials.status = 'stopped', false)) AS is_stopped
+    SELECT stage_key, max(compute_s * ranks) / 3600 AS hours,
+        bool_and(coalesce(trials.status = 'stopped', false)) AS is_stopped
     FROM stages LEFT JOIN trials USING (trial_id) GROUP BY stage_key
 ), cut_off AS (
     SELECT epoch(ended_at) - epoch(started_at) AS seconds, len(nodes) AS ranks
