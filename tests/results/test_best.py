@@ -81,7 +81,9 @@ def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
 
 
 def test_the_score_has_the_name_of_the_metric(tmp_path: Path) -> None:
-    with load(write_run(tmp_path / "run", [Trial(label="prune", seed=0, right=(50,), metric="balanced_accuracy")])) as run:
+    with load(
+        write_run(tmp_path / "run", [Trial(label="prune", seed=0, right=(50,), metric="balanced_accuracy")])
+    ) as run:
         text = said_of(run)
     assert ", by validation balanced accuracy\n" in text
     assert "test balanced accuracy " in text and " accuracy" not in text.replace("balanced accuracy", "")
