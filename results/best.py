@@ -147,8 +147,10 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
 
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     images = f" ({row['train_images']} training images)" if row["train_images"] else ""
-    yield f"{row['network']} on {row['dataset']}{images}: the best of {row['points']} operating points{under}, by {by}"
     metric = SCALES[row["metric"]].noun
+    points = f"{row['points']} operating points{under}"
+    chosen_by = by.replace("_score", f" {metric}")
+    yield f"{row['network']} on {row['dataset']}{images}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
     test = (

@@ -11,8 +11,9 @@ import pytest
 import tomli_w
 
 from results.store.schema import TABLES
+from sweeps.spec.expand import expand
 from sweeps.spec.nested import merge_tables
-from sweeps.spec.spec import SPEC_KEYS
+from sweeps.spec.spec import SPEC_KEYS, load_spec
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 from tests.commands import launch, transtailor_command
@@ -141,6 +142,27 @@ def test_the_blocks_of_a_page_run(page: str, datasets: Path, tmp_path: Path, mon
             plan_block(page, block, tmp_path)
         elif block.kind in RUN and block.not_run is None:
             run_block(block, tmp_path, names)
+
+
+@pytest.mark.check
+def test_each_line_of_the_page_of_lost_accuracy_works_where_the_page_puts_it(tmp_path: Path) -> None:
+    rows = re.findall(
+        r"^\| \d\. .*? \| `([^|]+)` \|(?: `(--set [^`]+)`.*)? *\|$", (DOCS / "accuracy.md").read_text(), re.M
+    )
+    assert len(rows) == 8
+    trial = '[trial]\nmethod.name = "prune"\n'
+    for line, option in rows:
+        texts = [f"{line}\ntrial.method.name = 'prune'\n"]
+        if line.startswith("method"):
+            texts = [f"[[variants]]\n{line}\n"]
+        elif line.startswith("trial."):
+            texts.append(f"{trial}{line.removeprefix('trial.')}\n")
+        (tmp_path / "base.toml").write_text(f'name = "line"\n{trial}')
+        for text in texts:
+            (tmp_path / "line.toml").write_text(f'name = "line"\naxes.seed = [0]\n{text}')
+            assert list(expand(load_spec(tmp_path / "line.toml")))
+        if option:
+            assert list(expand(load_spec(tmp_path / "base.toml", option.split()[1:])))
 
 
 def test_few_blocks_are_not_run_and_each_kind_is_known() -> None:

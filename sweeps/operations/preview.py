@@ -167,16 +167,20 @@ def _what_is_added(
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
-    """Say why a launch would be refused that reads these data and weights, or trains and prunes these networks."""
-    for what, refuse in (("weights", refuse_missing_files), ("network", refuse_unfit_networks)):
-        try:
-            refuse(plan)
-        except DataMissing as refusal:
-            yield ""
-            yield "ids       of trials are not final: they count the digest of the data"
-            yield from lines_of(f"missing   launching would be refused: {refusal}")
-        except ConfigError as refusal:
-            yield from lines_of(f"{what}   launching would be refused: {refusal}")
+    """Say what is not there yet, so that a launch would be refused.
+
+    Raises:
+        ConfigError: a network of the user's does not fit its trials.
+    """
+    try:
+        refuse_missing_files(plan)
+    except DataMissing as refusal:
+        yield ""
+        yield "ids       of trials are not final: they count the digest of the data"
+        yield from lines_of(f"missing   launching would be refused: {refusal}")
+    except ConfigError as refusal:
+        yield from lines_of(f"weights   launching would be refused: {refusal}")
+    refuse_unfit_networks(plan)
 
 
 def _this_machine(plan: Plan, site: str) -> Capacity:

@@ -198,7 +198,7 @@ def card(description: Mapping[str, Any]) -> str:
         _table(("what", ""), _rows(description)),
         "## Scores",
         f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
-        _table(("split", escape(facts["metric"])), scores),
+        _table(("split", facts["metric"].replace("_", " ")), scores),
         "## Use",
         fence(f"{before}model = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),

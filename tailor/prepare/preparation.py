@@ -148,19 +148,17 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
     made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split, "archives": archives}
     drawn = round(test.share * len(tasks[TARGET].labels)) if test.by_trial else None
     write_manifest(prepared, request.name, tasks, images, drawn, made, request.image_px)
-    _publish_copies(request, prepared, work)
-    publish(prepared, request.folder)
+    publish(_copies(request, prepared, work) | {prepared: request.folder})  # its own name last: then all are there
 
 
-def _publish_copies(request: Request, prepared: Path, work: Path) -> None:
-    """Give the data set its other names, before its own: if this is interrupted, it is not finished."""
+def _copies(request: Request, prepared: Path, work: Path) -> dict[Path, Path]:
+    """Copy the data set for each of its other names; returns the copies, and the folders that they will be."""
+    copies = {}
     for name in request.also:
-        folder = work / f"also.{name}"
-        try:
-            copy_under(prepared, name, folder)
-        except OSError as error:
-            raise ConfigError(f"cannot write {folder}: {error.strerror}; make room, or give another --to") from error
-        publish(folder, manifest.folder_of(request.root, name))
+        copy = work / f"also.{name}"
+        copy_under(prepared, name, copy)
+        copies[copy] = manifest.folder_of(request.root, name)
+    return copies
 
 
 def _list(

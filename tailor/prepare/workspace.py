@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from tailor.facts.manifest import MANIFEST_FILE
 from tailor.prepare.listing import FilesRefused
 from transtailor.files import name_folder, sync
 from transtailor.shell import command
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def workspace(final: Path) -> Iterator[Path]:
     single files are refused after something was unpacked or decoded, because the next call needs that.
 
     Raises:
-        ConfigError: `final` exists, its parent cannot be written to, or another process is making it.
+        ConfigError: `final` exists, its parent cannot be written to, another process is making it, or there is no room.
     """
     if final.exists() and not (final / MANIFEST_FILE).is_file():  # perhaps the photographs themselves
         raise ConfigError(f"{final} is there already and is no data set; choose another name, or another --to")
@@ -48,25 +50,29 @@ def workspace(final: Path) -> Iterator[Path]:
             if not is_needed_again:
                 shutil.rmtree(work)
             raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise ConfigError(f"cannot write {final}: {error.strerror}; {_remedy(error)}, and type it again") from error
         shutil.rmtree(work)
     finally:
         os.close(handle)
 
 
-def publish(folder: Path, final: Path) -> None:
-    """Give a finished folder its name, once all of it is on disk. Raises ConfigError: `final` exists by now."""
-    for path in [*folder.iterdir(), folder]:
-        sync(path)
-    try:
-        name_folder(folder, final)
-    except FileExistsError as error:
-        raise ConfigError(f"{error}; remove it, or choose another name") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {final}: {error.strerror}; {_remedy(error)}") from error
+def publish(folders: Mapping[Path, Path]) -> None:
+    """Give finished folders their names, once all of them are on disk. Raises ConfigError: a name is taken by now."""
+    for folder in folders:
+        for path in [*folder.iterdir(), folder]:
+            sync(path)
+    for folder, final in folders.items():
+        try:
+            name_folder(folder, final)
+        except FileExistsError as error:
+            raise ConfigError(f"{error}; remove it, or choose another name") from error
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return "make room, or give another --to"
     return "give a folder of yours in --to"
 

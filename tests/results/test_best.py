@@ -80,6 +80,15 @@ def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
     assert "none of them has a finite validation_score" in text
 
 
+def test_the_score_has_the_name_of_the_metric(tmp_path: Path) -> None:
+    with load(
+        write_run(tmp_path / "run", [Trial(label="prune", seed=0, right=(50,), metric="balanced_accuracy")])
+    ) as run:
+        text = said_of(run)
+    assert ", by validation balanced accuracy\n" in text
+    assert "test balanced accuracy " in text and " accuracy" not in text.replace("balanced accuracy", "")
+
+
 def test_params_are_limited_by_number(run_folder: Path) -> None:
     with load(run_folder) as run:
         assert len(best_points(run, limits=[Limit.parse("params=1000")])) == 2

@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tailor.config.trial import TrialConfig
@@ -134,6 +135,9 @@ def assert_same(alone: list[StageEvent], together: list[StageEvent], trial: str 
         for left, right in zip(one.result.info.get("epochs", []), two.result.info.get("epochs", []), strict=True):
             assert right["images"] == left["images"], stage  # each sample counted once
             assert abs(right["train_loss"] - left["train_loss"]) < 1e-3 * abs(left["train_loss"]), stage
+        for name, value in one.result.info.items():  # an operating point's scores on the validation split
+            if name.startswith("validation_") and value is not None:  # None: five classes have no top-5
+                assert two.result.info[name] == pytest.approx(value, rel=2e-3, abs=2e-4), f"{stage} {name}"
         others = two.result.read_tensors()
         for name, tensor in one.result.read_tensors().items():
             where = f"{stage} {name}"

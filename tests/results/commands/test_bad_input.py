@@ -14,6 +14,7 @@ from results.store.reader import load
 from results.store.schema import SCHEMA_VERSION
 from results.store.writer import Writer
 from tests.commands import Said
+from tests.results.questions.test_printed import printed_row
 
 Command = Callable[..., Said]
 COMMANDS = {
@@ -26,6 +27,7 @@ COMMANDS = {
     "power": ("power", "--against", "fine_tune"),
     "stops": ("compare", "--stops"),
     "front": ("front",),
+    "printed": ("printed",),
     "images": ("images", "transtailor", "fine_tune"),
 }
 
@@ -61,8 +63,9 @@ def emptied(run: Path) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, synthetic: Any) -> Path:
-    """A run of four trials."""
+    """A run of four trials, and a printed number of one of their arms."""
     run: Path = synthetic(seeds=(0, 1), budgets=(0.0, 0.1), test_images=5).write(tmp_path / "run")
+    Writer(run / "tables").write("printed", [printed_row("digits_resnet", "digits", 0.1, value=0.8)])
     return run
 
 

@@ -270,6 +270,41 @@ def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable
     assert "did you mean 'demo'" in refused("sweeps/specs/demmo.toml")
 
 
+TWICE = """
+from tailor.extend import NETWORKS, NetworkInfo
+
+def twice(num_classes):
+    from torch import nn
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, num_classes)
+
+        def forward(self, images):
+            return self.head(self.first(self.second(self.first(images.flatten(1)))))
+
+    return Twice()
+
+size = dict(macs=12608, params_count=8645, head_params_count=325)
+NETWORKS.add("twice", NetworkInfo(
+    description="d", builder=twice, head="head", input_shape=(1, 8, 8), has_norm=False, activation="ReLU", **size
+))
+"""
+
+
+def test_layers_without_an_order_have_no_decay(tmp_path: Path, launch_process: Command) -> None:
+    """As a user's own process, because a network stays registered."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    text = 'name = "s"\nimports = ["twice.py"]\n[trial]\nmethod.name = "fine_tune"\nnetwork = "twice"\n'
+    (tmp_path / "s.toml").write_text(f"{text}optimisation.layer_decay = 0.75\n")
+    done = launch_process(tmp_path / "s.toml", "--plan")
+    assert done.returncode == 2
+    assert "first runs again after second; leave layer_decay out" in done.stderr
+    (tmp_path / "s.toml").write_text(text)
+    assert launch_process(tmp_path / "s.toml", "--plan").returncode == 0
+
+
 def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")

@@ -248,6 +248,28 @@ def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> Non
         list(expand(spec))
 
 
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("trashnet.toml", "#   transtailor data prepare trashnet --from trashnet6 --to datasets --image-px 111"),
+        ("pac_net_resnet18.toml", "#   --set trial.data.root=ROOT"),
+        ("transformers_vit_s.toml", "#   --set trial.source.weights=FILE"),
+    ],
+)
+def test_a_shipped_spec_of_data_that_nobody_publishes_says_what_to_type(
+    name: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as shipped:
+        list(expand(load_spec(SPECS / name)))
+    assert f"\n{typed}" in str(shipped.value)
+    own = tmp_path / "own.toml"
+    own.write_text(f'extends = "{name.removesuffix(".toml")}"\nname = "own"\n')
+    with pytest.raises(ConfigError) as users:
+        list(expand(load_spec(own)))
+    assert typed not in str(users.value)
+
+
 @pytest.mark.parametrize("name", [name for name in SHIPPED if "layout" in (SPECS / name).read_text()])
 def test_the_plan_before_the_data_is_that_with_them_but_for_the_ids(name: str, root: Path, tmp_path: Path) -> None:
     """Known facts, or what a manifest says: the same trials, stages, work and bytes."""

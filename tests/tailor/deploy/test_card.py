@@ -144,6 +144,15 @@ def test_the_card_says_what_the_file_says(tmp_path: Path) -> None:
     assert "| licence | not given |" in card(read(tmp_path))
 
 
+def test_the_card_calls_the_score_by_the_name_of_the_metric(tmp_path: Path) -> None:
+    point = POINT | {"metric": "balanced_accuracy", "test_score": 0.25}
+    facts_of_point = facts_of(short_trial(TRANSTAILOR), point, command="transtailor trial run trial.toml", licence=None)
+    save_with_card(pruned("digits_vgg"), facts_of_point, tmp_path)
+    said = (tmp_path / "card.md").read_text()
+    assert "| split | balanced accuracy |" in said
+    assert "| accuracy |" not in said
+
+
 def test_a_saved_model_is_not_replaced_by_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its exported program would stay beside the card of the other."""
     monkeypatch.chdir(tmp_path)

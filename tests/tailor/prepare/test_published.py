@@ -1,8 +1,13 @@
 """Archives and images of official data sets: the published ones are told from all others, which are refused by name."""
 
+import errno
 import hashlib
 import io
+import itertools
 import json
+import os
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,6 +153,36 @@ def test_two_names_are_one_reading_of_the_archive_and_one_copy_on_the_disk(tmp_p
     assert made["archives"]["CUB_200_2011.tgz"]["published_in"] == ""
     with pytest.raises(ConfigError, match="birds_60 is there already; .*--also birds_60"):
         prepare("others", birds(tmp_path), root, "--also", "birds_60", "--layout", "cub200", "--unofficial")
+
+
+def test_on_a_full_disk_no_name_is_given_and_with_room_the_same_call_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full from each file on that is made durable, of both names."""
+    origin, fsync, files_left = birds(tmp_path), os.fsync, 0
+
+    def fsync_while_there_is_room(handle: int) -> None:
+        nonlocal files_left
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            files_left -= 1
+            if files_left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync_while_there_is_room)
+    options = ("--also", "birds_60", "--layout", "cub200", "--unofficial")
+    for room in itertools.count():
+        root, files_left = tmp_path / f"room for {room}", room
+        try:
+            prepare("birds", origin, root, *options)
+            break
+        except ConfigError as error:
+            assert "No space left on device; make room" in str(error)
+            assert [path.name for path in root.iterdir()] == [".birds.preparing"]
+        files_left = sys.maxsize
+        prepare("birds", origin, root, *options)
+        assert sorted(path.name for path in root.iterdir()) == ["birds", "birds_60"]
+    assert room >= len(list((root / "birds").iterdir())) + len(list((root / "birds_60").iterdir()))
 
 
 # --- the digest of files ---
