@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 import json
 import math
+import shutil
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -279,11 +280,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = OnClients if options.clients else ATTACKS[options.attack]
         attack = kind(Path(root), end)
         if options.life is not None:
-            kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
-            done = attack.live(options.seed, options.life, kept)
+            place = attack.place / f"{options.life}"
+            done = attack.live(options.seed, options.life, place)
             for fault in done:
                 print(fault, *fault.broken, sep="\n    ")
-            print(f"kept in {kept}" if kept.exists() else "nothing was broken")
+            if place.exists():
+                kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
+                print(f"kept in {shutil.copytree(place, kept, symlinks=True)}")
+            else:
+                print("nothing was broken")
         else:
             out = options.out or EVIDENCE / attack.out
             out.parent.mkdir(parents=True, exist_ok=True)
