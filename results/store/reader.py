@@ -201,7 +201,12 @@ class Run:
         _explain_disk(error)
 
 
-def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:
+def load(
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    tables: Iterable[str] = TABLES,
+    *,
+    in_place: bool = False,
+) -> Run:
     """Open the run in a folder, or all runs in a list of folders as one, for reading; nothing is written.
 
     With a list, each table begins with a column `run`: the folder's name, or its path as given if two names are equal.
@@ -210,6 +215,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
 
     Args:
         tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
+        in_place: take less memory. The files to which rows are added are read by each query that needs them, so a later
+            one may find more rows, but always all rows of the trials in `trials`.
 
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
@@ -231,8 +238,9 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         >>> folder.cleanup()
     """
     if isinstance(run, str | os.PathLike):
-        return _open_tables(_runs_by_name([Path(run)]), tuple(tables), several=False)
-    return _open_tables(_runs_by_name([Path(folder) for folder in run]), tuple(tables), several=True)
+        return _open_tables(_runs_by_name([Path(run)]), tuple(tables), several=False, in_place=in_place)
+    paths = _runs_by_name([Path(folder) for folder in run])
+    return _open_tables(paths, tuple(tables), several=True, in_place=in_place)
 
 
 def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -267,9 +275,9 @@ def stopped_trial_ids(run: Run) -> set[str]:
     return {row["trial_id"] for row in run.rows(STOPPED)}
 
 
-def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
+def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool, in_place: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
-    files = {name: files_of(path, tables) for name, path in paths.items()}
+    files = {name: files_of(path, tables, in_place=in_place) for name, path in paths.items()}
     versions = {}
     for name, files_of_run in files.items():
         versions[name] = {table: found.version for table, found in files_of_run.items()}
