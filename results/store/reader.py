@@ -15,19 +15,12 @@ from results.store.files import TableFiles, Version, files_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
-    ARMS_AS_PLANNED,
-    COMPARED_POINTS,
-    COMPUTED_STAGES,
     COUNTED_ROWS,
-    COUNTED_TRIALS,
-    LATENCIES,
-    MEASURED_POINTS,
-    TIMED_ON,
-    UNSHARED_COSTS,
+    arms_as_planned,
+    computed_views,
     file_pattern,
     held_name,
     literal,
-    names_in,
     quote,
     select,
 )
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("points", "measured_points", "compared_points", "timed_on", "latencies", "computed_stages", "unshared_costs")
+VIEWS = ("points", *computed_views(several=False))
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
@@ -327,7 +320,6 @@ def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) ->
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA last_files")
-    names = names_in(several=several)
     for name, table in TABLES.items():
         files_of_table = {run: files_of_run[name] for run, files_of_run in files.items()}
         for run, found in files_of_table.items():
@@ -337,14 +329,10 @@ def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) ->
                 connection.unregister("last_file")
         rows = select(table, files_of_table, several=several)
         if name == "operating_points":
-            rows = ARMS_AS_PLANNED.format(rows=rows, **names)
+            rows = arms_as_planned(rows, several=several)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
-    connection.execute(TIMED_ON)
-    connection.execute(LATENCIES)
-    if several:
-        connection.execute(COUNTED_TRIALS)
-    for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
-        connection.execute(view.format(**names))
+    for view, rows in computed_views(several=several).items():
+        connection.execute(f"CREATE VIEW {view} AS {rows}")
     folders: set[Path] = set()
     for files_of_run in files.values():
         for found in files_of_run.values():

@@ -83,7 +83,9 @@ def _make_next(writing: Path, tables: Path) -> int:
     while True:
         number = 1 + max([number, *_numbers(writing), *map(number_of, _all_files(tables))])
         folder = writing / str(number)
-        if not _made(folder):  # this machine did not see it yet
+        try:
+            folder.mkdir()
+        except FileExistsError:  # this machine did not see it yet
             continue
         if max(_numbers(writing)) == number:
             return number
@@ -99,14 +101,6 @@ def _all_files(tables: Path) -> list[Path]:
     for table in TABLES:
         files += list_files(tables / table)
     return files
-
-
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return False
-    return True
 
 
 def _remove(folder: Path) -> None:
