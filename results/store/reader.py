@@ -230,10 +230,21 @@ def load(
         (['label', 'value'], (1, 2), [{'label': 'l1', 'value': 0.7}])
         >>> folder.cleanup()
     """
-    if isinstance(run, str | os.PathLike):
-        return _open_tables(_runs_by_name([Path(run)]), tuple(tables), several=False, in_place=in_place)
-    paths = _runs_by_name([Path(folder) for folder in run])
-    return _open_tables(paths, tuple(tables), several=True, in_place=in_place)
+    several = not isinstance(run, str | os.PathLike)
+    paths = _runs_by_name([Path(folder) for folder in (run if several else [run])])
+    asked = tuple(tables)
+    files = {name: files_of(path, asked, in_place=in_place) for name, path in paths.items()}
+    versions = {}
+    for name, files_of_run in files.items():
+        versions[name] = {table: found.version for table, found in files_of_run.items()}
+    try:
+        connection = _connect(files, several=several)
+    except Exception as error:
+        _explain_disk(error)
+        raise
+    del files  # DuckDB has copied the rows: no query shall need room for both
+    pa.default_memory_pool().release_unused()
+    return Run(paths, connection, versions)
 
 
 def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -266,22 +277,6 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
 def stopped_trial_ids(run: Run) -> set[str]:
     """Return the ids of the trials that a search has stopped, without those that were continued later."""
     return {row["trial_id"] for row in run.rows(STOPPED)}
-
-
-def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool, in_place: bool) -> Run:
-    """Open these tables of the runs; all others are empty. Raises as `load`."""
-    files = {name: files_of(path, tables, in_place=in_place) for name, path in paths.items()}
-    versions = {}
-    for name, files_of_run in files.items():
-        versions[name] = {table: found.version for table, found in files_of_run.items()}
-    try:
-        connection = _connect(files, several=several)
-    except Exception as error:
-        _explain_disk(error)
-        raise
-    del files  # DuckDB has copied the rows: no query shall need room for both
-    pa.default_memory_pool().release_unused()
-    return Run(paths, connection, versions)
 
 
 def _explain_disk(error: object) -> None:

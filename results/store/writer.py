@@ -83,9 +83,7 @@ def _make_next(writing: Path, tables: Path) -> int:
     while True:
         number = 1 + max([number, *_numbers(writing), *map(number_of, _all_files(tables))])
         folder = writing / str(number)
-        try:
-            folder.mkdir()
-        except FileExistsError:  # this machine did not see it yet
+        if not _made(folder):  # this machine did not see it yet
             continue
         if max(_numbers(writing)) == number:
             return number
@@ -101,6 +99,14 @@ def _all_files(tables: Path) -> list[Path]:
     for table in TABLES:
         files += list_files(tables / table)
     return files
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _remove(folder: Path) -> None:
