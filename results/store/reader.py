@@ -230,15 +230,15 @@ def load(
         (['label', 'value'], (1, 2), [{'label': 'l1', 'value': 0.7}])
         >>> folder.cleanup()
     """
-    several = not isinstance(run, str | os.PathLike)
-    paths = _runs_by_name([Path(folder) for folder in (run if several else [run])])
+    folders = [run] if isinstance(run, str | os.PathLike) else run
+    paths = _runs_by_name([Path(folder) for folder in folders])
     asked = tuple(tables)
     files = {name: files_of(path, asked, in_place=in_place) for name, path in paths.items()}
     versions = {}
     for name, files_of_run in files.items():
         versions[name] = {table: found.version for table, found in files_of_run.items()}
     try:
-        connection = _connect(files, several=several)
+        connection = _connect(files, several=folders is run)  # as a list may be of one
     except Exception as error:
         _explain_disk(error)
         raise
