@@ -29,8 +29,9 @@ from benchmarks.record import EVIDENCE, ROOT, Cell, Measured, parser_of, verdict
 from results.arms.cost import cost_of_run
 from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND, Baseline, Baselines
 from results.store.reader import Run, load
+from sweeps.planning.cost import cost_of
 from sweeps.planning.durations import Durations, durations_in
-from sweeps.planning.plan import Plan, choose_probe, cost_of, make_plan
+from sweeps.planning.plan import Plan, choose_probe, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from transtailor.plural import counted
 

@@ -8,8 +8,8 @@ from results.arms.comparison import budget_order
 from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.statistics.sequential import Verdict
+from results.store.completeness import settle_settings
 from results.store.reader import Run
-from results.store.spec_file import settle_settings
 from results.text.names import at_budget
 
 LOOKS = "SELECT * EXCLUDE (code_digest, written_at) FROM looks ORDER BY look, comparison"

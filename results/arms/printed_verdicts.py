@@ -76,17 +76,26 @@ def _differences(arm: Scores, other: Scores) -> dict[int, float]:
     return {seed: arm.by_seed[seed] - other.by_seed[seed] for seed in sorted(both)}
 
 
-def judge_numbers(run: Run, margin: float = MARGIN) -> list[Record]:
-    """Return a record of the table `printed` for each printed number and each arm with its label; one without an arm.
+def judge(run: Run, margin: float = MARGIN) -> tuple[list[Record], list[Record]]:
+    """Return the records of the tables `printed` and `claims`.
+
+    The first has one for each printed number and each arm with its label, and one for a number without an arm; the
+    second has one for each pair of labels that a table of a paper makes a claim about.
 
     Args:
         margin: how far off still counts as the same, as a fraction, or R squared.
     """
     measured = MeasuredScores(run)
+    rows = run.rows(ROWS)
+    numbers = [row for row in rows if row["claim"] is None]
+    claims = [row for row in rows if row["claim"] is not None]
+    return _judge_numbers(numbers, measured, margin), _judge_claims(claims, measured)
+
+
+def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: float) -> list[Record]:
     found: list[tuple[Record, Values]] = []
-    for row in run.rows(ROWS):
-        if row["claim"] is None:
-            found += [(row, values) for values in measured.values(row) or [NO_ARM]]
+    for row in rows:
+        found += [(row, values) for values in measured.values(row) or [NO_ARM]]
     tests = Counter((row["paper"], row["place"]) for row, _ in found)
     records = []
     for row, (arm, by_seed, images) in found:
@@ -118,20 +127,17 @@ def judge_numbers(run: Run, margin: float = MARGIN) -> list[Record]:
     return records
 
 
-def judge_claims(run: Run) -> list[Record]:
-    """Return a record of the table `claims` for each pair of labels that a table of a paper makes a claim about."""
-    measured = MeasuredScores(run)
+def _judge_claims(rows: Sequence[Record], measured: MeasuredScores) -> list[Record]:
     rows_of_claim: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     names = ("paper", "place", "network", "metric", "label", "against")
-    for row in run.rows(ROWS):
-        if row["claim"] is not None:
-            rows_of_claim[tuple(row[name] for name in names)].append(row)
+    for row in rows:
+        rows_of_claim[tuple(row[name] for name in names)].append(row)
     tests = Counter((paper, place) for paper, place, *_ in rows_of_claim)
     records = []
-    for claim, rows in rows_of_claim.items():
-        judged = _judge_claim([measured.values(row) for row in rows], tests[claim[0], claim[1]])
+    for claim, of_claim in rows_of_claim.items():
+        judged = _judge_claim([measured.values(row) for row in of_claim], tests[claim[0], claim[1]])
         records.append({
-            **dict(zip(names, claim, strict=True)), "datasets": len(rows), "difference": judged.difference,
+            **dict(zip(names, claim, strict=True)), "datasets": len(of_claim), "difference": judged.difference,
             "difference_low": judged.low, "difference_high": judged.high, "seeds": judged.seeds,
             "tests": tests[claim[0], claim[1]], "verdict": CLAIM_VERDICTS[judged.verdict],
             "seeds_needed": judged.seeds_needed,

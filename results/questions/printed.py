@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms.findings import Findings
-from results.arms.printed_verdicts import judge_claims, judge_numbers, rows_in_words
+from results.arms.printed_verdicts import judge, rows_in_words
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -179,8 +179,11 @@ CLAIMS = (
 
 def _tables(run: Run, margin: float) -> tuple[Table, Table]:
     """Return the table of numbers and that of claims."""
-    numbers = answer_table("printed", judge_numbers(run, margin), shown=NUMBERS, usual=USUAL)
-    return numbers, answer_table("printed", judge_claims(run), "claims", shown=CLAIMS)
+    numbers, claims = judge(run, margin)
+    return (
+        answer_table("printed", numbers, shown=NUMBERS, usual=USUAL),
+        answer_table("printed", claims, "claims", shown=CLAIMS),
+    )
 
 
 def _reading(margin: float) -> list[str]:

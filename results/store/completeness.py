@@ -1,11 +1,11 @@
 """Which trials of a run are missing or have failed, whether the run is over, and whether rows are lost."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run
-from results.store.spec_file import settle_settings
-from transtailor.documents import read_json
+from transtailor.documents import DocumentError, read_json, read_toml
 from transtailor.shell import command
 
 
@@ -27,6 +27,22 @@ def is_over(run: Run) -> bool:
     adds_trials = row["proposals"] or settle_settings(run)
     ended = row["planned"] > 0 and row["open"] == 0 and not adds_trials
     return bool(ended or row["last_event"] == "stopped")
+
+
+def settle_settings(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Return the table [settle] of each run whose spec has one, by the run's name.
+
+    A folder without a spec that can be read has none: only its rows count.
+    """
+    tables: dict[str, Mapping[str, Any]] = {}
+    for name, folder in run.paths.items():
+        try:
+            table = read_toml(folder / "spec.toml").get("settle")
+        except (OSError, DocumentError):
+            continue
+        if isinstance(table, Mapping):
+            tables[name] = table
+    return tables
 
 
 def lost_rows(run: Run) -> str:

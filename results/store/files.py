@@ -38,8 +38,8 @@ class TableFiles:
     """The rows of one table of a run as they were when its files were listed.
 
     Attributes:
-        full: files that never change.
-        last: the rows of the file that may be replaced at any moment; None: there is no file.
+        full: files that never change or, as the last one, are read where they are.
+        last: the rows of the file that may be replaced at any moment; None: there is no file, or it is one of `full`.
     """
 
     full: tuple[Path, ...] = ()
@@ -89,11 +89,15 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix == ".parquet")
 
 
-def files_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, TableFiles]:
+def files_of(run: Path, tables: Iterable[str] = TABLES, *, in_place: bool = False) -> dict[str, TableFiles]:
     """Return table -> its files, each checked; tables that are not asked for have none.
 
     All of it is as at one moment: a table is read before those whose rows are durable before its own, so that what a
     row speaks of is there.
+
+    Args:
+        in_place: the last file of a growing table is not taken into memory. Who reads it later may find more rows,
+            which are of what has come since.
 
     Raises:
         ResultsError: the folder is no run; a file is missing, torn, foreign or of another version.
@@ -103,7 +107,7 @@ def files_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, TableFiles]
     files = {name: TableFiles() for name in TABLES}
     for name in reversed(WRITE_ORDER):
         if name in asked:
-            files[name] = _files_of_table(TABLES[name], folder)
+            files[name] = _files_of_table(TABLES[name], folder, in_place=in_place and name not in CHANGING)
     return files
 
 
@@ -120,13 +124,16 @@ def check_files(run: Path, table: str) -> None:
         _check_all(TABLES[table], paths)
 
 
-def _files_of_table(table: TableSchema, tables: Path) -> TableFiles:
+def _files_of_table(table: TableSchema, tables: Path, *, in_place: bool) -> TableFiles:
     for listing in range(MOST_LISTINGS):
         paths = list_files(tables / table.name)
         if not paths:
             return TableFiles()
         try:
             _refuse_other_names(table, paths)
+            if in_place:
+                _check_all(table, paths)
+                return TableFiles(tuple(paths))
             _check_all(table, paths[:-1])
             return TableFiles(tuple(paths[:-1]), read_rows(paths[-1], table))
         except OSError as error:

@@ -10,7 +10,7 @@ The setting `optimisation.learning_rate` is the column `optimisation_learning_ra
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,25 @@ def write_points(run: "Run") -> Path:
     facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table), "as_of": _as_of(run)}
     table = table.replace_schema_metadata(facts)
     return write_file(path, partial(pq.write_table, table, compression="zstd"))
+
+
+def renew_points(run: Path, note: Callable[[str], object]) -> None:
+    """Write the table of points of a run anew; another file of its name is renamed before.
+
+    Args:
+        note: takes a message if that was so, or if the table cannot be written: the next launch writes it at its end.
+    """
+    from results.store.reader import load
+
+    try:
+        with load(run, in_place=True) as tables:
+            kept = keep_what_is_not_ours(tables)
+            if kept:
+                note(kept)
+            tables.hold("unshared_costs", "measured_points")  # one after the other takes less memory
+            write_points(tables)
+    except (ResultsError, OSError, pa.ArrowException) as error:
+        note(f"its table of points is not written: {error}")
 
 
 def _as_of(run: "Run") -> str:

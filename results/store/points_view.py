@@ -1,7 +1,4 @@
-"""The view `points`: a row for each operating point of the finished trials, with each setting as a column of its own.
-
-The setting `optimisation.learning_rate` is the column `optimisation_learning_rate`: SQL needs no quotes.
-"""
+"""The SQL of the view `points`, which `points.py` describes, and the columns of its settings."""
 
 import json
 from collections import Counter

@@ -15,19 +15,12 @@ from results.store.files import TableFiles, Version, files_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
-    ARMS_AS_PLANNED,
-    COMPARED_POINTS,
-    COMPUTED_STAGES,
     COUNTED_ROWS,
-    COUNTED_TRIALS,
-    LATENCIES,
-    MEASURED_POINTS,
-    TIMED_ON,
-    UNSHARED_COSTS,
+    arms_as_planned,
+    computed_views,
     file_pattern,
     held_name,
     literal,
-    names_in,
     quote,
     select,
 )
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("points", "measured_points", "compared_points", "timed_on", "latencies", "computed_stages", "unshared_costs")
+VIEWS = ("points", *computed_views(several=False))
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
@@ -201,7 +194,12 @@ class Run:
         _explain_disk(error)
 
 
-def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:
+def load(
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    tables: Iterable[str] = TABLES,
+    *,
+    in_place: bool = False,
+) -> Run:
     """Open the run in a folder, or all runs in a list of folders as one, for reading; nothing is written.
 
     With a list, each table begins with a column `run`: the folder's name, or its path as given if two names are equal.
@@ -210,6 +208,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
 
     Args:
         tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
+        in_place: take less memory. The files to which rows are added are read by each query that needs them, so a later
+            one may find more rows, but always all rows of the trials in `trials`.
 
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
@@ -230,9 +230,21 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         (['label', 'value'], (1, 2), [{'label': 'l1', 'value': 0.7}])
         >>> folder.cleanup()
     """
-    if isinstance(run, str | os.PathLike):
-        return _open_tables(_runs_by_name([Path(run)]), tuple(tables), several=False)
-    return _open_tables(_runs_by_name([Path(folder) for folder in run]), tuple(tables), several=True)
+    folders = [run] if isinstance(run, str | os.PathLike) else run
+    paths = _runs_by_name([Path(folder) for folder in folders])
+    asked = tuple(tables)
+    files = {name: files_of(path, asked, in_place=in_place) for name, path in paths.items()}
+    versions = {}
+    for name, files_of_run in files.items():
+        versions[name] = {table: found.version for table, found in files_of_run.items()}
+    try:
+        connection = _connect(files, several=folders is run)  # as a list may be of one
+    except Exception as error:
+        _explain_disk(error)
+        raise
+    del files  # DuckDB has copied the rows: no query shall need room for both
+    pa.default_memory_pool().release_unused()
+    return Run(paths, connection, versions)
 
 
 def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -265,22 +277,6 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
 def stopped_trial_ids(run: Run) -> set[str]:
     """Return the ids of the trials that a search has stopped, without those that were continued later."""
     return {row["trial_id"] for row in run.rows(STOPPED)}
-
-
-def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
-    """Open these tables of the runs; all others are empty. Raises as `load`."""
-    files = {name: files_of(path, tables) for name, path in paths.items()}
-    versions = {}
-    for name, files_of_run in files.items():
-        versions[name] = {table: found.version for table, found in files_of_run.items()}
-    try:
-        connection = _connect(files, several=several)
-    except Exception as error:
-        _explain_disk(error)
-        raise
-    del files  # DuckDB has copied the rows: no query shall need room for both
-    pa.default_memory_pool().release_unused()
-    return Run(paths, connection, versions)
 
 
 def _explain_disk(error: object) -> None:
@@ -319,7 +315,6 @@ def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) ->
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA last_files")
-    names = names_in(several=several)
     for name, table in TABLES.items():
         files_of_table = {run: files_of_run[name] for run, files_of_run in files.items()}
         for run, found in files_of_table.items():
@@ -329,14 +324,10 @@ def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) ->
                 connection.unregister("last_file")
         rows = select(table, files_of_table, several=several)
         if name == "operating_points":
-            rows = ARMS_AS_PLANNED.format(rows=rows, **names)
+            rows = arms_as_planned(rows, several=several)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
-    connection.execute(TIMED_ON)
-    connection.execute(LATENCIES)
-    if several:
-        connection.execute(COUNTED_TRIALS)
-    for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
-        connection.execute(view.format(**names))
+    for view, rows in computed_views(several=several).items():
+        connection.execute(f"CREATE VIEW {view} AS {rows}")
     folders: set[Path] = set()
     for files_of_run in files.values():
         for found in files_of_run.values():

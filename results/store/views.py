@@ -24,7 +24,6 @@ CIRCUMSTANCE = TABLES["timings"].key[1:]  # all but the model
 """The columns of `timings` that say where and how a model was timed; only times with equal ones can be compared."""
 
 MEASURED_POINTS = """
-CREATE VIEW measured_points AS
 SELECT point.*,
     CASE point.metric WHEN 'balanced_accuracy' THEN test_balanced_accuracy WHEN 'macro_f1' THEN test_macro_f1
         WHEN 'top_5' THEN test_top_5 ELSE coalesce(classes.score, amounts.score) END AS test_score,
@@ -69,7 +68,7 @@ another name after the point was written, as with `--extend`; and where a path b
 nothing is pruned and nothing tuned yet, so arm, label and method are those of the head's fit."""
 
 COMPARED_POINTS = """
-CREATE VIEW compared_points AS SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
+SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
 LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
 WHERE ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed')
     AND ({trial}) NOT IN (
@@ -88,7 +87,6 @@ its best settings are compared. And each fit of a head once, though many paths b
 or, where that has no point with this seed, from one of the paths."""
 
 COUNTED_TRIALS = """
-CREATE VIEW counted_trials AS
 SELECT trial_id, run FROM (
     SELECT run, trial_id, max(written_at) AS row_at FROM (
         SELECT run, trial_id, NULL AS written_at FROM planned
@@ -109,7 +107,6 @@ of these one that finished it; of these the one that wrote it last."""
 COUNTED_ROWS = "(SELECT * FROM {rows} SEMI JOIN counted_trials USING (run, trial_id))"
 
 TIMED_ON = f"""
-CREATE VIEW timed_on AS
 SELECT {", ".join(CIRCUMSTANCE)}, count(DISTINCT model_key) AS models FROM timings
 GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
@@ -117,7 +114,6 @@ GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 
 OTHER_SPEED = 1.1  # times the usual milliseconds of a whole network, or less: clearly another speed (C)
 LATENCIES = f"""
-CREATE VIEW latencies AS
 WITH timed AS (
     SELECT timings.*, network, original_macs FROM timings JOIN (
         SELECT model_key, any_value(network) AS network, any_value(original_macs) AS original_macs
@@ -142,7 +138,6 @@ of the whole network. `is_at_other_speed`: the whole network took clearly more o
 sub-models."""
 
 COMPUTED_STAGES = """
-CREATE VIEW computed_stages AS
 SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s,
     arg_min(ranks, (cached, written_at)) AS ranks, any_value(parents) AS parents
 FROM stages GROUP BY stage_key
@@ -150,7 +145,6 @@ FROM stages GROUP BY stage_key
 """Each stage once, with the time of the trial that computed it: the first, if two did so at once."""
 
 UNSHARED_COSTS = """
-CREATE VIEW unshared_costs AS
 WITH RECURSIVE behind AS (
     SELECT DISTINCT stage_key AS point_key, stage_key FROM operating_points
     UNION
@@ -163,7 +157,26 @@ FROM behind JOIN computed_stages USING (stage_key) GROUP BY point_key
 it; `device_hours` are those of all ranks. A stage without a row counts 0."""
 
 
-def names_in(*, several: bool) -> dict[str, str]:
+def computed_views(*, several: bool) -> dict[str, str]:
+    """Return name -> SQL of each view over several tables, of one run or of several; it names only those before it."""
+    names = _names_in(several=several)
+    views = {"counted_trials": COUNTED_TRIALS} if several else {}
+    return views | {
+        "timed_on": TIMED_ON,
+        "latencies": LATENCIES,
+        "measured_points": MEASURED_POINTS.format(**names),
+        "compared_points": COMPARED_POINTS.format(**names),
+        "computed_stages": COMPUTED_STAGES,
+        "unshared_costs": UNSHARED_COSTS,
+    }
+
+
+def arms_as_planned(rows: str, *, several: bool) -> str:
+    """Return the SQL for rows of operating points with the arms of `ARMS_AS_PLANNED`."""
+    return ARMS_AS_PLANNED.format(rows=rows, **_names_in(several=several))
+
+
+def _names_in(*, several: bool) -> dict[str, str]:
     """What the views of one run, or of several, name: the columns of a trial and of a point, and the points' rows."""
     trial = ["run", "trial_id"] if several else ["trial_id"]
     return {

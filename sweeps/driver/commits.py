@@ -23,7 +23,6 @@ from sweeps.driver.events import EventLog
 from sweeps.driver.stage_rows import (
     StageTraining,
     TrialFacts,
-    measures,
     rows_of_point,
     rows_of_rung,
     rows_of_stage,
@@ -32,6 +31,7 @@ from sweeps.driver.stage_rows import (
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder
 from tailor.execution.cache import Cache, DamagedStage, StoredStage
+from tailor.stages import OperatingPoint
 from transtailor.files import finish_new_file
 from transtailor.waiting import Unlimited, wait_for
 
@@ -334,7 +334,7 @@ class Commits:
         rows = rows_of_stage(facts, stage.order, stored)
         if facts.trial.rung is not None:
             rows |= rows_of_rung(facts, stage.point, stored, facts.trial.rung)
-        if stage.point is not None and measures(stored):
+        if stage.point is not None and stored.description.kind == OperatingPoint.kind:
             tensors = safetensors.numpy.load(cache.read_tensors(stage.key))
             rows |= rows_of_point(facts, stage.point, stored, tensors, self._training)
         for table, of_table in rows.items():

@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-
-from results.errors import ResultsError
-from results.store.points import keep_what_is_not_ours, write_points
-from results.store.reader import load
+from results.store.points import renew_points
 from sweeps.driver.commits import Commits
 
 FIRST_S = 1.0  # until the first commit
@@ -23,34 +19,6 @@ END_LIMIT_S = 30.0  # for a commit that runs when a launch is ended at once
 Note = Callable[[str], object]
 
 
-class PointsFile:
-    """The table of points of a run that is running: written anew now and then, and at each end."""
-
-    def __init__(self, run: Path, note: Note) -> None:
-        self._run = run
-        self._note = note
-        self._next_s = time.monotonic() + POINTS_EVERY_S
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the last time is long enough ago for what it cost."""
-        return time.monotonic() >= self._next_s
-
-    def write(self) -> None:
-        """Write the table; note why if that fails: the next launch does it at its end."""
-        began_s = time.monotonic()
-        try:
-            with load(self._run) as tables:
-                kept = keep_what_is_not_ours(tables)
-                if kept:
-                    self._note(kept)
-                write_points(tables)
-        except (ResultsError, OSError, pa.ArrowException) as error:
-            self._note(f"its table of points is not written: {error}")
-        ended_s = time.monotonic()
-        self._next_s = ended_s + max(POINTS_EVERY_S, (ended_s - began_s) / POINTS_COST_FRACTION)
-
-
 @contextmanager
 def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
     """Commit in a thread while the block runs, and write the points; at its end commit all that waits.
@@ -58,9 +26,8 @@ def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
     Args:
         note: takes a message if something cannot be written.
     """
-    points = PointsFile(run, note)
     over = threading.Event()
-    thread = threading.Thread(target=_commit_until, args=(over, commits, points, note), daemon=True)
+    thread = threading.Thread(target=_commit_until, args=(over, commits, run, note), daemon=True)
     thread.start()
     is_quick = False
     try:
@@ -77,10 +44,11 @@ def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
             note(f"the disk has not answered for {END_LIMIT_S:g} s: the next launch writes the last rows")
         elif not is_quick:
             commits.finish()
-            points.write()
+            renew_points(run, note)
 
 
-def _commit_until(over: threading.Event, commits: Commits, points: PointsFile, note: Note) -> None:
+def _commit_until(over: threading.Event, commits: Commits, run: Path, note: Note) -> None:
+    next_points_s = time.monotonic() + POINTS_EVERY_S
     pause_s = FIRST_S
     is_failing = False
     while not over.wait(pause_s):
@@ -97,6 +65,9 @@ def _commit_until(over: threading.Event, commits: Commits, points: PointsFile, n
             return
         took_s = time.monotonic() - began_s
         pause_s = min(max(took_s / COST_FRACTION, SOONEST_S), LATEST_S)
-        if commits.has_new_ends and points.is_due:
+        began_s = time.monotonic()
+        if commits.has_new_ends and began_s >= next_points_s:
             commits.has_new_ends = False
-            points.write()
+            renew_points(run, note)
+            ended_s = time.monotonic()
+            next_points_s = ended_s + max(POINTS_EVERY_S, (ended_s - began_s) / POINTS_COST_FRACTION)

@@ -20,7 +20,8 @@ from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.driver.sweep_state import Earlier, Launch, SweepState, TrialBackend
-from sweeps.planning.plan import Plan, cost_of
+from sweeps.planning.cost import cost_of
+from sweeps.planning.plan import Plan
 from sweeps.planning.this_machine import most_at_once
 from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, open_run

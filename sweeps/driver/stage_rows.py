@@ -17,7 +17,7 @@ from results.store.schema import TABLES
 from sweeps.planning.plan import PlannedTrial
 from tailor.execution.cache import StoredStage
 from tailor.execution.dry_run import Rung
-from tailor.stages import BACKWARD_WORK, AdoptScores, FineTunePart, FitHead, OperatingPoint
+from tailor.stages import BACKWARD_WORK, AdoptScores, FineTunePart, FitHead
 
 Row = dict[str, Any]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
@@ -96,11 +96,6 @@ def total_training(key: str, stages: Mapping[str, StageTraining]) -> tuple[int, 
     epochs = sum(stages[ancestor].trained_epochs for ancestor in ancestors)
     macs = sum(stages[ancestor].trained_macs for ancestor in sorted(ancestors))
     return epochs, macs
-
-
-def measures(stored: StoredStage) -> bool:
-    """Whether a stage is an operating point, whose rows need its tensors."""
-    return stored.description.kind == OperatingPoint.kind
 
 
 def rows_of_stage(of: TrialFacts, order: int, stored: StoredStage) -> dict[str, Rows]:

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.store.points import renew_points
 from results.store.projection import project
 from results.store.reader import Run, load
 from results.store.writer import write_timings
 from sweeps.command_options import cache_option
-from sweeps.driver.committing import PointsFile
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
 from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each
@@ -150,7 +150,7 @@ def _write_points(run: RunFolder) -> Iterator[str]:
     """Write the points with their latency, as at the end of a launch; one that is running does it itself."""
     notes: list[str] = []
     if holder_of(run.lock) is None:
-        PointsFile(run.path, notes.append).write()
+        renew_points(run.path, notes.append)
     yield from notes
 
 

@@ -219,7 +219,7 @@ def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
 
 
 def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
-    from sweeps.driver.committing import PointsFile
+    from results.store.points import renew_points
     from sweeps.producer import producer_of
     from sweeps.run.relaunch import start
 
@@ -244,7 +244,7 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
         if _has_ended(plan, producer, run.path):
             state = "are finished" if producer is None else "have ended, and no more are added"
             say(f"all {len(plan.trials)} trials {state}")
-            PointsFile(run.path, say).write()  # the launch that finished them may have been killed before
+            renew_points(run.path, say)  # the launch that finished them may have been killed before
         elif not _ran_uninterrupted(plan, run, lock, writer, producer, options):
             return _say_how_to_resume(plan if producer is None else producer.plan, run.path)
         return _finish(plan, producer, run)

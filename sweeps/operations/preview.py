@@ -14,19 +14,12 @@ from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.operations.plan_time import Estimate, probe
 from sweeps.planning.arms import repetitions
+from sweeps.planning.cost import PlanCost, cost_of, planned_work
 from sweeps.planning.devices import devices_text, slurm_site
 from sweeps.planning.durations import durations_in
 from sweeps.planning.forecast import Capacity, most_slots, one_machine
 from sweeps.planning.measured_steps import measured_steps
-from sweeps.planning.plan import (
-    Plan,
-    PlanCost,
-    PlannedTrial,
-    cost_of,
-    planned_work,
-    refuse_missing_files,
-    refuse_unfit_networks,
-)
+from sweeps.planning.plan import Plan, PlannedTrial, refuse_missing_files, refuse_unfit_networks
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run

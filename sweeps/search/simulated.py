@@ -32,7 +32,7 @@ def simulate_search(
 
     Args:
         spec: with [search].
-        work_of: as in `sweeps.planning.plan.cost_of`.
+        work_of: as in `sweeps.planning.cost.cost_of`.
         slots: trials at a time.
         seed: of the scores.
     """

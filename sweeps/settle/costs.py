@@ -10,7 +10,8 @@ from results.statistics.sequential import Design
 from results.statistics.sequential_plan import expected_seeds
 from results.store.reader import load
 from sweeps.errors import SpecError
-from sweeps.planning.plan import Plan, cost_of
+from sweeps.planning.cost import cost_of
+from sweeps.planning.plan import Plan
 from sweeps.settle.family import PlannedComparison, needed_trials, planned_comparisons
 from sweeps.settle.run_settle import whole_plan
 from sweeps.spec.settle_settings import SettleSettings

@@ -31,8 +31,8 @@ def draw_places(
         draw = hashes(ids, seed, "crop", epoch)
         height, width = size
         top = draw % (height - crop_px + 1)
-        left = mix(draw) % (width - crop_px + 1)
-        is_mirrored = mix(draw + 1) % 2
+        left = hashed(draw) % (width - crop_px + 1)
+        is_mirrored = hashed(draw + 1) % 2
         return torch.stack([top, left, is_mirrored], dim=1)
     return None
 
@@ -96,20 +96,20 @@ def shift(images: Tensor, places: Tensor) -> Tensor:
 
 def hashes(ids: Tensor, seed: int, purpose: str, *counters: int) -> Tensor:
     """Return a number from 0 to 2^31 - 1 for each image by its id (N,), for a purpose and an epoch."""
-    return mix(ids + (stream(seed, purpose, *counters) & 0x7FFFFFFF))
+    return hashed(ids + (stream(seed, purpose, *counters) & 0x7FFFFFFF))
 
 
-def mix(numbers: Tensor) -> Tensor:
+def hashed(numbers: Tensor) -> Tensor:
     """Return a 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits).
 
-    >>> mix(torch.tensor([0, 1, 2])).tolist()
+    >>> hashed(torch.tensor([0, 1, 2])).tolist()
     [0, 1056877847, 114040327]
     """
     mask = 0xFFFFFFFF
-    mixed = numbers & mask
+    bits = numbers & mask
     for multiplier in (0x45D9F3B, 0x119DE1F3):
-        mixed = ((mixed ^ (mixed >> 16)) * multiplier) & mask
-    return (mixed ^ (mixed >> 16)) >> 1
+        bits = ((bits ^ (bits >> 16)) * multiplier) & mask
+    return (bits ^ (bits >> 16)) >> 1
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 import results.report
-from results.store import reader, writer
+from results.store import points, reader, writer
 from sweeps.driver import commits, committing, driver, events, local_pool, quota, signals, tune_site
 from sweeps.operations import launch
 from sweeps.planning.plan import Plan
@@ -57,7 +57,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (committing, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        (points, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
         (commits, "MOST_ROWS", MOST_ROWS),
         *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),

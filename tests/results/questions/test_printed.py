@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from results.arms.printed_verdicts import judge_claims, judge_numbers
+from results.arms.printed_verdicts import judge
 from results.errors import ResultsError
 from results.question import ask
 from results.report.page import write_report
@@ -52,7 +52,7 @@ def test_numbers_are_within_not_within_or_open_and_the_family_is_the_papers_tabl
         printed_row(NETWORK, "dogs", 0.2, value=0.635, place="Table 1"),
     ]
     with load(run_of(tmp_path / "run", rows)) as run:
-        records = judge_numbers(run, margin=0.03)
+        records, _ = judge(run, margin=0.03)
     found = {(record["place"], record["label"], record["dataset"]): record for record in records}
     birds = found["Table 3", "transtailor", "birds"]
     scores = [(80 + 3 + seed % 3 - 1 + seed % 2) / 100 for seed in range(6)]
@@ -69,7 +69,7 @@ def test_numbers_are_within_not_within_or_open_and_the_family_is_the_papers_tabl
 def test_a_printed_difference_is_compared_with_paired_ones(tmp_path: Path) -> None:
     rows = [printed_row(NETWORK, "birds", 0.2, against="fine_tune", difference=0.035, n=3)]
     with load(run_of(tmp_path / "run", rows)) as run:
-        (record,) = judge_numbers(run, margin=0.04)
+        ((record,), _) = judge(run, margin=0.04)
     differences = [(3 + seed % 2) / 100 for seed in range(6)]
     expected = agree(differences, Printed(value=0.035, n=3), margin=0.04, least_deviation=0.01)
     assert (record["measured"], record["seeds"]) == (pytest.approx(0.035), 6)
@@ -81,8 +81,8 @@ def test_a_printed_difference_is_compared_with_paired_ones(tmp_path: Path) -> No
 def test_a_claim_is_a_contrast_over_its_data_sets(tmp_path: Path, ahead_by: int, verdict: str) -> None:
     rows = [printed_row(NETWORK, name, 0.2, against="fine_tune", claim="ahead") for name in ("birds", "dogs")]
     with load(run_of(tmp_path / "run", rows, seeds=3 if not ahead_by else 6, ahead_by=ahead_by)) as run:
-        (record,) = judge_claims(run)
-        assert judge_numbers(run) == []
+        numbers, (record,) = judge(run)
+        assert numbers == []
     assert (record["datasets"], record["tests"], record["verdict"]) == (2, 1, verdict)
     seeds = range(record["seeds"])
     expected = ahead([(ahead_by + seed % 2) / 100 for seed in seeds], least_deviation=0.005)
@@ -94,7 +94,7 @@ def test_a_claim_is_a_contrast_over_its_data_sets(tmp_path: Path, ahead_by: int,
 def test_a_claim_about_a_set_without_the_arm_cannot_be_judged(tmp_path: Path) -> None:
     rows = [printed_row(NETWORK, name, 0.2, against="fine_tune", claim="ahead") for name in ("birds", "cats")]
     with load(run_of(tmp_path / "run", rows)) as run:
-        (record,) = judge_claims(run)
+        _, (record,) = judge(run)
     assert (record["verdict"], record["seeds"], record["difference"]) == ("cannot say yet", 0, None)
 
 

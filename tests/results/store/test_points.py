@@ -14,12 +14,23 @@ from results.arms.comparison import points_of
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.loaded_run import load
-from results.store.points import keep_what_is_not_ours, write_points
+from results.store.points import keep_what_is_not_ours, points_file, renew_points, write_points
 from results.store.points_view import column_names, settings_table
+from results.store.reader import load as load_tables
 from results.store.schema import TABLES
+from results.store.writer import Writer
 from tests.commands import Said
 from tests.results.arms.test_tuning import tuned_run
-from tests.results.exact_run import Trial, write_run
+from tests.results.exact_run import Trial, rows_of, write_run
+
+TRIALS = [Trial(label="l1", seed=seed, right=(70 + seed, 60), asked=(0.2, 0.4)) for seed in range(4)]
+
+
+def write_trials(writer: Writer, trials: list[Trial]) -> None:
+    """Writes all rows of these trials in one commit."""
+    for table, rows in rows_of(trials).items():
+        writer.add(table, rows)
+    writer.commit()
 
 
 def settings(_label: str, seed: int) -> dict[str, Any]:
@@ -54,6 +65,36 @@ def test_each_point_of_a_finished_trial_has_a_row_with_all_settings(tmp_path: Pa
         joined.compute_s == joined.compute_s_expected
     ).all()
     pd.testing.assert_frame_equal(run.points, points, check_dtype=False)
+
+
+def test_a_renewed_file_is_the_written_one(tmp_path: Path) -> None:
+    """To the byte, although it is made otherwise: of a run that has full files, and last ones with several trials."""
+    write_run(tmp_path, TRIALS[:1])
+    write_trials(Writer(tmp_path / "tables"), TRIALS[1:])
+    notes: list[str] = []
+    renew_points(tmp_path, notes.append)
+    renewed = points_file(tmp_path).read_bytes()
+    points_file(tmp_path).unlink()
+    with load(tmp_path) as run:
+        assert write_points(run).read_bytes() == renewed
+    assert len(pd.read_parquet(points_file(tmp_path))) == 8 and not notes
+
+
+def test_a_trial_that_ends_while_its_run_is_read_in_place_has_no_point_or_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows come into files that were listed before, or into new ones."""
+    writer = Writer(tmp_path / "tables")
+    write_trials(writer, TRIALS[:2])
+    with load_tables(tmp_path, in_place=True) as run:
+        before = run.arrow("FROM points")
+        write_trials(writer, TRIALS[2:3])  # into the last files
+        monkeypatch.setattr("results.store.writer.FULL_ROWS", 1)
+        write_trials(writer, TRIALS[3:])  # into the next ones
+        assert run.arrow("SELECT * FROM operating_points").num_rows == 6  # read where they are, not copied before
+        assert run.arrow("FROM points").equals(before)
+    with load_tables(tmp_path, in_place=True) as run:
+        assert run.arrow("FROM points").num_rows == 8
 
 
 def test_columns_have_units_and_meanings(tmp_path: Path, synthetic: Any) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from results.store.reader import load
-from sweeps.planning.plan import Plan, cost_of, make_plan
+from sweeps.planning.cost import cost_of
+from sweeps.planning.plan import Plan, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH

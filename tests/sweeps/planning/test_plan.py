@@ -8,9 +8,9 @@ import safetensors.torch
 
 from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND
 from sweeps.errors import SpecError
+from sweeps.planning.cost import cost_of
 from sweeps.planning.plan import (
     PlannedTrial,
-    cost_of,
     make_plan,
     no_sharing,
     refuse_missing_files,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sweeps.planning.plan import cost_of, make_plan, planned_work
+from sweeps.planning.cost import cost_of, planned_work
+from sweeps.planning.plan import make_plan
 from sweeps.search.simulated import simulate_search
 from sweeps.spec.spec import load_spec
 from tests.sweeps.search.test_halving import SPEC, WriteSpec
