@@ -179,8 +179,9 @@ CLAIMS = (
 
 def _tables(run: Run, margin: float) -> tuple[Table, Table]:
     """Return the table of numbers and that of claims."""
-    numbers = answer_table("printed", judge_numbers(run, margin), shown=NUMBERS, usual=USUAL)
-    return numbers, answer_table("printed", judge_claims(run), "claims", shown=CLAIMS)
+    of_numbers, of_claims = judge_numbers(run, margin), judge_claims(run)
+    numbers = answer_table("printed", of_numbers, shown=NUMBERS if of_numbers else (), usual=USUAL)
+    return numbers, answer_table("printed", of_claims, "claims", shown=CLAIMS if of_claims else ())
 
 
 def _reading(margin: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -80,7 +80,12 @@ class PrunedNetwork:
 
     def save(self, folder: str | Path) -> None:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
-        save_model(self.state.with_weights_of(self.model), Path(folder))
+        state = self.state.with_weights_of(self.model)
+        unpruned = {}  # not of tensors that have got another shape since, such as a new head's
+        for name, shape in state.unpruned.items():
+            if name in state.tensors and state.tensors[name].shape == self.state.tensors[name].shape:
+                unpruned[name] = shape
+        save_model(replace(state, unpruned=unpruned), Path(folder))
 
 
 def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
@@ -117,9 +122,11 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         for name, whole in own.template.state_dict().items():
             tensor = state.tensors.get(name, whole)
             sizes = zip(tensor.shape, whole.shape, strict=False)
-            if tensor.dim() != whole.dim() or any(size > most for size, most in sizes):
+            can_be_of_it = tensor.dim() == whole.dim() and all(size <= most for size, most in sizes)
+            unpruned_shape = state.unpruned.get(name, tuple(whole.shape if can_be_of_it else tensor.shape))
+            if unpruned_shape != tuple(whole.shape):
                 raise ConfigError(
-                    f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
+                    f"{folder} is of another network than this {own.kind}: {name} was {unpruned_shape} there and is "
                     f"{tuple(whole.shape)} here; give the network that was pruned"
                 )
         built = own.build(state)

@@ -117,6 +117,15 @@ def test_a_model_that_was_trained_since_is_saved_as_it_is(tmp_path: Path) -> Non
     assert tailor.load(tmp_path, model=network)[2].bias.tolist() == [7.0] * 3  # type: ignore[index,union-attr]
 
 
+def test_a_head_that_was_replaced_since_is_loaded_into_a_network_with_such_a_head(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
+    made.model.add_module("2", nn.Linear(8, 5))
+    made.save(tmp_path)
+    network.add_module("2", nn.Linear(16, 5))
+    assert torch.equal(run(tailor.load(tmp_path, model=network), torch.ones(1, 8)), run(made.model, torch.ones(1, 8)))
+
+
 def test_the_original_is_untouched() -> None:
     torch.manual_seed(0)
     model, seen = small_networks.Gated(), list[int]()
@@ -381,9 +390,12 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         tailor.load(tmp_path, model=CountsFilters())
     narrow = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
     with pytest.raises(
-        ConfigError, match=r"another network than this Sequential: 0.weight is \(11, 8\) there and \(4,"
+        ConfigError, match=r"another network than this Sequential: 0.weight was \(16, 8\) there and is \(4,"
     ):
         tailor.load(tmp_path, model=narrow)
+    wide = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))  # into which all of it would fit
+    with pytest.raises(ConfigError, match=r"2.weight was \(3, 16\) there and is \(4, 16\) here"):
+        tailor.load(tmp_path, model=wide)
     with pytest.raises(ConfigError, match="does not run with what"):
         tailor.load(tmp_path, model=nn.Sequential(nn.Linear(8, 16), nn.Unflatten(1, (16,)), nn.Linear(16, 3)))
     (tmp_path / "model.safetensors").write_bytes(b"changed")
