@@ -71,7 +71,6 @@ class ModelState:
     """Layer that lost filters -> indices of the remaining ones in the unpruned network, ascending. None: the filters
     are not from that network, because they were initialised again, or the indices were not stored."""
     sizes: Sizes = field(default_factory=dict)  # of modules that lost heads or channels of a stream
-    unpruned: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of a user's whole module, by tensor
 
     def build(self, device: torch.device | None = None) -> nn.Module:
         """A new module with this state, its factors attached; needs no tracing.
@@ -140,7 +139,6 @@ class _Description(BaseModel):
     pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     sha256: str
     sizes: dict[str, dict[str, Annotated[int, Field(ge=1, lt=2**31)]]] = {}
-    unpruned: dict[str, tuple[int, ...]] = {}
     facts: _Facts = _Facts()
 
 
@@ -166,8 +164,6 @@ def save_model(state: ModelState, folder: Path) -> None:
     }
     if state.sizes:
         description["sizes"] = state.sizes
-    if state.unpruned:
-        description["unpruned"] = state.unpruned
     if not _has_weights(folder, content):
         for name in PROGRAMS:
             (folder / name).unlink(missing_ok=True)
@@ -228,7 +224,6 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         factors=parts["factors"],
         kept=None,
         sizes=description.sizes,
-        unpruned=description.unpruned,
     )
     if state.sizes and network is None:
         _refuse_other_sizes(state, folder)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -300,8 +299,7 @@ def _prune(
             samples=samples,
             latency_table=config.latency_table,
         )
-        shapes = {name: tuple(tensor.shape) for name, tensor in whole.tensors.items()}
-        pruned = replace(run_in_memory(walk, whole, context).fold_factors(), unpruned=shapes)
+        pruned = run_in_memory(walk, whole, context).fold_factors()
         pruned_model = own.build(pruned)
         _check_pruned(whole, pruned, all_candidates, example)
         return PrunedNetwork(

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tailor.common.errors import ConfigError, explain_errors
+from tailor.common.torch_private import tree_leaves
 from tailor.model.state import ModelState, load_state, save_model
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
@@ -34,7 +36,7 @@ class PrunedGroup:
         return f"{layers} ({self.kind}): {len(self.kept)} of {self.filters} stay"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PrunedNetwork:
     """A new module with fewer filters, and what was removed.
 
@@ -78,14 +80,11 @@ class PrunedNetwork:
             "task needs, pass loader = ..., batches of (inputs, targets)."
         )
 
+    __repr__ = __str__  # what a notebook and the prompt show; a dataclass's has every weight
+
     def save(self, folder: str | Path) -> None:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
-        state = self.state.with_weights_of(self.model)
-        unpruned = {}  # not of tensors that have got another shape since, such as a new head's
-        for name, shape in state.unpruned.items():
-            if name in state.tensors and state.tensors[name].shape == self.state.tensors[name].shape:
-                unpruned[name] = shape
-        save_model(replace(state, unpruned=unpruned), Path(folder))
+        save_model(self.state.with_weights_of(self.model), Path(folder))
 
 
 def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
@@ -122,15 +121,25 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         for name, whole in own.template.state_dict().items():
             tensor = state.tensors.get(name, whole)
             sizes = zip(tensor.shape, whole.shape, strict=False)
-            can_be_of_it = tensor.dim() == whole.dim() and all(size <= most for size, most in sizes)
-            unpruned_shape = state.unpruned.get(name, tuple(whole.shape if can_be_of_it else tensor.shape))
-            if unpruned_shape != tuple(whole.shape):
+            if tensor.dim() != whole.dim() or any(size > most for size, most in sizes):
                 raise ConfigError(
-                    f"{folder} is of another network than this {own.kind}: {name} was {unpruned_shape} there and is "
+                    f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
                     f"{tuple(whole.shape)} here; give the network that was pruned"
                 )
         built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
             dtype = next(built.parameters()).dtype
-            run_copy(built, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+            image = torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device)
+            shapes = _shapes(run_copy(built, image))
+        expected = _shapes(run_copy(own.template, image))
+        if shapes != expected:
+            raise ConfigError(
+                f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
+                f"{expected} here; give the network that was pruned"
+            )
         yield own, state
+
+
+def _shapes(outputs: Any) -> str:
+    """The shapes of all tensors among a network's outputs."""
+    return ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
