@@ -56,7 +56,7 @@ def question(*, example: str) -> Callable[[Answer], Question]:
     return decorate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnswerPage:
     """What a question answers, as a method of a run returns it: a notebook shows it, `tables` are for programs.
 
@@ -79,6 +79,8 @@ class AnswerPage:
 
     def __str__(self) -> str:
         return "\n".join(TEXTS["markdown"](self.parts))
+
+    __repr__ = __str__  # for a prompt; a dataclass's is of its parts
 
     def _repr_markdown_(self) -> str:
         return str(self)

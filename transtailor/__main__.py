@@ -19,6 +19,7 @@ import transtailor
 from transtailor.cli import Commands, Entry
 from transtailor.errors import FAILED, SUCCESS
 from transtailor.shell import COMMAND
+from transtailor.terminal import make_writable
 
 COMMANDS = {
     "Sweeps": {
@@ -79,6 +80,7 @@ COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_sour
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was typed, or show the help if nothing was; return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    make_writable()
     try:
         tree().main(words or ["--help"], prog_name=COMMAND)
     except SystemExit as end:

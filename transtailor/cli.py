@@ -87,9 +87,6 @@ class Command(click.Command):
                 raise
             _explain(reason_of(error))
             exit_code = MISTAKE
-        except KeyboardInterrupt:
-            say("interrupted", to=sys.stderr)
-            exit_code = INTERRUPTED
         ctx.exit(exit_code)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -149,6 +146,14 @@ class Commands(click.Group):
     def __init__(self, name: str, text: str, entries: Mapping[str, Entry], **more: Any) -> None:
         super().__init__(name, help=text, context_settings=_CONTEXT, **more)
         self.entries = entries
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Call the command that was typed. Ctrl-C ends it with its exit code, also while the command is imported."""
+        try:
+            super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted", to=sys.stderr)
+            ctx.exit(INTERRUPTED)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of the commands, in their order."""

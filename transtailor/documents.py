@@ -20,6 +20,7 @@ DEEPEST = 64  # levels of nested tables and lists: code that walks through a doc
 REFUSED = "is not valid TOML: "
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, which are zip files; .xls
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)")
 BRACES = "a table in { } is on one line, without a comma before }; or type [table], and each key on a line of its own"
@@ -87,6 +88,10 @@ def decode_text(content: bytes) -> str:
     Raises:
         DocumentError: it is in another encoding; the text says where.
     """
+    if content.startswith(_WORKBOOKS):
+        raise DocumentError(
+            "not text in UTF-8: it is a workbook of Excel or LibreOffice; save its sheet as CSV in UTF-8"
+        )
     if b"\0" in content and not content.startswith(_UTF_16):
         raise DocumentError("not text in UTF-8: it has bytes 0, as UTF-16 without a mark has; save the file as UTF-8")
     try:

@@ -49,6 +49,7 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         **dict.fromkeys(
             ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
         ),
+        **dict.fromkeys(("betas", "eps", "nesterov", "dampening", "gamma", "milestones", "t_max", "eta_min"), ()),
     }
 )
 """What other programs of the field call a setting -> our names for it, the most likely first; none: there is none."""

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
 from typing import TextIO
 
 
@@ -32,6 +34,16 @@ def say(text: object, *, to: TextIO | None = None) -> None:
     stream = sys.stdout if to is None else to
     stream.write(f"{printable(text)}\n")
     stream.flush()
+
+
+def make_writable() -> None:
+    """Let both output streams take any text: what their encoding lacks is escaped, and a closed one leads nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from transtailor.terminal import say
 from transtailor.validation import Fault, list_faults
 
 SHIPPED = Path(__file__).parent
+ONE_MACHINE_SITES = ("local", "serial")
+"""What `--site` of a launch calls this machine; they have no file."""
 
 
 def one_line(text: str) -> str:
@@ -331,6 +333,11 @@ def find_site(name_or_path: str) -> Site:
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         return read_site(Path(name_or_path).expanduser())
     files = site_files()
+    if name_or_path in ONE_MACHINE_SITES and name_or_path not in files:
+        raise SiteError(
+            f"{name_or_path!r} is this machine, on which trials need no site file; give a cluster's site, which "
+            f"{command('init')} writes on its login node"
+        )
     if name_or_path not in files:
         file_here = Path(f"{name_or_path}.toml")
         hint = f"; there is a file {file_here}, which is meant by ./{file_here}" if file_here.is_file() else ""

@@ -15,7 +15,7 @@ from results.store.files import tables_folder
 from results.store.lock import hold_lock
 from results.store.reader import load
 from transtailor import cli
-from transtailor.files import make_folder
+from transtailor.files import make_folder, refuse_unwritable
 from transtailor.ownership import refuse_outside
 
 FOLLOW_EVERY_S = 10.0
@@ -72,6 +72,7 @@ def export_lines(run: Path, to: str, out: Path | None = None, *, follow: bool = 
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
         refuse_gaps(tables)
     folder = (out or usual_folder).absolute()
+    refuse_unwritable(folder, "--out", ResultsError)
     target = _target(to, folder)
     make_folder(folder)
     busy = f"another process exports to {str(folder)!r}; wait for it, or type another --out"

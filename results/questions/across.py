@@ -5,6 +5,7 @@ from typing import Any
 
 from results.arms.against import Pair, compared_arms
 from results.arms.comparison import budget_order, compare
+from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
 from results.arms.verdict import comparison_record
@@ -52,20 +53,28 @@ class _Row:
 
 
 def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
-    """Yield the page: for each network a row for each arm, over the data sets that all have it.
+    """Yield the page: for each network a row for each arm that all its data sets have; notes name what is left out.
 
     Raises:
-        ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, one without an arm, or several
-            metrics.
+        ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
     """
     compared = compared_arms(run, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
         by_network.setdefault(base.problem.network, []).append((base.problem, pairs))
     rows: list[_Row] = []
+    left_out: list[str] = []
     for network, of_sets in by_network.items():
-        _refuse_sets(network, [problem for problem, _ in of_sets])
-        rows += _rows(network, of_sets)
+        _refuse_sets(network, against, [problem for problem, _ in of_sets])
+        rows += _rows(network, of_sets, left_out)
+    have_control = {base.problem for base, _ in compared}
+    for problem in sorted({arm.problem for arm in findings_of(run).tested} - have_control):
+        left_out.append(f"{problem}, which has no {against}")
+    if not rows:
+        raise ResultsError(
+            f"--across datasets needs an arm that all data sets have; {'; '.join(left_out)}; run one there "
+            "(transtailor run SPEC --extend)"
+        )
     corrected = holm([row.sets.p for row in rows] + [row.these.p_of_family for row in rows])
     yield Heading("Across data sets")
     yield ""
@@ -75,15 +84,20 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     records = [row.record(*both) for row, both in zip(rows, p_of_rows, strict=True)]
     yield answer_table("compare --across", records, "across", shown=SHOWN, usual=USUAL)
     yield ""
+    if left_out:
+        yield Note(f"Left out: {'; '.join(left_out)}.")
     yield from map(Note, READ)
     complete = sum(row.sets.is_complete for row in rows)
     yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")
 
 
-def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
+def _refuse_sets(network: str, against: str, problems: Sequence[Problem]) -> None:
     names = [problem.dataset for problem in problems]
     if len(names) < FEWEST_SETS:
-        raise ResultsError(f"--across datasets needs two data sets or more, and {network} has {names[0]}; leave it out")
+        raise ResultsError(
+            f"--across datasets needs two data sets or more, and {network} has {against!r} on {names[0]} alone; leave "
+            "--across out, or choose another arm for --against"
+        )
     if len(set(names)) < len(names):
         raise ResultsError(
             f"--across datasets: {network} has one data set with several numbers of training images, which are no "
@@ -91,8 +105,8 @@ def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
         )
 
 
-def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_Row]:
-    """Return a row for each arm, which all data sets of a network must have."""
+def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out: list[str]) -> list[_Row]:
+    """Return a row for each arm that all data sets of a network have, and add the others to `left_out`."""
     pairs_by_arm: dict[tuple[tuple[bool, float], str], dict[str, Pair]] = {}
     for problem, pairs in of_sets:
         for pair in pairs:
@@ -109,10 +123,7 @@ def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]]) -> list[_
         absent = [problem.dataset for problem, _ in of_sets if problem.dataset not in by_set]
         arm, _ = next(iter(by_set.values()))
         if absent:
-            raise ResultsError(
-                f"--across datasets needs each arm on all data sets, and {at_budget(arm.name, arm.asked)} has no "
-                f"scores on {', '.join(absent)}; run it there (transtailor run SPEC --extend), or choose one budget "
-                "with --at"
-            )
-        rows.append(_Row(network, list(by_set.values())))
+            left_out.append(f"{at_budget(arm.name, arm.asked)} has no scores on {', '.join(absent)}")
+        else:
+            rows.append(_Row(network, list(by_set.values())))
     return rows

@@ -154,7 +154,7 @@ def donors_tables(found: Sequence[Transfer]) -> tuple[Table, Table]:
         records_over.append({**_named(one), **of_all.record, "network": network, "targets": targets, "p_holm": p})
     return (
         answer_table("compare --donors", records, "donors", shown=SHOWN),
-        answer_table("compare --donors", records_over, "over_targets", shown=SHOWN_OVER),
+        answer_table("compare --donors", records_over, "over_targets", shown=SHOWN_OVER if records_over else ()),
     )
 
 

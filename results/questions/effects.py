@@ -142,11 +142,7 @@ def _analysis(
     factors, aliases, why = _choose_factors(varying, of)
     result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
     notes = [why] if why else []
-    if of:
-        separate, _ = _separate_settings(varying)
-        others = [name for name in separate if name not in (*of, LABEL)]
-        if others:
-            notes.append(f"Other settings vary too and count as noise: {', '.join(others)}.")
+    notes += _notes_of_others(varying, factors)
     notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
     notes += _marks(result, lost)
     if is_mixed:
@@ -203,6 +199,28 @@ def _choose_factors(
     kept_aliases = {name: aliases[name] for name in kept if name in aliases}
     why = "The variants' settings are not crossed, so the label stands for them; choose settings with --of."
     return kept, kept_aliases, why
+
+
+def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Say which settings vary where no factor does, and which of them differ from level to level of a factor."""
+    cells = list(zip(*factors.values(), strict=True))
+    others: list[str] = []
+    uneven: list[str] = []
+    for name, values in _separate_settings(varying)[0].items():
+        is_of_factors = len(set(zip(cells, values, strict=True))) == len(set(cells))
+        if name in factors or name == LABEL or is_of_factors:
+            continue
+        others.append(name)
+        for levels in factors.values():
+            if not _is_crossed([levels, values]) and name not in uneven:
+                uneven.append(name)
+    if others:
+        yield f"Other settings vary too and count as noise: {', '.join(others)}."
+    if uneven:
+        yield (
+            f"Not every level was measured with each {' and each '.join(uneven)}, so a difference of means may be that "
+            "of these; to separate them, give all with --of."
+        )
 
 
 def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

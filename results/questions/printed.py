@@ -179,11 +179,9 @@ CLAIMS = (
 
 def _tables(run: Run, margin: float) -> tuple[Table, Table]:
     """Return the table of numbers and that of claims."""
-    numbers, claims = judge(run, margin)
-    return (
-        answer_table("printed", numbers, shown=NUMBERS, usual=USUAL),
-        answer_table("printed", claims, "claims", shown=CLAIMS),
-    )
+    of_numbers, of_claims = judge(run, margin)
+    numbers = answer_table("printed", of_numbers, shown=NUMBERS if of_numbers else (), usual=USUAL)
+    return numbers, answer_table("printed", of_claims, "claims", shown=CLAIMS if of_claims else ())
 
 
 def _reading(margin: float) -> list[str]:

@@ -147,7 +147,9 @@ def write_report(
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:
-        raise ResultsError(f"the report cannot be written to {str(path)!r}: {error}") from error
+        raise ResultsError(
+            f"the report cannot be written to {str(path)!r}: {error.strerror}; type --out FILE"
+        ) from error
 
 
 def render(page: Page, *, live: bool = False) -> str:

@@ -141,6 +141,8 @@ class Run:
             if POINTS.search(sql):
                 self.setting_fields()  # makes the view; not with the others, since it reads all settings
             yield
+        except duckdb.ConnectionException as error:
+            raise ResultsError(f"{self.path} was closed; read it again: results.load({str(self.path)!r})") from error
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error
 

@@ -24,7 +24,7 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.facts.networks import NETWORKS
 from tailor.stages import FitHead, RememberWeights, WeighChannels, canonical_json
 from transtailor.garbage import pause_collection
-from transtailor.names import nearest
+from transtailor.names import did_you_mean
 from transtailor.plural import counted
 
 KEEPS_THE_MODEL = (RememberWeights.kind, WeighChannels.kind)
@@ -276,11 +276,18 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
         matching_ids = [trial_id for trial_id in ids_in_plan if trial_id.startswith(digits)]
         if not matching_ids:
             raise SpecError(
-                f"{plan.name} has no trial {digits!r}{nearest(digits, ids_in_plan)}; the plan has the ids of all"
+                f"{plan.name} has no trial {digits!r}; {did_you_mean(digits, ids_in_plan)}it has {_ids_of_arms(plan)}"
             )
         if len(matching_ids) > 1:
             raise SpecError(f"{len(matching_ids)} trials of {plan.name} begin with {digits!r}; type more digits")
     return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith(tuple(trial_ids))))
+
+
+def _ids_of_arms(plan: Plan) -> str:
+    """Return the id of the first trial of some arms, as a message lists them."""
+    first_of_arm = {trial.arm: trial.trial_id for trial in reversed(plan.trials)}
+    some = [f"{trial_id} ({arm})" for arm, trial_id in reversed(first_of_arm.items())][:4]
+    return ", ".join(some) + (", ..." if len(plan.trials) > len(some) else "")
 
 
 def refuse_missing_files(plan: Plan) -> None:

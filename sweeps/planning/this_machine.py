@@ -6,13 +6,13 @@ import subprocess
 from functools import cache
 
 from hpc.cluster.needs import RankNeed
+from hpc.sites.site import ONE_MACHINE_SITES
 from sweeps.errors import SpecError
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from transtailor.lines import lines_of
 from transtailor.machine import usable_cores, visible_gpus
 
-ONE_MACHINE_SITES = ("local", "serial")
 DRIVER_LIMIT_S = 60.0  # for a list of GPUs; a driver that is loaded for it takes seconds
 
 

@@ -14,21 +14,21 @@ from transtailor.shell import command
 def refuse_missing(trials: Iterable[TrialConfig]) -> None:
     """Raise ConfigError unless data, weights and tables of all these trials are in their place and as expected.
 
-    Called before anything is started, so that no compute node has to find out. If a method keeps the head of the
-    pre-trained network, the weights are also loaded to check that it is the head of the source task.
+    Called before anything is started, so that no compute node has to find out. A file without torchvision's name is
+    also loaded, to check that it is of the trial's network; so is one whose head the method keeps.
     """
     trials = list(trials)
     refuse_missing_data(trials)
     weights_of_file: dict[tuple[Path, str], str] = {}  # by path and SHA-256
-    trials_that_keep_the_head = []
+    trials_to_load = []
     for trial in trials:
         _refuse_other_table(trial)
         source = trial.source
         file = source.weights_file
         if source.weights is not None and source.weights_sha256 is not None and file is not None:
             weights_of_file[file, source.weights_sha256] = source.weights
-            if trial.method.keeps_source_head:
-                trials_that_keep_the_head.append(trial)
+            if trial.method.keeps_source_head or not is_name(source.weights):
+                trials_to_load.append(trial)
     missing = []
     for (file, _sha256), weights in weights_of_file.items():
         if not file.is_file():
@@ -37,22 +37,25 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
         raise ConfigError("\n".join(missing))
     for file, sha256 in weights_of_file:
         verify(file, sha256)
-    if trials_that_keep_the_head:
-        _refuse_other_heads(trials_that_keep_the_head)
+    if trials_to_load:
+        _refuse_unfit_weights(trials_to_load)
 
 
-def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
-    """Raise ConfigError unless the weights of these trials can be loaded and have the heads of their source tasks."""
+def _refuse_unfit_weights(trials: Iterable[TrialConfig]) -> None:
+    """Raise ConfigError unless the weights of these trials can be loaded, and have the head that the method keeps."""
     from tailor.networks.pretrained import check_head, load  # imports torch, which plans do without
 
-    trial_of_head = {}  # trials with the same weights and data need one check
+    trials_of_weights: dict[tuple[Path, str, str], list[TrialConfig]] = {}
     for trial in trials:
         source = trial.source
-        trial_of_head[source.weights_file, source.weights_sha256, trial.network, trial.data.name] = trial
-    for (file, sha256, network, data_name), trial in trial_of_head.items():
-        if file is not None and sha256 is not None:
-            _, outputs = load(file, sha256, network)
-            check_head(outputs, data_name, trial.data.info.source_classes)
+        if source.weights_file is not None and source.weights_sha256 is not None:
+            weights = (source.weights_file, source.weights_sha256, trial.network)
+            trials_of_weights.setdefault(weights, []).append(trial)
+    for weights, its_trials in trials_of_weights.items():
+        _, outputs = load(*weights)
+        for trial in its_trials:
+            if trial.method.keeps_source_head:
+                check_head(outputs, trial.data.name, trial.data.info.source_classes)
 
 
 def _refuse_other_table(trial: TrialConfig) -> None:

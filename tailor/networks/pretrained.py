@@ -1,5 +1,6 @@
 """Weights from a file: verified against their SHA-256, loaded without pickle, checked against the network."""
 
+import pickle
 import re
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
             tensors = safetensors.torch.load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"source.weights: {path} holds objects of Python, or nothing that torch reads, and only tensors are read; "
+            "give torch.save(model.state_dict(), ...)"
+        ) from error
     except Exception as error:  # noqa: BLE001  # both readers raise whatever a damaged file makes them raise
         raise ConfigError(f"source.weights: {path} holds no weights ({type(error).__name__}: {error})") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):

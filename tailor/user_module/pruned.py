@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tailor.common.errors import ConfigError, explain_errors
+from tailor.common.torch_private import tree_leaves
 from tailor.model.state import ModelState, load_state, save_model
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
@@ -34,7 +36,7 @@ class PrunedGroup:
         return f"{layers} ({self.kind}): {len(self.kept)} of {self.filters} stay"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PrunedNetwork:
     """A new module with fewer filters, and what was removed.
 
@@ -77,6 +79,8 @@ class PrunedNetwork:
             f"{text}\nNothing of your task was used: the criterion {self.criterion!r} reads no data. To keep what the "
             "task needs, pass loader = ..., batches of (inputs, targets)."
         )
+
+    __repr__ = __str__  # what a notebook and the prompt show; a dataclass's has every weight
 
     def save(self, folder: str | Path) -> None:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
@@ -125,5 +129,17 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
             dtype = next(built.parameters()).dtype
-            run_copy(built, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+            image = torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device)
+            shapes = _shapes(run_copy(built, image))
+        expected = _shapes(run_copy(own.template, image))
+        if shapes != expected:
+            raise ConfigError(
+                f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
+                f"{expected} here; give the network that was pruned"
+            )
         yield own, state
+
+
+def _shapes(outputs: Any) -> str:
+    """The shapes of all tensors among a network's outputs."""
+    return ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))

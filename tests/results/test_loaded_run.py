@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,15 @@ def test_it_says_what_it_is(loaded: LoadedRun) -> None:
     assert loaded._repr_html_().count("<tr") == 1 + len(
         {*zip(loaded.planned.network, loaded.planned.label, strict=True)}
     )
+
+
+def test_a_prompt_shows_an_answer_as_the_command_prints_it(loaded: LoadedRun) -> None:
+    page = loaded.table()
+    assert repr(page) == str(page) and repr(page).startswith("|")
+
+
+def test_a_closed_run_says_how_to_read_it_again(tmp_path: Path) -> None:
+    run = results.load(Synthetic(seeds=(0, 1)).write(tmp_path / "run"))
+    run.close()
+    with pytest.raises(ResultsError, match=r"was closed; read it again: results.load\("):
+        _ = run.trials

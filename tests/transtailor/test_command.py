@@ -13,8 +13,9 @@ from click.shell_completion import ShellComplete
 
 from tests.commands import parsed, transtailor_command
 from tests.product import ROOT
-from transtailor.__main__ import tree
+from transtailor.__main__ import main, tree
 from transtailor.cli import Commands, Entry
+from transtailor.errors import INTERRUPTED
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
 
@@ -97,6 +98,14 @@ def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     said = transtailor_command("status", "runs/no such", folder=tmp_path)
     assert (said.returncode, said.stdout) == (2, "")
     assert "there is no run runs/no such" in said.stderr
+
+
+def test_an_interrupt_ends_with_130_also_while_the_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transtailor.cli.import_uncollected", interrupted)
+    assert main(["status", "runs/demo"]) == INTERRUPTED
 
 
 def test_the_version(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_capitals_do_not_matter() -> None:
         ("val_fraction", ["minimum_filters_fraction"], None),
         ("criterion", ["precision"], None),
         ("wast", ["flat"], None),
+        ("betas", ["beta", "heads"], None),
         ("test", ["test_score", "trials"], "test_score"),
         ("fine_tune", ["full fine-tuning", "head_only"], "full fine-tuning"),
         ("watch", ["fetch", "status"], "status"),

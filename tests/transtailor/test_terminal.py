@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from transtailor.terminal import printable, say
+from transtailor.__main__ import main
+from transtailor.terminal import make_writable, printable, say
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,21 @@ from transtailor.terminal import printable, say
 )
 def test_what_a_terminal_acts_on_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_a_table_in_an_encoding_without_its_signs_and_a_closed_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert main(["sites"]) == 0
+    written.seek(0)
+    written.truncate()
+    say("40.6 ± 2 …")
+    assert written.getvalue() == b"40.6 \xb1 2 \\u2026\n"
+    monkeypatch.setattr(sys, "stdout", None)
+    make_writable()
+    say("to nobody")
+    assert not sys.stdout.isatty()
+    sys.stdout.close()
 
 
 @pytest.mark.check

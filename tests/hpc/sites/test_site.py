@@ -138,6 +138,8 @@ def test_an_unknown_name_gets_the_nearest_and_the_way_to_a_site(own_sites: Path)
     (own_sites / "alps.toml").write_text(SMALL)
     with pytest.raises(SiteError, match=r"no site 'alp'; did you mean 'alps'.*valid: alps, example.* init"):
         find_site("alp")
+    with pytest.raises(SiteError, match=r"'local' is this machine.*init"):
+        find_site("local")
     with pytest.raises(SiteError, match="cannot be read"):
         find_site(str(own_sites / "none.toml"))
 

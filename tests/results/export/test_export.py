@@ -338,6 +338,7 @@ def test_two_exports_to_one_place_are_refused(run: Path, tmp_path: Path) -> None
     [
         (("RUN/nowhere", "--to", "csv"), None, "no folder"),
         (("RUN/empty", "--to", "csv"), None, "has no trials yet: nothing to export"),
+        (("RUN", "--to", "csv", "--out", "/proc/x"), None, "type --out with a folder of yours"),
         (("RUN", "--to", "mlflow"), "mlflow", "python -m pip install 'transtailor-sweeps[mlflow]'"),
         (("RUN", "--to", "wandb"), "wandb", "python -m pip install 'transtailor-sweeps[wandb]'"),
         (("RUN", "--to", "tensorboard"), "tensorboardX", "python -m pip install 'transtailor-sweeps[tensorboard]'"),

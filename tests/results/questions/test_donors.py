@@ -10,6 +10,7 @@ from results.errors import ResultsError
 from results.questions.donors import MADE, OTHERS, compared_filters, donors_page
 from results.statistics.pairs import compare_pairs
 from results.store.reader import load
+from results.text.formats import markdown_lines
 from results.text.page import Note, Table
 from tailor.config.pruning import OF_TARGETS_DATA
 from tests.results.exact_run import Trial, write_run
@@ -64,6 +65,9 @@ def test_each_donor_is_compared_with_the_targets_own_importance(tmp_path: Path) 
 def test_one_family_corrects_all_rows(tmp_path: Path) -> None:
     of_targets, over, _ = page(tmp_path, trials(("birds",), ("noise", "shuffled")))
     assert not over and len(of_targets) == 2
+    with load(tmp_path / "run") as run:
+        lines = list(markdown_lines(list(donors_page(run))))
+    assert sum(line.startswith("| ---") for line in lines) == 1  # no head of a table without rows
     p = compare_pairs(dict.fromkeys(range(4), 0.0), dict.fromkeys(range(4), 0.09)).p
     assert [row["p_holm"] for row in of_targets] == [pytest.approx(2 * (p or 0))] * 2
 

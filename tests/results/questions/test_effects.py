@@ -187,3 +187,19 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
         pytest.raises(ResultsError, match="did you mean 'network'"),
     ):
         effects_of(findings_of(run), of=["netwrk"])
+
+
+def test_levels_that_were_measured_on_other_data_sets_are_told_apart(tmp_path: Path) -> None:
+    on_sets = {"one": ("birds", "shells"), "two": ("birds", "shells"), "three": ("birds",)}
+    trials = [
+        Trial(label=label, seed=seed, dataset=dataset, right=(70 + seed,),
+              config={"data": {"name": dataset}, "m": label})
+        for label, datasets in on_sets.items() for dataset in datasets for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        (found,) = effects_of(findings_of(run))
+        (both,) = effects_of(findings_of(run), of=["label", "data.name"])
+    assert list(found.factors) == ["label"]
+    assert "Other settings vary too and count as noise: data.name." in found.notes
+    assert any("Not every level was measured with each data.name, so" in note for note in found.notes)
+    assert not any("noise: " in note for note in both.notes)  # the label says what `m` is

@@ -260,6 +260,16 @@ def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said
     assert f"{smallest_p(seeds):.2g}" in said
 
 
+def test_seeds_of_which_some_arms_have_fewer_are_given_as_a_range(tmp_path: Path) -> None:
+    path = tmp_path / "quick.toml"
+    own_seeds = QUICK_SPEC.replace("[axes]\nseed = [0, 1]\n", "").replace(
+        '"fine_tune"', '"fine_tune"\naxes.seed = [0, 1]'
+    )
+    path.write_text(f"{own_seeds}axes.seed = [0, 1, 2, 3]\n")
+    text = lines(make_plan(load_spec(path)), tmp_path / "runs")
+    assert "seeds     2 to 4 of an arm: with 2, a paired comparison can reach p = 0.5 at best" in text
+
+
 @pytest.mark.parametrize("seeds", [6, 7, 8])
 def test_a_family_needs_more_seeds_than_a_pair(seeds: int, tmp_path: Path) -> None:
     spec = (

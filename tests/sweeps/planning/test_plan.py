@@ -203,6 +203,8 @@ def test_trials_are_selected_by_their_first_digits(write_spec: WriteSpec) -> Non
     assert select_trials(plan, [one.trial_id[:12]]).trials == (one,)
     with pytest.raises(SpecError, match=r"trials of \w+ begin with ''; type more digits"):
         select_trials(plan, [""])
+    with pytest.raises(SpecError, match=rf"has no trial 'zzz'; it has {plan.trials[0].trial_id} \(\w+.*\), "):
+        select_trials(plan, ["zzz"])
 
 
 def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torchvision import models
 
 from tailor.common.errors import ConfigError
@@ -202,6 +203,23 @@ def test_other_or_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytes
         refuse_missing([trial(weights=NAME)])
     with pytest.raises(ConfigError, match=r"expected was one that is 1111"):
         refuse_missing([trial(weights=str(file), weights_sha256="1" * 64)])
+
+
+def test_a_file_of_another_network_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    torch.save(models.mobilenet_v2(num_classes=7, width_mult=0.25).state_dict(), file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(ConfigError, match=r"net.pth does not fit mobilenet_v2: .*of another shape"):
+        refuse_missing([trial(weights=str(file), weights_sha256=sha256)])
+    torch.save(models.mobilenet_v2(num_classes=7).state_dict(), file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    refuse_missing([trial(weights=str(file), weights_sha256=sha256)])
+    with pytest.raises(ConfigError, match=r"has no fc.weight"):
+        refuse_missing([trial("resnet18", weights=str(file), weights_sha256=sha256)])
+    torch.save(models.mobilenet_v2(num_classes=7), file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(ConfigError, match=r"holds objects of Python.* give torch.save\(model.state_dict\(\), ...\)$"):
+        refuse_missing([trial(weights=str(file), weights_sha256=sha256)])
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])

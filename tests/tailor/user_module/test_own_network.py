@@ -117,6 +117,23 @@ def test_a_model_that_was_trained_since_is_saved_as_it_is(tmp_path: Path) -> Non
     assert tailor.load(tmp_path, model=network)[2].bias.tolist() == [7.0] * 3  # type: ignore[index,union-attr]
 
 
+def test_a_head_that_was_replaced_since_is_loaded_into_a_network_with_such_a_head(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
+    made.model.add_module("2", nn.Linear(8, 5))
+    made.save(tmp_path)
+    network.add_module("2", nn.Linear(16, 5))
+    assert torch.equal(run(tailor.load(tmp_path, model=network), torch.ones(1, 8)), run(made.model, torch.ones(1, 8)))
+
+
+def test_what_was_pruned_twice_is_loaded_into_the_whole_network(tmp_path: Path) -> None:
+    once = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    twice = tailor.prune(once.model, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.35)
+    twice.save(tmp_path)
+    assert torch.equal(run(tailor.load(tmp_path, model=linear()), torch.ones(1, 8)), run(twice.model, torch.ones(1, 8)))
+    assert repr(twice) == str(twice)
+
+
 def test_the_original_is_untouched() -> None:
     torch.manual_seed(0)
     model, seen = small_networks.Gated(), list[int]()
@@ -384,6 +401,9 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"another network than this Sequential: 0.weight is \(11, 8\) there and \(4,"
     ):
         tailor.load(tmp_path, model=narrow)
+    wide = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))  # into which all of it would fit
+    with pytest.raises(ConfigError, match=r"its outputs are \(1, 3\) of one input there and \(1, 4\) here"):
+        tailor.load(tmp_path, model=wide)
     with pytest.raises(ConfigError, match="does not run with what"):
         tailor.load(tmp_path, model=nn.Sequential(nn.Linear(8, 16), nn.Unflatten(1, (16,)), nn.Linear(16, 3)))
     (tmp_path / "model.safetensors").write_bytes(b"changed")
