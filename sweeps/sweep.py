@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hpc.sites.site import ONE_MACHINE_SITES
 from results.text.formats import answer_of, frame_of, terminal_lines
 from results.text.page import Page
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
@@ -18,7 +19,7 @@ from sweeps.operations.launch import check_site
 from sweeps.operations.preview import preview
 from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import Plan, make_plan, refuse_missing_files, refuse_unfit_networks
-from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
+from sweeps.planning.this_machine import check_resources
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc.errors import SiteError
-from hpc.sites.site import find_site
+from hpc.sites.site import ONE_MACHINE_SITES, find_site
 from results.command_output import Output, prints_page, write
 from results.text.page import Part
 from sweeps.command_options import plan_options, run_options
@@ -26,7 +26,7 @@ from sweeps.planning.plan import (
     refuse_unfit_networks,
     select_trials,
 )
-from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
+from sweeps.planning.this_machine import check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine

@@ -1,8 +1,7 @@
 """Which devices trials get on a site, and why: decided here, and said in the plan and by `status`."""
 
 from hpc.cluster.needs import default_devices
-from hpc.sites.site import Site, find_site
-from sweeps.planning.this_machine import ONE_MACHINE_SITES
+from hpc.sites.site import ONE_MACHINE_SITES, Site, find_site
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 
