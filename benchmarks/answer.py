@@ -8,7 +8,7 @@ Four ways to answer it, on the same machine with the same images, splits, epochs
 - `plain`: a script for Ray Tune alone (benchmarks/answers/plain_tune.py), 10 seeds, paired t tests, Holm's correction;
 - `plain, ASHA`: the same with Ray Tune's ASHA, which stops trials that are behind;
 - `ten seeds`: this program (benchmarks/answers/ten_seeds.toml), sign-flip tests with Holm's correction;
-- `settled`: this program with [settle] (benchmarks/answers/settled.toml), once against each of the two, on one cache.
+- `settled`: this program with [settle] (benchmarks/answers/settled_*.toml), once against each of the two, on one cache.
 
 [settle] and halving do not apply together: halving stops by validation scores, and a stopped arm has no verdict.
 """
@@ -112,7 +112,7 @@ def plain(folder: Path, seeds: int, *more: str) -> Answered:
 
 def ten_seeds(folder: Path, seeds: int) -> Answered:
     """Ask this program for a fixed number of seeds."""
-    taken = launch(folder, "ten_seeds", f"axes.seed={list(range(seeds))}")
+    taken = launch(folder, "ten_seeds", "--set", f"axes.seed={list(range(seeds))}")
     with results.load(folder / "runs" / "ten_seeds") as run:
         scores, trials = scores_of(run), trials_of(run)
     return Answered(
@@ -127,7 +127,7 @@ def settled(folder: Path, _seeds: int) -> Answered:
     scores: dict[Arm, dict[int, float]] = {}
     ids: set[str] = set()
     for against in AGAINST:
-        parts.append(launch(folder, "settled", f"settle.against={against}", "--name", f"settled_{against}"))
+        parts.append(launch(folder, f"settled_{against}"))
         with results.load(folder / "runs" / f"settled_{against}") as run:
             for look in run.rows(VERDICTS):
                 arm = look["network"], look["arm"], look["budget"]
@@ -160,9 +160,9 @@ ASKS: Mapping[str, Callable[[Path, int], Answered]] = {
 }  # fmt: skip
 
 
-def launch(folder: Path, spec: str, assignment: str, *more: str) -> Taken:
+def launch(folder: Path, spec: str, *more: str) -> Taken:
     """Run a spec on two slots; what was cached in the folder is read."""
-    words = [str(FILES / f"{spec}.toml"), "--set", assignment, "--runs", "runs", "--cache", "cache", *more]
+    words = [str(FILES / f"{spec}.toml"), "--runs", "runs", "--cache", "cache", *more]
     return run_with_descendants([sys.executable, ROOT / "sweeps" / "launch.py", *words], folder)
 
 
@@ -300,7 +300,7 @@ def _lines(*names: str) -> int:
 LINES = {
     "plain": _lines("plain_tune.py"),
     "ten seeds": _lines("question.toml", "ten_seeds.toml"),
-    "settled": _lines("question.toml", "settled.toml"),
+    "settled": _lines("question.toml", "settled_fine_tune.toml", "settled_taylor.toml"),
 }
 NOTES = (
     "36 comparisons: five prunings at two budgets on two networks, with fine-tuning for as long as the longest of them "

@@ -18,6 +18,7 @@ from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from transtailor.documents import find_line, read_text
+from transtailor.lines import lines_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +249,7 @@ def _needs(spec: Spec, error: ConfigError) -> str:
     """
     if spec.path is None or spec.path.parent != SPECS or not str(error).startswith(spec.where):
         return ""
-    comment = itertools.takewhile(lambda line: line.startswith("#"), read_text(spec.path).splitlines())
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines_of(read_text(spec.path)))
     return "\n".join([f"\nwhat {spec.path.stem} needs, as it says itself:", *comment])
 
 
