@@ -76,7 +76,7 @@ partition = "cpu"
 
 def main(arguments: list[str]) -> int:
     """Make everything in a new folder."""
-    folder = Path(arguments[0])
+    folder = Path(arguments[0]).absolute()
     folder.mkdir(parents=True)
     (folder / "spec.toml").write_text(SPEC)
     (folder / "trial.toml").write_text(TRIAL)
