@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as name:
                 file.write_text(text_of(ASKS[way](Path(name), seeds)))
         answers[way] = answer_in(file.read_text())
-    write(results_table(answers), asked.out, ("torch", "ray", "torch-pruning"))
+        write(results_table(answers), asked.out, ("torch", "ray", "torch-pruning"))  # also if the next way is cut off
     return 0
 
 

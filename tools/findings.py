@@ -204,6 +204,22 @@ FINDINGS: Mapping[str, FindingsTable] = {
             over(SOURCE_GIVEN, "stage-seconds computed from the first sharing run"),
         ),
     ),
+    "What does an answer cost?": FindingsTable(
+        ("processor time, as a share of the script's", "better, worse, no difference that matters", "open"),
+        tuple(
+            Excerpt(
+                what,
+                "answer",
+                {"way": way},
+                ("{of plain}", "{better}, {worse}, {no difference that matters}", "{open}"),
+            )
+            for way, what in (
+                ("plain", "a script for Ray Tune, ten seeds"),
+                ("ten seeds", "this program, ten seeds"),
+                ("settled", "this program, `[settle]`"),
+            )
+        ),
+    ),
     "Does a search find what a grid finds?": FindingsTable(
         ("share of the grid's time", "points minus the grid's winner", "one-sided 95% bound"),
         tuple(
