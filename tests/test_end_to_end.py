@@ -173,6 +173,7 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
     assert not list((tmp_path / "runs").rglob("private_cache"))
 
 
+@pytest.mark.check
 def test_killed_at_a_random_moment_and_continued_it_equals_the_undisturbed_one(serial: Sweep, tmp_path: Path) -> None:
     """Its ranks are forked, those of the reference are not."""
     sweep = Sweep(tmp_path)

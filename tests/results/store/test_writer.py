@@ -300,7 +300,7 @@ def test_the_file_then_its_name_reach_the_disk(tmp_path: Path, trial_row: Row, m
     assert (folder, after) == (str(tmp_path / "tables" / "trials"), ["trials.parquet"])
 
 
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("begun", [False, pytest.param(True, marks=pytest.mark.check)])
 def test_whatever_fails_in_a_commit_the_next_one_writes_the_rest_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:

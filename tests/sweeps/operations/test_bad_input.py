@@ -293,6 +293,7 @@ NETWORKS.add("twice", NetworkInfo(
 """
 
 
+@pytest.mark.check
 def test_layers_without_an_order_have_no_decay(tmp_path: Path, launch_process: Command) -> None:
     """As a user's own process, because a network stays registered."""
     (tmp_path / "twice.py").write_text(TWICE)
