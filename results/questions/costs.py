@@ -35,17 +35,17 @@ one where an earlier run or attempt has computed it. `saved_rank_hours`: what th
 In order, so that the same rows give the same sums to the last digit."""
 SAVED = "saved over one script per trial"
 BILL = """
-WITH computed AS (
-    SELECT stage_key, max(compute_s * ranks) / 3600 AS hours,
-        bool_and(coalesce(trials.status = 'stopped', false)) AS is_stopped
-    FROM stages LEFT JOIN trials USING (trial_id) GROUP BY stage_key
+WITH kept AS (
+    SELECT stage_key FROM stages ANTI JOIN (SELECT trial_id FROM trials WHERE status = 'stopped') USING (trial_id)
+), stopped AS (
+    SELECT compute_s * ranks / 3600 AS hours FROM computed_stages ANTI JOIN kept USING (stage_key)
 ), cut_off AS (
-    SELECT epoch(ended_at) - epoch(started_at) AS seconds, len(nodes) AS ranks
+    SELECT (epoch(ended_at) - epoch(started_at)) * coalesce(len(nodes), 1) / 3600 AS hours
     FROM attempts WHERE status IN ('died', 'interrupted')
 )
-SELECT coalesce((SELECT sum(hours) FROM computed WHERE is_stopped), 0) AS stopped_hours,
+SELECT coalesce((SELECT sum(hours ORDER BY hours) FROM stopped), 0) AS stopped_hours,
     (SELECT count(*) FROM cut_off) AS cut_off,
-    coalesce((SELECT sum(seconds * coalesce(ranks, 1)) / 3600 FROM cut_off), 0) AS cut_off_hours,
+    coalesce((SELECT sum(hours ORDER BY hours) FROM cut_off), 0) AS cut_off_hours,
     (SELECT count(DISTINCT comparison) FROM looks WHERE verdict NOT IN ('open', 'incomplete')) AS settled
 """
 """What halving threw away: stages that only stopped trials have. Of attempts that were cut off, their whole time, with

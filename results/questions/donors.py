@@ -137,10 +137,13 @@ def _kappas(run: Run, own: Arm) -> Kappas:
 def over_targets(found: Sequence[Transfer]) -> list[tuple[Transfer, OverDataSets]]:
     """Return each donor that several targets have: it on the first of them, and over all."""
     groups: dict[tuple[Any, ...], list[Transfer]] = {}
-    for one in found:
-        groups.setdefault(one.key, []).append(one)
-    several = [group for group in groups.values() if len({one.own.problem.dataset for one in group}) > 1]
-    return [(group[0], OverDataSets(tuple(one.pairing for one in group))) for group in several]
+    for transfer in found:
+        groups.setdefault(transfer.key, []).append(transfer)
+    return [
+        (group[0], OverDataSets(tuple(transfer.pairing for transfer in group)))
+        for group in groups.values()
+        if len({transfer.own.problem.dataset for transfer in group}) > 1
+    ]
 
 
 def donors_tables(found: Sequence[Transfer]) -> tuple[Table, Table]:

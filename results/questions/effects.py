@@ -211,9 +211,8 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
         if name in factors or name == LABEL or is_of_factors:
             continue
         others.append(name)
-        for levels in factors.values():
-            if not _is_crossed([levels, values]) and name not in uneven:
-                uneven.append(name)
+        if not all(_is_crossed([levels, values]) for levels in factors.values()):
+            uneven.append(name)
     if others:
         yield f"Other settings vary too and count as noise: {', '.join(others)}."
     if uneven:

@@ -357,9 +357,11 @@ def _what_can_be_settled(plan: Plan) -> str:
     alone = smallest_p(fewest_seeds)
     corrected = min(1.0, comparisons * alone)
     most_seeds = max(len(seeds_of_arm) for seeds_of_arm in seeds.values())
-    count = f"{fewest_seeds} of each arm" if most_seeds == fewest_seeds else f"{fewest_seeds} to {most_seeds} of an arm"
-    which = "a" if most_seeds == fewest_seeds else f"with {fewest_seeds}, a"
-    text = f"seeds     {count}: {which} paired comparison can reach p = {alone:.2g} at best"
+    if most_seeds == fewest_seeds:
+        text = f"seeds     {fewest_seeds} of each arm: a paired comparison"
+    else:
+        text = f"seeds     {fewest_seeds} to {most_seeds} of an arm: with {fewest_seeds}, a paired comparison"
+    text += f" can reach p = {alone:.2g} at best"
     if comparisons > 1:
         text += f", and p = {corrected:.2g} as one of {comparisons} (Holm)"
     if corrected > SIGNIFICANCE:

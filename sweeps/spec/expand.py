@@ -173,7 +173,10 @@ def _trial_unless_excluded(
         if is_excluded:
             return None
         changes.keep(combination.raw)
-        raise ConfigError(f"{error}{_needs(spec, error)}") from error
+        needs = _needs(spec, error)
+        if needs is None:
+            raise
+        raise ConfigError(f"{error}\n{needs}") from error
     changes.remember(trial.settings.values, trial.label)
     if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
@@ -242,15 +245,15 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
     )
 
 
-def _needs(spec: Spec, error: ConfigError) -> str:
+def _needs(spec: Spec, error: ConfigError) -> str | None:
     """Return the comment that a shipped spec begins with: data and weights that it needs, and what to type.
 
-    Empty for a user's own spec, and if the fault is in a `--set`: all else is right in a shipped one.
+    None for a user's own spec, and if the fault is in a `--set`: all else is right in a shipped one.
     """
     if spec.path is None or spec.path.parent != SPECS or not str(error).startswith(spec.where):
-        return ""
+        return None
     comment = itertools.takewhile(lambda line: line.startswith("#"), lines_of(read_text(spec.path)))
-    return "\n".join([f"\nwhat {spec.path.stem} needs, as it says itself:", *comment])
+    return "\n".join([f"what {spec.path.stem} needs, as it says itself:", *comment])
 
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
