@@ -33,7 +33,7 @@ from benchmarks.process import Taken, run_with_descendants
 from benchmarks.record import EVIDENCE, ROOT, Measured, Row, parser_of, table_of, verdict, write
 from results.statistics.pairs import holm, sign_flip_p
 from results.statistics.sequential import Design, look_at
-from results.store.reader import Run
+from results.store.reader import Run, finished_trial_ids
 from tailor.data import task_data
 from tailor.stages import Task
 
@@ -113,11 +113,11 @@ def plain(folder: Path, seeds: int, *more: str) -> Answered:
 def ten_seeds(folder: Path, seeds: int) -> Answered:
     """Ask this program for a fixed number of seeds."""
     taken = launch(folder, "ten_seeds", "--set", f"axes.seed={list(range(seeds))}")
+    trials = len(finished_trial_ids(folder / "runs" / "ten_seeds"))
     with results.load(folder / "runs" / "ten_seeds") as run:
-        scores, trials = scores_of(run), trials_of(run)
-    return Answered(
-        taken=taken, begun=trials, finished=trials, scores=scores, verdicts=judged_once(scores, sign_flip_p)
-    )
+        scores = scores_of(run)
+    verdicts = judged_once(scores, sign_flip_p)
+    return Answered(taken=taken, begun=trials, finished=trials, scores=scores, verdicts=verdicts)
 
 
 def settled(folder: Path, _seeds: int) -> Answered:
@@ -136,7 +136,7 @@ def settled(folder: Path, _seeds: int) -> Answered:
             scores |= {
                 arm: of_seeds for arm, of_seeds in scores_of(run).items() if len(of_seeds) > len(scores.get(arm, ()))
             }
-            ids |= {row["trial_id"] for row in run.rows("SELECT trial_id FROM trials")}
+        ids |= finished_trial_ids(folder / "runs" / f"settled_{against}")
     taken = Taken(
         wall_s=sum(part.wall_s for part in parts),
         cpu_s=sum(part.cpu_s for part in parts),
@@ -188,11 +188,6 @@ def scores_of(run: Run) -> dict[Arm, dict[int, float]]:
     for row in run.rows(POINTS):
         scores.setdefault((row["network"], row["label"], row["budget"]), {})[row["seed"]] = row["test_score"]
     return scores
-
-
-def trials_of(run: Run) -> int:
-    """Return how many trials have finished."""
-    return int(run.rows("SELECT count(*) AS n FROM trials WHERE status = 'finished'")[0]["n"])
 
 
 def differences_of(scores: Scores, against: str) -> dict[Compared, list[float]]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,25 @@ def run_with_descendants(command: Sequence[str | Path], folder: Path) -> Taken:
             except (psutil.NoSuchProcess, OSError):  # it has ended meanwhile
                 continue
         peak_bytes = max(peak_bytes, shared_bytes)
-        while True:
-            pid, ended = os.waitpid(-1, os.WNOHANG) if psutil.Process().children() else (0, 0)
-            if pid == begun.pid:
-                status = os.waitstatus_to_exitcode(ended)
-            if pid == 0:
-                break
+        status = _ended_children().get(begun.pid, status)
         time.sleep(LOOK_EVERY_S)
     wall_s = time.perf_counter() - start_s
     begun.returncode = status
     if status:
         raise subprocess.CalledProcessError(status, [str(word) for word in command])
     return Taken(wall_s=wall_s, cpu_s=sum(cpu_s.values()), peak_gb=peak_bytes / 1e9)
+
+
+def _ended_children() -> dict[int, int]:
+    """Return the exit code of each child that has ended since the last call, by its process id."""
+    codes = {}
+    with suppress(ChildProcessError):  # none is left
+        while True:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            codes[pid] = os.waitstatus_to_exitcode(ended)
+    return codes
 
 
 def _proportional_bytes(pid: int) -> int:
