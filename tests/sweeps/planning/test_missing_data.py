@@ -111,9 +111,12 @@ def test_the_page_for_the_papers_has_the_commands_of_the_plan(tmp_path: Path, mo
     assert on_page == commands
 
 
-def test_plan_of_three_hundred_trials_without_data_is_made_of_facts_alone(tmp_path: Path) -> None:
-    plan = make_plan(load_spec(SPECS / "transtailor_resnet101.toml", [f"trial.data.root={tmp_path}"]))
-    assert len(plan.trials) == 330
+@pytest.mark.parametrize(
+    ("name", "trials"), [("transtailor_resnet101", 330), ("transformers_swin_t", 360), ("convnext_t", 270)]
+)
+def test_plan_of_hundreds_of_trials_without_data_is_made_of_facts_alone(name: str, trials: int, tmp_path: Path) -> None:
+    plan = make_plan(load_spec(SPECS / f"{name}.toml", [f"trial.data.root={tmp_path}"]))
+    assert len(plan.trials) == trials
     assert not list(tmp_path.iterdir())
 
 
