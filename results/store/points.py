@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from results.store.reader import Run
 
 POINTS_FORMAT = 1
+DIGESTED_ROWS = 1000  # at a time, which takes less memory
 
 
 def points_file(run: Path) -> Path:
@@ -60,11 +61,16 @@ def write_points(run: "Run") -> Path:
     Writes:
         `<run>/points.parquet`, whole or not at all.
     """
-    path = points_file(run.path)
-    refuse_outside(run.path, [path], ResultsError)
     reason = why_not_ours(run)
     if reason:
+        path = points_file(run.path)
         raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
+    return _write(run)
+
+
+def _write(run: "Run") -> Path:
+    path = points_file(run.path)
+    refuse_outside(run.path, [path], ResultsError)
     table = points_table(run)
     facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table), "as_of": _as_of(run)}
     table = table.replace_schema_metadata(facts)
@@ -85,7 +91,7 @@ def renew_points(run: Path, note: Callable[[str], object]) -> None:
             if kept:
                 note(kept)
             tables.hold("unshared_costs", "measured_points")  # one after the other takes less memory
-            write_points(tables)
+            _write(tables)
     except (ResultsError, OSError, pa.ArrowException) as error:
         note(f"its table of points is not written: {error}")
 
@@ -150,9 +156,13 @@ def keep_what_is_not_ours(run: "Run") -> str:
 
 def _digest(table: pa.Table) -> str:
     """Return the SHA-256 of the rows, whatever their metadata."""
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(table, sink)
-    return hashlib.sha256(sink.getvalue()).hexdigest()
+    digest = hashlib.sha256()
+    for begin in range(0, max(table.num_rows, 1), DIGESTED_ROWS):
+        sink = pa.BufferOutputStream()
+        header = pyarrow.csv.WriteOptions(include_header=begin == 0)
+        pyarrow.csv.write_csv(table.slice(begin, DIGESTED_ROWS), sink, header)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
 
 
 @cli.command(example="runs/demo")

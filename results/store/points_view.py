@@ -70,13 +70,13 @@ def _settings_of(connection: "duckdb.DuckDBPyConnection", trial: Sequence[str]) 
     """Return the settings of all planned trials, after the columns that name the trial."""
     planned = connection.sql(f"SELECT {', '.join(trial)}, config_json FROM planned ORDER BY ALL").to_arrow_table()
     table = planned.select(list(trial))
-    settings = settings_table([read_json(text) for text in planned["config_json"].to_pylist()])
+    settings = settings_table(read_json(text.as_py()) for text in planned["config_json"])
     for field, column in zip(settings.schema, settings.columns, strict=True):
         table = table.append_column(field, column)
     return table
 
 
-def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
+def settings_table(configs: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Return a row for each configuration with a column for each setting that any of them has.
 
     A column has whole numbers, numbers, truth values or texts if all its values are such; else, as with lists, their
@@ -86,14 +86,18 @@ def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
     >>> settings_table(configs).to_pylist()
     [{'data_name': 'dogs', 'data_sizes': '[8, 9]', 'rate': None}, {'data_name': None, 'data_sizes': '8', 'rate': 0.5}]
     """
-    settings_by_config = [dict(leaves(config)) for config in configs]
-    keys: dict[str, None] = {}  # in the order in which they first occur
-    for settings in settings_by_config:
-        keys |= dict.fromkeys(settings)
+    values: dict[str, list[Any]] = {}  # of each setting, in the order in which they first occur
+    count = 0
+    for config in configs:  # one after the other: those of 10,000 trials take 80 MB
+        for key, value in leaves(config):
+            column = values.setdefault(key, [])
+            column += [None] * (count - len(column))
+            column.append(value)
+        count += 1
     columns = []
     fields = []
-    for key, name in column_names(keys).items():
-        column = _column([settings.get(key) for settings in settings_by_config])
+    for key, name in column_names(values).items():
+        column = _column(values[key] + [None] * (count - len(values[key])))
         columns.append(column)
         fields.append(pa.field(name, column.type, metadata={"unit": "", "meaning": f"the trial's setting {key}"}))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))

@@ -210,8 +210,8 @@ def load(
 
     Args:
         tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
-        in_place: take less memory. The files to which rows are added are read by each query that needs them, so a later
-            one may find more rows, but always all rows of the trials in `trials`.
+        in_place: take less memory, and one core. The files to which rows are added are read by each query that needs
+            them, so a later one may find more rows, but always all rows of the trials in `trials`.
 
     Raises:
         ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
@@ -240,7 +240,7 @@ def load(
     for name, files_of_run in files.items():
         versions[name] = {table: found.version for table, found in files_of_run.items()}
     try:
-        connection = _connect(files, several=folders is run)  # as a list may be of one
+        connection = _connect(files, several=folders is run, in_place=in_place)  # as a list may be of one
     except Exception as error:
         _explain_disk(error)
         raise
@@ -310,11 +310,15 @@ def _runs_by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+def _connect(
+    files: Mapping[str, Mapping[str, TableFiles]], *, several: bool, in_place: bool
+) -> "duckdb.DuckDBPyConnection":
     """Open a connection with all views over these runs (name -> table -> files)."""
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
+    if in_place:
+        connection.execute("SET GLOBAL threads = 1")  # each takes memory of its own
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     # Freed memory goes back to the system at once, since a driver renews its points beside a sweep.
     connection.execute("SET GLOBAL allocator_bulk_deallocation_flush_threshold = '1 MB'")

@@ -125,12 +125,7 @@ class _Growing:
     """The last file of a growing table, as this process has written it."""
 
     file: int  # its number among those of this process, from 1
-    rows: pa.Table
-    stored_bytes: int
-
-    @property
-    def is_full(self) -> bool:
-        return self.stored_bytes >= FULL_BYTES or self.rows.num_rows >= FULL_ROWS
+    rows: pa.Table | None  # None: it is full
 
 
 class Writer:
@@ -180,7 +175,7 @@ class Writer:
                 path = changing_file(self.tables, name)
                 if name not in CHANGING:
                     path = growing_file(self.tables, name, self.number, 1)
-                    self._growing[name] = _Growing(file=1, rows=empty, stored_bytes=0)
+                    self._growing[name] = _Growing(file=1, rows=empty)
                 self._replace(path, empty)
 
     @property
@@ -219,14 +214,14 @@ class Writer:
 
     def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
         last = self._growing.get(table.name)
-        if last is None or last.is_full:
+        if last is not None and last.rows is not None:
+            file, rows = last.file, pa.concat_tables([last.rows, rows])
+        else:
             file = 1 if last is None else last.file + 1
-            last = _Growing(file=file, rows=arrow_schema(table).empty_table(), stored_bytes=0)
-            self._growing[table.name] = last  # if this fails after the rename, the next commit writes the same file
-        rows = pa.concat_tables([last.rows, rows])
-        path = growing_file(self.tables, table.name, self.number, last.file)
-        self._replace(path, rows)
-        self._growing[table.name] = _Growing(file=last.file, rows=rows, stored_bytes=path.stat().st_size)
+        path = growing_file(self.tables, table.name, self.number, file)
+        self._replace(path, rows)  # if it fails after the rename, the next commit writes the same file
+        is_full = rows.num_rows >= FULL_ROWS or path.stat().st_size >= FULL_BYTES
+        self._growing[table.name] = _Growing(file=file, rows=None if is_full else rows)
 
     def _write_changing(self, table: TableSchema, rows: pa.Table) -> None:
         path = changing_file(self.tables, table.name)

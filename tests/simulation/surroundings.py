@@ -57,7 +57,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (points, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        (points, "_write", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
         (commits, "MOST_ROWS", MOST_ROWS),
         *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),

@@ -48,7 +48,7 @@ class Answered(NamedTuple):
 class WarmTables:
     """The part of a DuckDB connection that `results.store.reader.Run` uses, with the views of one run."""
 
-    def __init__(self, files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) -> None:
+    def __init__(self, files: Mapping[str, Mapping[str, TableFiles]], *, several: bool, **_how: bool) -> None:
         assert not several
         (self._files,) = files.values()
 

@@ -88,8 +88,8 @@ def test_a_trial_that_ends_while_its_run_is_read_in_place_has_no_point_or_all(
     write_trials(writer, TRIALS[:2])
     with load_tables(tmp_path, in_place=True) as run:
         before = run.arrow("FROM points")
-        write_trials(writer, TRIALS[2:3])  # into the last files
         monkeypatch.setattr("results.store.writer.FULL_ROWS", 1)
+        write_trials(writer, TRIALS[2:3])  # into the last files, which are full now
         write_trials(writer, TRIALS[3:])  # into the next ones
         assert run.arrow("SELECT * FROM operating_points").num_rows == 6  # read where they are, not copied before
         assert run.arrow("FROM points").equals(before)
