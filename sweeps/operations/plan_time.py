@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from results.sharing import ONE_SCRIPT
 from results.text.page import Note, Part, Shown, TableRecord, answer_table
+from sweeps.planning.cost import cost_of
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
 from sweeps.planning.measured_steps import MeasuredSteps
@@ -36,7 +38,12 @@ class Estimate:
     is_cached: Callable[[str], bool]  # by a stage's key
 
     def sources(self, command: Sequence[str] | None) -> Iterator[str]:
-        """Yield from which measurements it is, and what is scaled; `command` as of `probe`."""
+        """Yield from which measurements it is, and what is scaled; then the bill. `command` as of `probe`."""
+        yield from self._measurements(command)
+        if self.plan.grows is None:  # else its seeds or its search decide
+            yield self._bill()
+
+    def _measurements(self, command: Sequence[str] | None) -> Iterator[str]:
         durations = self.durations
         if isinstance(durations, MeasuredSteps):
             networks = ", ".join(durations.images_per_s)
@@ -101,6 +108,18 @@ class Estimate:
         if capacity.start_s:
             yield Note("excludes queue time")
 
+    def _bill(self) -> str:
+        """Say in a line, as the report does of a run, what all trials cost, and what they would without sharing."""
+        scaled = self.durations.least_s, self.durations.most_s
+        ways = scaled if self.scaled_networks() else (self.durations.seconds,)
+        costs = [cost_of(self.plan.trials, self.is_cached, seconds_of).baselines.one_script for seconds_of in ways]
+        hours_per_s = self.plan.resources.ranks / 3600
+        apart = _joined(*(_hours_text(cost.separate * hours_per_s) for cost in costs))
+        if self.plan.private_cache:
+            return f"bill      {apart} rank-hours, as nothing is shared"
+        shared = _joined(*(_hours_text(cost.shared * hours_per_s) for cost in costs))
+        return f"bill      {shared} rank-hours for all trials, what is cached included; {ONE_SCRIPT}: {apart}"
+
     def scaled_networks(self) -> list[str]:
         """The networks with unfinished stages whose seconds are those of other networks."""
         scaled = set()
@@ -124,6 +143,8 @@ def _hours_text(hours: float) -> str:
 
 def _range(record: TableRecord, least: str, most: str, write: Callable[[float], str]) -> str:
     """Write the values of these two columns; once, if they look equal."""
-    first = write(record[least])
-    last = write(record[most])
-    return first if first == last else f"{first} to {last}"
+    return _joined(write(record[least]), write(record[most]))
+
+
+def _joined(*texts: str) -> str:
+    return " to ".join(dict.fromkeys(texts))

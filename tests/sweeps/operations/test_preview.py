@@ -351,6 +351,10 @@ def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     assert f"time      from {len(durations.measured_s)} stages that trained measured on cpu" in again.stdout
     assert "| slots | ends after |" in again.stdout
     (scripts, *others) = cost.baselines.leading_first()
+    apart = f"one script per trial, its source's training included: {scripts.separate / 3600:.3g}\n"
+    assert (
+        f"bill      {makespan_s / 3600:.3g} rank-hours for all trials, what is cached included; {apart}" in again.stdout
+    )
     assert f"sharing   saves a factor of {scripts.factor_text} over one script per trial, its source's" in again.stdout
     assert "          (expected by the seconds of measured stages); none of it is cached yet\n" in again.stdout
     for baseline in (scripts, *others):
