@@ -4,8 +4,6 @@ Two sub-models are compared only if both were pruned from one source stage: then
 filter 7 of a layer is the same filter in both. Filters of different sources have no common order.
 """
 
-from typing import Any
-
 from results.store.reader import Run
 
 MOST_SEEDS = 32
@@ -76,7 +74,7 @@ The overlap is the share of the smaller selection that is in both (the overlap c
 
 
 def agreement_sql(run: Run, answer: str, *, where: str, asked: float) -> str:
-    """Return the complete query for `OF_SEEDS` or `OF_ARMS`.
+    """Return the complete query for `OF_SEEDS` or `OF_ARMS`; without pairs that have no common layer or source.
 
     Args:
         run: its widest layer sets the length of the bit strings.
@@ -87,21 +85,3 @@ def agreement_sql(run: Run, answer: str, *, where: str, asked: float) -> str:
     (row,) = run.rows("SELECT coalesce(max(original_width), 1) - 1 AS last_place FROM layers")
     pairs = PAIRS.format(where=where, asked=repr(asked), most_seeds=MOST_SEEDS, last_place=row["last_place"])
     return pairs + answer
-
-
-def agreement_of_arms(run: Run, *, where: str, asked: float) -> list[dict[str, Any]]:
-    """Return the records of `OF_ARMS`, without pairs that have no common layer or source.
-
-    Raises:
-        ResultsError: the condition is not valid SQL.
-    """
-    return run.rows(agreement_sql(run, OF_ARMS, where=where, asked=asked))
-
-
-def agreement_of_seeds(run: Run, *, where: str, asked: float) -> list[dict[str, Any]]:
-    """Return the records of `OF_SEEDS`, without arms with one seed and seeds that share no source.
-
-    Raises:
-        ResultsError: the condition is not valid SQL.
-    """
-    return run.rows(agreement_sql(run, OF_SEEDS, where=where, asked=asked))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from results.arms.comparison import Arm, Pairing, budget_order, compare
-from results.arms.filter_agreement import agreement_of_arms
+from results.arms.filter_agreement import OF_ARMS, agreement_sql
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
@@ -130,7 +130,7 @@ def _kappas(run: Run, own: Arm) -> Kappas:
     """Return how far two arms on this target and at this budget keep the same filters; of one arm, two of its seeds."""
     if own.asked is None:
         return {}
-    records = agreement_of_arms(run, where=problem_condition(own.problem), asked=own.asked)
+    records = run.rows(agreement_sql(run, OF_ARMS, where=problem_condition(own.problem), asked=own.asked))
     return {frozenset({record["arm"], record["other_arm"]}): record["kappa"] for record in records}
 
 

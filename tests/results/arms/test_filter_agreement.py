@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.arms.filter_agreement import MOST_SEEDS, agreement_of_arms, agreement_of_seeds
+from results.arms.filter_agreement import MOST_SEEDS, OF_ARMS, OF_SEEDS, agreement_sql
 from results.questions.layers import OVER_DATA, WIDTHS
 from results.store.reader import Run, load
 from results.store.writer import Writer
@@ -48,7 +48,7 @@ def write(
 
 
 def labels(run: Run) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row.pop("arm"), row.pop("other_arm")): row for row in agreement_of_arms(run, **HERE)}
+    return {(row.pop("arm"), row.pop("other_arm")): row for row in run.rows(agreement_sql(run, OF_ARMS, **HERE))}
 
 
 def kappa(filters: int, one: list[int], other: list[int]) -> float:
@@ -74,7 +74,7 @@ def test_it_is_what_a_count_by_hand_gives(tmp_path: Path) -> None:
                 "overlap_by_chance_fraction": pytest.approx(3 / 5), "kappa": pytest.approx(-0.4),
             }
         }  # fmt: skip
-        assert agreement_of_seeds(run, **HERE) == []
+        assert run.rows(agreement_sql(run, OF_SEEDS, **HERE)) == []
 
 
 def test_seeds_of_an_arm_are_compared_pair_by_pair(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_seeds_of_an_arm_are_compared_pair_by_pair(tmp_path: Path) -> None:
     for seed, kept in enumerate((low, low, high)):
         write(tmp_path, "a", seed, {"features.0": kept})
     with load(tmp_path) as run:
-        (found,) = agreement_of_seeds(run, **HERE)
+        (found,) = run.rows(agreement_sql(run, OF_SEEDS, **HERE))
         of_labels = labels(run)
     assert found == {
         "arm": "a", "layer": "features.0", "order": 0, "filters": 10, "pairs_of_seeds": 3, "mean_kept": 5.0,
@@ -118,9 +118,9 @@ def test_filters_of_different_sources_are_not_compared(tmp_path: Path) -> None:
     write(tmp_path, "a", 1, kept, source="second")
     write(tmp_path, "b", 1, kept, source="second")
     with load(tmp_path) as run:
-        assert agreement_of_seeds(run, **HERE) == []
+        assert run.rows(agreement_sql(run, OF_SEEDS, **HERE)) == []
         assert labels(run).keys() == {("a", "b")}
-        assert agreement_of_arms(run, where="network = 'other'", asked=0.2) == []
+        assert run.rows(agreement_sql(run, OF_ARMS, where="network = 'other'", asked=0.2)) == []
 
 
 def test_the_best_by_validation_stands_for_a_seed_and_another_budget_counts_not(tmp_path: Path) -> None:
