@@ -293,7 +293,7 @@ WORTH: Mapping[str, FindingsTable] = {
                 Excerpt(what, "default_photographs_rule", {"arm": arm, "data": "all four"}, ("{points}", RULE_95))
                 for arm, what in (
                     ("default with data", "1. photographs: `taylor` on the target's images, against random filters"),
-                    ("default without data", "1. photographs: `l2`, which reads only weights, against random filters"),
+                    ("default without data", "1. photographs: `l2`, weights alone, against random filters"),
                 )
             ),
             Excerpt(
