@@ -165,6 +165,24 @@ def test_each_line_of_the_page_of_lost_accuracy_works_where_the_page_puts_it(tmp
             assert list(expand(load_spec(tmp_path / "base.toml", option.split()[1:])))
 
 
+@pytest.mark.check
+def test_the_page_of_clusters_shows_what_plan_prints(tmp_path: Path) -> None:
+    (spec,) = (block.text for block in PAGES["slurm.md"] if block.text.startswith('name = "my"'))
+    plan, run = (block.text for block in PAGES["slurm.md"] if block.text.startswith(("sweep ", "runs/my: created")))
+    (tmp_path / "my.toml").write_text(spec)
+    (tmp_path / "mycluster.toml").write_text(
+        'partition = "main"\ncpus_per_node = 1\nmemory_gb = 1.2\nwalltime_min = 10\n'
+    )
+    done = transtailor_command("plan", "my.toml", "--site", "./mycluster.toml", folder=tmp_path)
+    printed = re.sub(r"\S.*(?= run my\.toml)", "transtailor", done.stdout.replace("./mycluster.toml", "mycluster"))
+    summary, _, job = plan.partition("--- the controller\n")
+    for part in re.split(r"(?m)^(?:\.\.\.|folder .*)\n", summary):  # the folder's line is of a shared folder
+        assert part in printed, done.stderr
+    assert {*job.splitlines()} - {"..."} <= {*printed.splitlines()}
+    (trial,) = re.findall(r"(?m)^  ([0-9a-f]{12})  transtailor", run)
+    assert f"| {trial}" in printed
+
+
 def test_few_blocks_are_not_run_and_each_kind_is_known() -> None:
     found = [(page, block) for page, all_blocks in PAGES.items() for block in all_blocks]
     assert [(page, block.line) for page, block in found if block.kind not in (*RUN, *SHOWN)] == []

@@ -58,6 +58,13 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert (tmp_path / "runs" / run / "report.html").is_file()
 
 
+def test_before_the_installation_its_command_names_the_python_of_make_demo() -> None:
+    first_screen, _, _ = README.partition("\n## Install\n")
+    assert re.findall(r"(\S*python\S*) sweeps/launch\.py", first_screen) == [
+        "`.venv/bin/python"
+    ]  # no `python` on Debian
+
+
 def test_it_is_short() -> None:
     assert README.count("\n") <= 110
 

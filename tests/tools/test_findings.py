@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tools import evidence_page, findings
@@ -37,6 +38,18 @@ def test_no_sentence_has_a_number_that_no_table_makes() -> None:
         sentences = sentences.replace(text, "")
     assert RESULT.findall(sentences) == []
     assert RESULT.search("ahead in 9 of 10 seeds") and RESULT.search("by 0.32") and RESULT.search("takes 23 s")
+
+
+def test_an_arm_of_the_digits_says_for_how_many_epochs_it_was_tuned() -> None:
+    rows = [row for tables, _ in findings.TABLES.values() for table in tables.values() for row in table.rows]
+    points = pq.read_table(evidence_page.EVIDENCE / "methods_on_digits" / "measured_points.parquet").to_pandas()
+    epochs = points.trained_epochs - points[points.label == "head_only"].trained_epochs.max()
+    of_digits = [row for row in rows if row.page.startswith("methods_on_digits/")]
+    for row in of_digits:
+        arm, asked = row.where["arm"], (0.2 if row.page.endswith("at_20") else 0.4)
+        its = epochs[(points.label == arm) & points.asked_removed_macs_fraction.isin([0.0, asked])].max()
+        assert f"{its:.0f} epochs" in row.what.partition(", against")[0], row.what
+    assert len(of_digits) == 13
 
 
 def test_it_is_one_short_page() -> None:
