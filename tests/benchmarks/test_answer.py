@@ -57,6 +57,16 @@ def test_a_judge_that_says_the_opposite_is_wrong_as_often(monkeypatch: pytest.Mo
     assert wrong == 0.0 and none == pytest.approx(3 / 7, abs=0.1)
 
 
+def test_arms_with_other_accuracies_in_the_script_are_named() -> None:
+    scores = made_up(10)
+    moved = {arm: {seed: v - 0.2 * (arm[1] == "l1") for seed, v in seeds.items()} for arm, seeds in scores.items()}
+    taken = Taken(wall_s=1.0, cpu_s=1.0, peak_gb=1.0)
+    ours = Answered(taken=taken, begun=1, finished=1, scores=moved, verdicts={})
+    equal, others = answer.agreement_of(scores, {"ten seeds": ours})
+    assert "in 4 of 5 arms" in equal and "l1 at 20% on net" in others
+    assert len(list(answer.agreement_of(moved, {"ten seeds": ours}))) == 1
+
+
 def test_what_was_measured_is_read_as_it_was_written() -> None:
     scores = made_up(3)
     kept = Answered(
