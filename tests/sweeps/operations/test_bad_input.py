@@ -317,7 +317,7 @@ def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callab
     "name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
 )
 def test_a_name_that_cannot_name_a_folder(write_spec: WriteSpec, refused: Callable[..., str], name: str) -> None:
-    assert "cannot name a run folder" in refused(write_spec(), "--name", name)
+    assert f"--name: {name!r} cannot name a run folder" in refused(write_spec(), "--name", name)
 
 
 @pytest.mark.parametrize("option", ["--runs", "--cache"])
