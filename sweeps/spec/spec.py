@@ -349,9 +349,10 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     tables = ("trial", "axes", "tuning", "resources")
     table = path[0]
     if table not in tables or len(path) < 2:
+        hint = "" if table in tables else _hint_at_set(path, text, tables)
         raise SpecError(
             f"{where}: {dotted_key!r} cannot be set; type a key that begins with trial., axes., tuning. or resources."
-            + _hint_at_set(path, text, tables)
+            + hint
         )
     if table in ("axes", "tuning"):
         axis = ".".join(path[1:])
