@@ -23,6 +23,7 @@ from click import argument, option
 from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, reason_of
 from transtailor.garbage import import_uncollected
 from transtailor.names import did_you_mean
+from transtailor.sources import line_of_user
 from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "sh
 class Command(click.Command):
     """A command that prints the lines of its function, or ends with the exit code that the function returns.
 
-    If the user made a mistake, it explains this on standard error without a traceback, and ends with exit code 2 or the
-    one of the error.
+    If the user made a mistake, also one in a module of their own, it explains this on standard error without a
+    traceback, and ends with exit code 2 or the one of the error.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -82,10 +83,14 @@ class Command(click.Command):
         except ExplainedError as error:
             _explain(error)
             exit_code = error.exit_code
-        except OSError as error:
-            if not is_of_the_machine(error):
+        except Exception as error:
+            line = line_of_user(error)
+            if line:
+                _explain(f"{line}: {type(error).__name__}: {error}")
+            elif isinstance(error, OSError) and is_of_the_machine(error):
+                _explain(reason_of(error))
+            else:
                 raise
-            _explain(reason_of(error))
             exit_code = MISTAKE
         ctx.exit(exit_code)
 

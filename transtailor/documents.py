@@ -180,6 +180,8 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     line = lines[number - 1].strip() if number <= len(lines) else ""  # the end of the text is after the last line
     column = int(position[2])
     text_at_fault = lines[number - 1][column - 1 :] if number <= len(lines) else ""
+    if problem.startswith("Expected '='") and re.search(r"=\s*[+-]?\d+,\d+\s*$", lines[number - 1][: column - 1]):
+        hint = "; the decimal point is a point, as in 0.5"
     if problem.startswith(
         ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
     ):

@@ -49,12 +49,18 @@ def reason_of(error: OSError, path: Path | None = None) -> str:
     >>> reason_of(PermissionError(errno.EACCES, "Permission denied", "/a b"))
     "/a b: Permission denied; ask its owner for the right; to see who that is, type: namei -l '/a b'"
 
+    >>> reason_of(PermissionError(errno.EACCES, "Permission denied", "runs/a/.points.parquet.0f3c.tmp"))
+    'runs/a: Permission denied; ask its owner for the right; to see who that is, type: namei -l runs/a'
+
     Args:
         path: the file, where the error does not name it, such as pyarrow's.
     """
     name = path if error.filename is None else error.filename
     if name is None or error.errno is None:
         return str(error)
+    place = Path(os.fsdecode(name))
+    if isinstance(error, PermissionError) and place.name.startswith(".") and place.suffix == ".tmp":
+        name = str(place.parent)  # the file has this name only while it is written
     text = f"{name}: {os.strerror(error.errno)}"
     if isinstance(error, PermissionError):
         text += f"; ask its owner for the right; to see who that is, type: namei -l {shlex.quote(os.fsdecode(name))}"

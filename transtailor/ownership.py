@@ -41,7 +41,7 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
             if owner not in (os.getuid(), 0):
                 raise error(
                     f"{path} belongs to another user (id {owner}), who would decide what you execute; "
-                    "name a file of yours instead"
+                    "let its owner type this, or use a copy of yours"
                 )
         if target.st_mode & forbidden_mode:
             raise error(

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import sys
+import traceback
 from pathlib import Path
 
 from transtailor.errors import UserError
@@ -66,3 +68,19 @@ def check_code(root: Path = ROOT) -> None:
         f"{root} is not the copy of the code that was launched ({launched_digest[:12]}): {fault}; none of it is run. "
         "Move it away and launch again"
     )
+
+
+def line_of_user(error: BaseException) -> str:
+    """Return the last line of a user's file in an error's traceback: "FILE, line N"; "" if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file belongs to our packages, to a library or to Python."""
+    path = Path(file)
+    if file.startswith("<") or path.is_relative_to(sys.base_prefix):
+        return True
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return True
+    return any(path.is_relative_to(ROOT / room) for room in PACKAGES)

@@ -14,7 +14,7 @@ from typing import Any
 
 from transtailor.documents import Record
 from transtailor.garbage import import_uncollected
-from transtailor.sources import PACKAGES, ROOT
+from transtailor.sources import line_of_user
 
 START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
 CLOSE_LIMIT_S = 10.0
@@ -201,7 +201,8 @@ class RankHost:
         try:
             return Reply(value=getattr(self, command)(*args))
         except Exception as error:  # noqa: BLE001  # the caller raises any error of the target
-            text = f"{type(error).__name__}: {error}{_position_in_own_module(error)}"
+            line = line_of_user(error)
+            text = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
             return Reply(error=text, traceback=traceback.format_exc())
 
 
@@ -209,24 +210,6 @@ def class_of(target: str) -> Any:
     """Import and return "module:Class"."""
     module, _, name = target.partition(":")
     return getattr(import_uncollected(module), name)
-
-
-def _position_in_own_module(error: BaseException) -> str:
-    """Return the last line of a user's module in the traceback, in brackets; "" if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
-    if not frames:
-        return ""
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
-
-
-def _is_installed(file: str) -> bool:
-    """Whether a file belongs to our packages, to a library or to Python."""
-    path = Path(file)
-    if file.startswith("<") or path.is_relative_to(sys.base_prefix):
-        return True
-    if "site-packages" in path.parts or "dist-packages" in path.parts:
-        return True
-    return any(path.is_relative_to(ROOT / room) for room in PACKAGES)
 
 
 def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The latency and memory of a run's sub-models on this machine: each is timed once, in a fresh process."""
 
+import errno
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
 from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each
 from sweeps.run.relaunch import this_code_digest
-from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
+from sweeps.run.run_folder import LaunchRecord, RecordedTrial, RunFolder, modules_of, open_run
 from sweeps.run.run_lock import holder_of
 from tailor.common.errors import Paused
 from tailor.config.parsing import parse_trial
@@ -62,7 +64,7 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
     from tailor.parallel.process_group import ProcessGroup
 
     refuse_file(cache)
-    record = open_run(run)
+    record = _open_to_write(run)
     digest = this_code_digest()
     if holder_of(run.lock) is not None:
         yield f"warning: {run.path} is running; other work on this machine makes sub-models look slow"
@@ -101,6 +103,14 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
         yield from _write_points(run)
     to_time = sum(len(trial["points"]) for trial in trials)
     yield from _summary(timed, unsteady, to_time - timed, cache, circumstance)
+
+
+def _open_to_write(run: RunFolder) -> LaunchRecord:
+    """Open a run. Raises PermissionError, before anything is timed, if the times could not be written."""
+    record = open_run(run)
+    if not os.access(run.path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run.path))
+    return record
 
 
 def _waiting(tables: Run, circumstance: "Circumstance", *, again: bool) -> list[dict[str, Any]]:

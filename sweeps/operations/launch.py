@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc.errors import SiteError
-from hpc.sites.site import ONE_MACHINE_SITES, find_site
+from hpc.sites.site import ONE_MACHINE_SITES, find_site, site_files
 from results.command_output import Output, prints_page, write
 from results.text.page import Part
 from sweeps.command_options import plan_options, run_options
@@ -173,8 +173,9 @@ def check_site(name: str) -> None:
         try:
             find_site(name)
         except SiteError as error:
-            also = f"{did_you_mean(name, ONE_MACHINE_SITES)}local and serial are this machine"
-            raise SiteError(f"--site {name}: {error} ({also})") from error
+            also = f" ({did_you_mean(name, ONE_MACHINE_SITES)}local and serial are this machine)"
+            is_a_file = name.endswith(".toml") or "/" in name or name in site_files()
+            raise SiteError(f"--site {name}: {error}{'' if is_a_file else also}") from error
 
 
 def _plan_launch(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:

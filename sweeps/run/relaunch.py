@@ -72,12 +72,22 @@ def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]
     counts = f"{added} added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
     old_settings = [{**trial.settings.values, "label": trial.label} for trial in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
-    lines = [*_prepared_again(record, plan), *_changes(old_settings, new_settings)]
+    lines = [*_changed_modules(record, plan), *_prepared_again(record, plan), *_changes(old_settings, new_settings)]
     if not lines:
         lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
     if len(lines) > SHOWN:
         lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more settings"]
     return [counts, *lines]
+
+
+def _changed_modules(record: LaunchRecord, plan: Plan) -> Iterator[str]:
+    """Name the user's modules whose source has changed."""
+    digests = {file.name: file.parent.name for file in record.imports}
+    for module in plan.imports:
+        before = digests.get(module.file.name)
+        digest = module.file.parent.name
+        if before not in (None, digest):
+            yield f"the module {module.file.name} was changed: SHA-256 {before[:12]} -> {digest[:12]}"
 
 
 def _prepared_again(record: LaunchRecord, plan: Plan) -> Iterator[str]:

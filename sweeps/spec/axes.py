@@ -122,6 +122,8 @@ def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], whe
     valid_keys = [*TRIAL_KEYS, *other_valid_keys]
     for key in keys:
         if key not in valid_keys:
+            if key.split(".")[0] == "trial":
+                raise SpecError(f"{where}: no such key: {key!r}; leave out trial., as in optimisation.epochs")
             raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid_keys, settings_by_name())}")
 
 

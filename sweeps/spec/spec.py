@@ -163,7 +163,7 @@ def load_spec(
         _assign(document, assignment)
     if name is not None:
         document["name"] = name
-    return _checked(document, path.name, path=path, assignments=[*assignments])
+    return _checked(document, path.name, is_name_typed=name is not None, path=path, assignments=[*assignments])
 
 
 def spec_of(document: Mapping[str, Any], where: str) -> Spec:
@@ -176,7 +176,7 @@ def spec_of(document: Mapping[str, Any], where: str) -> Spec:
     return _checked(_completed(deepcopy(dict(document)), Path(where), ()), where)
 
 
-def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
+def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = False, **source: Any) -> Spec:
     """Return the spec of a whole document; `source` has the fields that only messages read."""
     _check_keys(document, where)
     variants = [_variant(raw, f"{where} [[variants]] {number}") for number, raw in _tables(document, "variants", where)]
@@ -194,7 +194,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
         spec = Spec(**document, where=where, **source)
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
-    check_name(spec.name, f"{where} name")
+    check_name(spec.name, "--name" if is_name_typed else f"{where} name")
     check_search(spec.search, spec.confirm, spec.tuning, where)
     check_settle(spec.settle, document, spec.seed_tables(), where)
     if spec.resources.says_gpus:
@@ -349,9 +349,10 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     tables = ("trial", "axes", "tuning", "resources")
     table = path[0]
     if table not in tables or len(path) < 2:
+        hint = "" if table in tables else _hint_at_set(path, text, tables)
         raise SpecError(
             f"{where}: {dotted_key!r} cannot be set; type a key that begins with trial., axes., tuning. or resources."
-            + _hint_at_set(path, text, tables)
+            + hint
         )
     if table in ("axes", "tuning"):
         axis = ".".join(path[1:])

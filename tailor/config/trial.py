@@ -4,6 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Set
 from functools import lru_cache
+from inspect import isgeneratorfunction, signature
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -113,7 +114,14 @@ def register(method: type[MethodT]) -> type[MethodT]:
 
     >>> METHODS["head_only"].__name__  # a class decorated with @register
     'HeadOnly'
+
+    Raises:
+        TypeError: it is no class of methods, or has no generator `walk` of one argument.
     """
+    if not issubclass(method, Method):
+        raise TypeError(f"{method.__name__} is no method: write class {method.__name__}(Method)")
+    if not isgeneratorfunction(method.walk) or len(signature(method.walk).parameters) != len(("self", "config")):
+        raise TypeError(f"{method.__name__} has no generator walk(self, config), which yields stages")
     METHODS.add(method.model_fields["name"].default, method)
     return method
 

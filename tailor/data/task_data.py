@@ -162,6 +162,16 @@ def _problems(loaded: dict[str, Samples], info: DataInfo) -> Iterator[str]:
 
     The record's number of target images includes the test images.
     """
+    for task, samples in loaded.items():
+        for part in ("images", "labels", "ids"):
+            given = getattr(samples, part, None)
+            if not isinstance(given, Tensor):
+                yield f"{part} of {task}: expected Samples of tensors, given a {type(given).__name__}"
+                return
+    ids = torch.cat([samples.ids for samples in loaded.values()])
+    repeated_count = len(ids) - len(ids.unique())
+    if repeated_count:
+        yield f"{repeated_count} ids are there twice, expected each once over {', '.join(loaded)} together"
     counts = {"source": info.source_images, "target": info.target_images}
     if "test" in loaded:
         counts["target"] = info.target_images - info.test_images
@@ -187,6 +197,8 @@ def _problems_of_task(
         "shape of a sample": (tuple(samples.images.shape[1:]), tuple(input_shape)),
         "type of labels": (samples.labels.dtype, label_type),
     }
+    if samples.images.dtype != torch.uint8:
+        actual_and_expected["type of images"] = (samples.images.dtype, torch.float32)
     for subject, (actual, expected) in actual_and_expected.items():
         if actual != expected:
             yield f"the {subject} of {task} is {actual}, expected {expected}"

@@ -144,6 +144,11 @@ def planned_stages(config: TrialConfig, rung: Rung | None = None) -> Iterator[St
             stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
             return
+        if not isinstance(stage, Stage):
+            raise ConfigError(
+                f"method {config.method.name!r}: walk yields a {type(stage).__name__}; expected a stage; what a recipe "
+                "does in several stages (head, prune) is typed yield from"
+            )
         yield stage
         outcome = PlannedOutcome(stage.key())
 
@@ -184,6 +189,11 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung 
         planned.append(planned_stage)
         if point is not None:
             points += 1
+    if rung is None and points == 0:
+        raise ConfigError(
+            f"method {config.method.name!r}: walk yields no operating point, so the trial would have no result; end it "
+            "with: yield recipe.point(model)"
+        )
     # A trial that rests at a rung has the id of the whole trial.
     own_id = trial_id(config, versions) if rung is None else dry_run(config).trial_id
     return DryRun(trial_id=own_id, stages=tuple(planned))

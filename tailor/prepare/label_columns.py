@@ -22,8 +22,8 @@ _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
 }
-_ONE = ("1", "1.0", "true")
-_ZERO = ("0", "0.0", "false")
+ONE = ("1", "1.0", "true")
+ZERO = ("0", "0.0", "false")
 _SHOWN = 20  # names of columns in a message
 
 
@@ -77,7 +77,7 @@ class LabelColumns:
         """
         if not self.is_one_hot:
             return values[self.classes[0]]
-        ones = [self.names[index] for index in self.classes if values[index].casefold() in _ONE]
+        ones = [self.names[index] for index in self.classes if values[index].casefold() in ONE]
         if len(ones) != 1:
             raise ValueError(
                 f"{len(ones)} of its classes are 1 ({', '.join(ones)})" if ones else "none of its classes is 1"
@@ -199,7 +199,7 @@ def _are_zeros_and_ones(lines: Sequence[Line], columns: Sequence[int]) -> bool:
     """Whether several columns have nothing but 0 and 1, as where each class has a column."""
     if len(columns) < 2:
         return False
-    return all(values[column].casefold() in _ONE + _ZERO for _, values in lines for column in columns)
+    return all(values[column].casefold() in ONE + ZERO for _, values in lines for column in columns)
 
 
 def _asked(table: str, names: Sequence[str], option: str, name: str | None) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import AskedColumns, LabelColumns, Line
+from tailor.prepare.label_columns import ONE, ZERO, AskedColumns, LabelColumns, Line
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -62,6 +62,9 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
             note += (
                 f"; column {columns.names[index]!r} has {', '.join(sorted(words))}: to use these splits, call it split"
             )
+        elif words <= {*ONE, *ZERO} and re.search("train|test", columns.names[index], re.IGNORECASE):
+            name = columns.names[index]
+            note += f"; column {name!r} may say the split: to use it, write train or test into a column split"
     if folder:
         note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):

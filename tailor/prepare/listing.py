@@ -248,7 +248,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     empty: list[Path] = []
     for class_folder, entries in entries_of.items():
         images = images_in(class_folder)
-        if not images:
+        if not images and not any(map(is_set_aside, class_folder.iterdir())):
             empty.append(class_folder)
         class_name = normal_form(as_text(class_folder.name))
         files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]

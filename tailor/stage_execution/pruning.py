@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import cast
@@ -104,7 +104,7 @@ def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, contex
 @compute.register
 def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, context: StageContext) -> StageOutput:
     scoring = Scoring(
-        state=parent,
+        state=replace(parent, tensors={name: tensor.clone() for name, tensor in parent.tensors.items()}),
         found=groups_of(parent, stage.rule),
         ranks=context.ranks,
         samples=None if stage.task is None else context.train(stage.task),
@@ -113,8 +113,33 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
         seed=None if stage.seed is None else stages.step_seed(stage.seed, stage.step),
     )
     scores = CRITERIA[stage.criterion].function()(scoring)
+    _check_scores(stage.criterion, scores, scoring.found)
     # Copies: a user's criterion may give layers that lose filters together one tensor, and a file has none twice.
     return StageOutput(tensors=add_prefix("scores", {layer: values.clone() for layer, values in scores.items()}))
+
+
+def _check_scores(criterion: str, scores: object, groups: Iterable[Group]) -> None:
+    """Raise ConfigError unless a criterion, which may be a user's, gave each layer of the groups its scores."""
+    if not isinstance(scores, dict):
+        raise ConfigError(
+            f"criterion {criterion!r} returned a {type(scores).__name__}; expected a dictionary: layer -> scores of "
+            "its filters, a tensor"
+        )
+    for scored in groups:
+        for member in scored.members:
+            values = scores.get(member.layer)
+            expected = (
+                f"criterion {criterion!r}, layer {member.layer}: expected {scored.filters} finite scores, a tensor"
+            )
+            if not isinstance(values, torch.Tensor):
+                given = "none" if values is None else f"a {type(values).__module__}.{type(values).__name__}"
+                raise ConfigError(f"{expected}; given {given}")
+            if not values.is_floating_point():
+                raise ConfigError(f"{expected} of floats; given one of {values.dtype}")
+            if values.shape != (scored.filters,):
+                raise ConfigError(f"{expected} of shape ({scored.filters},); given one of shape {tuple(values.shape)}")
+            if not values.isfinite().all():
+                raise ConfigError(f"{expected}; {int((~values.isfinite()).sum())} are NaN or infinite")
 
 
 @compute.register

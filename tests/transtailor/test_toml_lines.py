@@ -68,6 +68,7 @@ def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -
         ("a = NaN\n", ["type nan or inf, in lower case"]),
         ("a = 20%\n", ["for 20% type 0.2"]),
         ("a = 0,5\n", ["the decimal point is a point, as in 0.5"]),
+        ("a = { b = 0,5, c = 1 }\n", ["the decimal point is a point, as in 0.5"]),
         ("a = 007\n", ["a number does not begin with 0"]),
         ("a = {\n  b = 1\n}\n", ["line 1", "a table in { } is on one line"]),
         ("a = { b = 1,\n  c = 2 }\n", ["line 1", "a table in { } is on one line"]),

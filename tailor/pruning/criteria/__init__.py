@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from inspect import signature
+from typing import Any, Literal, get_args
 
 from tailor.common.registry import Registry, function_of
 from tailor.stages import ScoreNormalisation
+
+Needs = Literal["nothing", "norm", "relu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,19 @@ class Criterion:
     reads_labels: bool = False
     draws: bool = False
     has_gates: bool = False  # it scores factors at the filters' outputs, so their placement matters
-    needs: Literal["nothing", "norm", "relu"] = "nothing"
+    needs: Needs = "nothing"
     scores_wholes: bool = False  # whether it scores heads of attention and channels of a stream, too
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for another `needs`, TypeError for a function that a `Scoring` alone cannot be given."""
+        if self.needs not in get_args(Needs):
+            raise ValueError(f"needs = {self.needs!r}; expected one of {', '.join(get_args(Needs))}")
+        if isinstance(self.compute, str):
+            return
+        try:
+            signature(self.compute).bind("scoring")
+        except TypeError as error:
+            raise TypeError(f"compute is called with one argument, a Scoring: {error}") from error
 
     @property
     def normalisation(self) -> ScoreNormalisation:

@@ -25,8 +25,9 @@ class Scoring:
 
     @property
     def data(self) -> Samples:
-        """The samples of a criterion that declared `reads_data`."""
-        assert self.samples is not None
+        """The samples of a criterion that declared `reads_data`. Raises ConfigError: it did not."""
+        if self.samples is None:
+            raise ConfigError("this criterion reads scoring.data: declare it, Criterion(..., reads_data=True)")
         return self.samples
 
 

@@ -317,7 +317,7 @@ def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callab
     "name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
 )
 def test_a_name_that_cannot_name_a_folder(write_spec: WriteSpec, refused: Callable[..., str], name: str) -> None:
-    assert "cannot name a run folder" in refused(write_spec(), "--name", name)
+    assert f"--name: {name!r} cannot name a run folder" in refused(write_spec(), "--name", name)
 
 
 @pytest.mark.parametrize("option", ["--runs", "--cache"])
@@ -342,6 +342,19 @@ def test_the_real_command_line(launch_process: Command, write_spec: WriteSpec, t
     assert "spec.toml [trial]" in done.stderr
     assert "did you mean 'seed'" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+
+
+def test_a_whole_table_cannot_be_set(write_spec: WriteSpec, refused: Callable[..., str]) -> None:
+    assert "did you mean" not in refused(write_spec(), "--set", "axes={}")
+
+
+@pytest.mark.parametrize(("site", "is_unknown"), [("mine", True), ("./broken.toml", False), ("./gone.toml", False)])
+def test_only_a_site_that_may_be_mistyped_is_told_of_this_machine(
+    write_spec: WriteSpec, refused: Callable[..., str], tmp_path: Path, site: str, is_unknown: bool
+) -> None:
+    (tmp_path / "broken.toml").write_text('partition = "x"\n')
+    said = refused(write_spec(), "--site", site)
+    assert ("local and serial are this machine" in said) == is_unknown
 
 
 @pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"], ["--max-disk-gb", "-1"]])

@@ -25,7 +25,7 @@ from tests.tailor.saved_models import pruned
 
 @pytest.mark.check
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
-    sweeps_command: Command, trained: RunFolder, tmp_path: Path
+    sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained
     with load(run.path) as tables:
@@ -35,6 +35,12 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu", "--runtime", "eager")
     assert (none.returncode, none.stdout) == (2, "")
     assert f"elsewhere lacks stages of each of the {len(models)} sub-models" in none.stderr
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(os, "access", lambda path, _mode: Path(path) != Path("runs/trained"))
+        refused = sweeps_command("time", "runs/trained", "--device", "cpu", "--runtime", "eager")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "runs/trained: Permission denied; ask its owner" in refused.stderr
 
     done = sweeps_command(
         "time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu", "--runtime", "eager"

@@ -263,6 +263,7 @@ def test_a_run_of_another_user_is_not_gone_on_with(run: RunFolder, launch: Comma
     done = launch("spec.toml")
     assert done.returncode == 2
     assert "runs/small/spec.toml belongs to another user (id 12345)" in done.stderr
+    assert "let its owner type this, or use a copy of yours" in done.stderr
 
 
 def test_under_a_lax_umask_no_one_else_may_change_what_is_executed(plan: Plan, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""A run notes which images its trials read, and says so if others are in their place."""
+"""A run notes which images and modules its trials read, and says so if others are in their place."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
+from tailor.pruning.criteria import CRITERIA
 from tests.tailor.prepare.pictures import BIRDS, class_folders, prepare
+
+MODULE = """
+from tailor.extend import CRITERIA, Criterion
+CRITERIA.add("mended", Criterion(compute="nowhere:at_all", source="mine"))
+"""
 
 
 def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Path) -> None:
@@ -30,3 +37,15 @@ def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Pa
     _, lock, done = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
     lock.release()
     assert done == "resumed"
+
+
+def test_a_run_is_not_resumed_with_another_module_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "mine.toml"
+    spec.write_text('name = "a"\nimports = ["mine.py"]\n[trial]\nmethod = { name = "prune", criterion = "mended" }\n')
+    changed = pytest.raises(RunFolderError, match=r"\n  the module mine.py was changed: SHA-256 \w{12} -> \w{12}\n")
+    for comment, expected in (("", nullcontext()), ("# mended\n", changed)):
+        (tmp_path / "mine.py").write_text(MODULE + comment)
+        monkeypatch.setattr(CRITERIA, "_records", {name: CRITERIA[name] for name in CRITERIA if name != "mended"})
+        with expected:
+            _, lock, _ = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+            lock.release()

@@ -203,6 +203,10 @@ def test_the_resolved_text_keeps_a_rate(write_spec: WriteSpec) -> None:
         ),
         ('name = "no"\n[tuning]\nrate = [0.1]\n[axes]\nmethod = [{ name = "fine_tune" }]\n', "name the method in each"),
         (RATES.replace("rate =", "rates ="), "no such key: 'rates'"),
+        (
+            RATES.replace("rate =", "trial.optimisation.learning_rate ="),
+            "'trial'; leave out trial., as in optimisation.",
+        ),
     ],
 )
 def test_a_rate_that_is_set_twice_or_of_no_method_is_refused(

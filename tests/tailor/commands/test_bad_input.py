@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from tailor.config.parsing import parse_trial
+from tailor.execution.cache import Cache
+from tailor.execution.plugins import load
+from tailor.execution.runner import run_trial
 from tailor.facts.manifest import manifest_sha256
 from tailor.facts.weights import sha256_of
 from tailor.networks import building
+from tailor.parallel.process_group import ProcessGroup
+from tailor.pruning.criteria import CRITERIA
 from tests.tailor.prepare.pictures import class_folders, prepare
 from transtailor.__main__ import main
 from transtailor.shell import command as to_type
@@ -146,3 +152,72 @@ def test_a_number_of_the_manifest_that_was_changed_by_hand(root: Path, refused: 
     said = refused(trial(root))
     assert "the test split has another size than the manifest says" in said
     assert f"remove {path.parent} and prepare the data set again" in said
+
+
+CRITERION = """
+import torch
+from tailor.extend import CRITERIA, Criterion
+def compute(scoring):
+    scores = {member.layer: torch.ones(group.filters) for group in scoring.found for member in group.members}
+    first = next(iter(scores))
+    RETURN
+CRITERIA.add("NAME", Criterion(compute=compute, source="mine"))
+"""
+SCORES = {
+    "reads a file": ("open('no such file.csv')", "mine.py, line 7: FileNotFoundError: [Errno 2] No such file or"),
+    "reads data": ("return scoring.data", "reads scoring.data: declare it, Criterion(..., reads_data=True)"),
+    "raises": ("return 1 / 0", "mine.py, line 7: ZeroDivisionError: division by zero"),
+    "no dictionary": ("return [scores]", "returned a list; expected a dictionary: layer -> scores"),
+    "an array": ("return {**scores, first: scores[first].numpy()}", "a tensor; given a numpy.ndarray"),
+    "integers": ("return {**scores, first: scores[first].int()}", "a tensor of floats; given one of torch.int32"),
+    "a column": (
+        "return {**scores, first: scores[first][:, None]}",
+        "a tensor of shape (24,); given one of shape (24, 1)",
+    ),
+    "NaN": ("scores[first][0] = torch.nan; return scores", "24 finite scores, a tensor; 1 are NaN or infinite"),
+    "a layer too few": ("del scores[first]; return scores", "24 finite scores, a tensor; given none"),
+}
+
+
+@pytest.mark.parametrize("case", SCORES)
+def test_what_a_criterion_of_ones_own_returns_is_checked(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(CRITERIA, "_records", dict(CRITERIA))
+    line, words = SCORES[case]
+    module, text = tmp_path / "mine.py", tmp_path / "trial.toml"
+    module.write_text(CRITERION.replace("RETURN", line).replace("NAME", f"own {case}"))
+    text.write_text(
+        'network = "digits_vgg"\nsource.epochs = 1\noptimisation = { epochs = 1, head_epochs = 1 }\n'
+        f'method = {{ name = "prune", criterion = "own {case}" }}\n'
+    )
+    typed = ["trial", "run", str(text), "--import", str(module), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_criterion_that_writes_into_the_model_does_not_change_it(
+    tmp_path: Path, ranks: ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CRITERIA, "_records", dict(CRITERIA))
+    points = []
+    for number, line in enumerate(
+        ["return scores", "[t.zero_() for t in scoring.state.tensors.values()]; return scores"]
+    ):
+        module = tmp_path / f"mine{number}.py"
+        module.write_text(CRITERION.replace("RETURN", line).replace("NAME", f"writes {number}"))
+        load(module)
+        config = parse_trial(
+            {
+                "network": "digits_vgg",
+                "source": {"epochs": 1},
+                "optimisation": {"epochs": 1, "head_epochs": 1},
+                "method": {"name": "prune", "criterion": f"writes {number}"},
+            },
+            "test",
+        )
+        events = list(run_trial(config, cache=Cache(tmp_path / "cache"), ranks=ranks))
+        points.append(events[-1].result.point_facts())
+    assert points[0] == points[1]

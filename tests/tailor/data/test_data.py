@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tailor.common.errors import ConfigError
+from tailor.config.parsing import parse_trial
 from tailor.data import augmentation, task_data
 from tailor.data.task_data import Samples
 from tailor.facts.datasets import DATASETS, DataInfo
@@ -126,6 +127,15 @@ MISTAKES: dict[str, tuple[Callable[[Samples], dict[str, Samples]], str]] = {
     "shape": (lambda made: {"target": replace(made, images=made.images[..., :4])}, r"\(1, 8, 4\), expected \(1, 8, 8"),
     "test too": (lambda made: {"target": made, "test": made.take(torch.arange(10))}, "is 40, expected 30"),
     "test": (lambda made: {"target": made.take(torch.arange(30)), "test": made}, "labels of test is 40, expected 10"),
+    "repeated": (
+        lambda made: {"target": replace(made, ids=made.ids // 2)},
+        "20 ids are there twice, expected each once",
+    ),
+    "float64": (lambda made: {"target": replace(made, images=made.images.double())}, "float64, expected torch.float32"),
+    "array": (
+        lambda made: {"target": replace(made, images=made.images.numpy())},  # type: ignore[arg-type]
+        "images of target: expected Samples of tensors, given a ndarray",
+    ),
     "no target": (lambda made: {"source": made.take(torch.arange(0))}, "it has no 'target'"),
 }
 
@@ -149,3 +159,12 @@ def test_data_that_differ_from_the_catalog_are_refused(monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="SHA-256"):
         task_data.load("digits")
     task_data._load.cache_clear()
+
+
+def test_a_data_set_of_test_images_alone_is_not_told_to_train_on_fewer() -> None:
+    record = replace(DATASETS["digits"], target_images=348)
+    with (
+        DATASETS.borrow("tested", record),
+        pytest.raises(ConfigError, match="the data set needs more images"),
+    ):
+        parse_trial({"method": "head_only", "data": {"name": "tested"}}, "test")

@@ -156,6 +156,21 @@ def test_a_method_of_ones_own_shares_the_stages_that_it_takes_from_others(write:
     assert [stage.key for stage in own.stages] == [stage.key for stage in known.stages]
 
 
+@pytest.mark.parametrize(
+    ("line", "typed", "words"),
+    [
+        ("yield from recipe.head()", "yield recipe.head()", "walk yields a generator; expected a stage;.* yield from"),
+        ("yield recipe.point(tuned)", "return", "yields no operating point, so the trial would have no result"),
+    ],
+)
+def test_a_walk_that_cannot_give_a_result_is_refused_by_the_plan(
+    write: Write, line: str, typed: str, words: str
+) -> None:
+    load(write(METHOD.format(name="idle").replace(line, typed)))
+    with pytest.raises(ConfigError, match=f"method 'idle': walk {words}|method 'idle': {words}"):
+        dry_run(trial("idle"))
+
+
 def test_a_class_of_a_users_module_has_its_digest(write: Write) -> None:
     sha256 = load(write(REGULARISER.format(name="classy", comment="")))
     assert digest_of_class(REGULARISERS["classy"]) == sha256
@@ -168,6 +183,24 @@ BAD = {
     "exits": ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
     "imports what is not there": ("import no_such_library\n", "line 1: ModuleNotFoundError: No module named"),
     "registers nothing": ("x = 1\n", "registers nothing; decorate a method"),
+    "registers no method": (
+        "from tailor.extend import register\n@register\nclass A: ...\n",
+        "TypeError: A is no method",
+    ),
+    "has no walk": (METHOD.format(name="idle").replace("walk", "wlak"), "TypeError: Mine has no generator walk(self,"),
+    "has another walk": (METHOD.format(name="idle").replace(", config):", "):"), "Mine has no generator walk(self,"),
+    "has a walk that yields nothing": (
+        METHOD.format(name="idle").replace("yield from ", "").replace("yield ", ""),
+        "Mine has no generator walk",
+    ),
+    "has a criterion of two arguments": (
+        CRITERION.format(name="two", comment="").replace('"nowhere:at_all"', "lambda scoring, power: 0"),
+        "line 3: TypeError: compute is called with one argument, a Scoring: missing a required argument: 'power'",
+    ),
+    "has a criterion that needs what there is not": (
+        CRITERION.format(name="two", comment="").replace("source=", "needs='batchnorm', source="),
+        "line 3: ValueError: needs = 'batchnorm'; expected one of nothing, norm, relu",
+    ),
     "takes a name": (CRITERION.format(name="l1", comment=""), "line 3: ValueError: criterion 'l1' is registered"),
 }
 

@@ -402,6 +402,13 @@ def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path
     assert "regression" not in said
 
 
+@pytest.mark.parametrize("column", ["is_test", "Training_Image"])
+def test_a_column_of_0_and_1_that_may_be_the_split_is_named(tmp_path: Path, column: str) -> None:
+    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{number // 2}\n" for number in range(4))
+    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
+    assert f"column {column!r} may say the split: to use it, write train or test into a column split" in said
+
+
 @pytest.mark.parametrize(("column", "is_named"), [("set", True), ("fold", False)])
 def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, column: str, is_named: bool) -> None:
     words = ("train", "Test") if is_named else ("1", "2")

@@ -149,8 +149,9 @@ def test_faults_of_all_kinds_in_a_table_are_named_by_one_call(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["ca\rt", "ca\nt", "ca\x85t", "ca\u2028t", "ca\x1bt"])
 def test_a_class_whose_name_would_break_tables_is_refused(name: str, tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs", classes=[name, "dog"])
-    with pytest.raises(ConfigError, match=r"line ends or other control characters.*; rename them"):
+    with pytest.raises(ConfigError, match=r"line ends or other control characters.*; rename them") as refusal:
         prepare("pets", folder, tmp_path / "sets")
+    assert "no images" not in str(refusal.value)  # that follows from the refusal, so it is no fault of its own
 
 
 def test_classes_of_few_images_are_warned_of(tmp_path: Path) -> None:
