@@ -22,7 +22,7 @@ INSIDE = "def Net():\n    from {} import layer\n    return layer()\n"
 CRITERION = """
 from tailor.extend import CRITERIA, Criterion
 from {module} import layer
-CRITERIA.add("{name}", Criterion(compute=layer, source="mine"))
+CRITERIA.add("{name}", Criterion(compute=lambda _scoring: layer(), source="mine"))
 """
 
 FOLDERS: dict[str, tuple[str, dict[str, str]]] = {
