@@ -50,12 +50,6 @@ REGULARISERS.add("{name}", Mine)
 Write = Callable[[str], Path]
 
 
-@pytest.fixture(autouse=True)
-def _registries_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in plugins.REGISTRIES:
-        monkeypatch.setattr(registry, "_records", dict(registry))
-
-
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Write a module; each test uses names of its own, because an imported module stays in the process."""

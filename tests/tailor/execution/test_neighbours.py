@@ -4,12 +4,10 @@ Neighbours have other names in each test, because Python imports a name once.
 """
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest
 
-from tailor.common import neighbours
 from tailor.common.errors import ConfigError
 from tailor.common.plugin_digests import digest_of
 from tailor.execution import plugins
@@ -74,14 +72,6 @@ FOLDERS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "a name with spaces": ("my code/net.py", {"my code/net.py": NET.format("blocks_j"), "my code/blocks_j.py": LAYER}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _the_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(neighbours, "_searched", set())
-    for registry in plugins.REGISTRIES:
-        monkeypatch.setattr(registry, "_records", dict(registry))
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
