@@ -112,7 +112,9 @@ def random_pixels(side_px: int) -> str:
     """Register a data set with images of random pixels, once per process; returns its name."""
     name = f"random_pixels_{side_px}"
     if name not in DATASETS:
-        samples = {task: random_samples(count, side_px) for task, count in IMAGES.items()}
+        source = random_samples(IMAGES["source"], side_px)
+        target = random_samples(IMAGES["target"], side_px, first_id=len(source))
+        samples = {"source": source, "target": target}
         info = DataInfo(
             description="Random pixels.",
             loader=lambda: samples,
@@ -128,11 +130,11 @@ def random_pixels(side_px: int) -> str:
     return name
 
 
-def random_samples(count: int, side_px: int) -> Samples:
+def random_samples(count: int, side_px: int, *, first_id: int = 0) -> Samples:
     """`count` images of random pixels, in two classes that alternate."""
     draw = generator(count, "random pixels")
     images = torch.randint(0, 256, (count, 3, side_px, side_px), generator=draw, dtype=torch.uint8)
-    return Samples(images=images, labels=torch.arange(count) % 2, ids=torch.arange(count))
+    return Samples(images=images, labels=torch.arange(count) % 2, ids=torch.arange(count) + first_id)
 
 
 if __name__ == "__main__":
