@@ -302,7 +302,7 @@ def agreement_of(plain: Scores, answers: Mapping[str, Answered]) -> Iterator[str
     equal = len(plain) - len(others)
     yield f"Test accuracies of plain and ten seeds: equal within the 95% interval in {equal} of {len(plain)} arms."
     if others:
-        yield f"Not equal: {'; '.join(others)}. Torch-Pruning divides each layer's scores by their mean; we do not."
+        yield f"Not equal: {'; '.join(others)}."
 
 
 def _lines(*names: str) -> int:

@@ -9,10 +9,10 @@ images are one tensor in memory.
 
 tasks.npz has the same images and splits as the other side: for each seed train, validation and test.
 
-Read for fairness before it was measured, as a user of Ray Tune would; what that changed: heads are fitted on features
-instead of through the network, actors are reused, and ASHA's max_t counts the last report of the longest arm, which it
-stopped before. Left as the documentation has it: surgery in steps of a hundredth, with MACs counted after each, which
-is a fifth of a trial's time; and the importances' default, which divides each layer's by their mean.
+Read for fairness before it was measured, as a user of Ray Tune would; what that changed: ASHA's max_t counts the last
+report of the longest arm, which it stopped before. Left as the documentation has it: surgery in steps of a hundredth,
+with MACs counted after each, which is about a quarter of a trial's time; and the importances' default, which divides
+each layer's by their mean.
 """
 
 import argparse

@@ -51,8 +51,11 @@ def points_table(run: "Run") -> pa.Table:
     return points.cast(pa.schema([field.with_metadata(metadata[field.name]) for field in points.schema]))
 
 
-def write_points(run: "Run") -> Path:
+def write_points(run: "Run", *, is_known_as_ours: bool = False) -> Path:
     """Write the table of points of one loaded run; return its path.
+
+    Args:
+        is_known_as_ours: the file that is replaced was checked already.
 
     Raises:
         ResultsError: there is another file of this name, which is left as it is: see `why_not_ours`; or rows cannot be
@@ -61,16 +64,11 @@ def write_points(run: "Run") -> Path:
     Writes:
         `<run>/points.parquet`, whole or not at all.
     """
-    reason = why_not_ours(run)
-    if reason:
-        path = points_file(run.path)
-        raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
-    return _write(run)
-
-
-def _write(run: "Run") -> Path:
     path = points_file(run.path)
     refuse_outside(run.path, [path], ResultsError)
+    reason = "" if is_known_as_ours else why_not_ours(run)
+    if reason:
+        raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
     table = points_table(run)
     facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table), "as_of": _as_of(run)}
     table = table.replace_schema_metadata(facts)
@@ -91,7 +89,7 @@ def renew_points(run: Path, note: Callable[[str], object]) -> None:
             if kept:
                 note(kept)
             tables.hold("unshared_costs", "measured_points")  # one after the other takes less memory
-            _write(tables)
+            write_points(tables, is_known_as_ours=True)
     except (ResultsError, OSError, pa.ArrowException) as error:
         note(f"its table of points is not written: {error}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from results.sharing import ONE_SCRIPT
 from results.text.page import Note, Part, Shown, TableRecord, answer_table
-from sweeps.planning.cost import cost_of
+from sweeps.planning.cost import PlanCost, cost_of
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
 from sweeps.planning.measured_steps import MeasuredSteps
@@ -36,6 +36,7 @@ class Estimate:
     durations: Durations | MeasuredSteps
     finished: set[str]  # ids of trials
     is_cached: Callable[[str], bool]  # by a stage's key
+    cost: PlanCost  # in seconds, if stages were measured
 
     def sources(self, command: Sequence[str] | None) -> Iterator[str]:
         """Yield from which measurements it is, and what is scaled; then the bill. `command` as of `probe`."""
@@ -110,14 +111,15 @@ class Estimate:
 
     def _bill(self) -> str:
         """Say in a line, as the report does of a run, what all trials cost, and what they would without sharing."""
-        scaled = self.durations.least_s, self.durations.most_s
-        ways = scaled if self.scaled_networks() else (self.durations.seconds,)
-        costs = [cost_of(self.plan.trials, self.is_cached, seconds_of).baselines.one_script for seconds_of in ways]
+        costs = [self.cost]
+        if isinstance(self.durations, MeasuredSteps) or self.scaled_networks():
+            ends = self.durations.least_s, self.durations.most_s
+            costs = [cost_of(self.plan.trials, self.is_cached, seconds_of) for seconds_of in ends]
         hours_per_s = self.plan.resources.ranks / 3600
-        apart = _joined(*(_hours_text(cost.separate * hours_per_s) for cost in costs))
+        apart = _joined(*(_hours_text(cost.baselines.one_script.separate * hours_per_s) for cost in costs))
         if self.plan.private_cache:
             return f"bill      {apart} rank-hours, as nothing is shared"
-        shared = _joined(*(_hours_text(cost.shared * hours_per_s) for cost in costs))
+        shared = _joined(*(_hours_text(cost.work_shared * hours_per_s) for cost in costs))
         return f"bill      {shared} rank-hours for all trials, what is cached included; {ONE_SCRIPT}: {apart}"
 
     def scaled_networks(self) -> list[str]:

@@ -110,7 +110,7 @@ def preview(
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
         yield answer_table("plan", [], "times")
     else:
-        estimate = Estimate(plan, durations or measured_steps(plan), finished, is_cached)
+        estimate = Estimate(plan, durations or measured_steps(plan), finished, is_cached, cost)
         yield from estimate.sources(command)
         yield from estimate.table(capacity)
     for title, text in job_scripts:

@@ -57,7 +57,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (points, "_write", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        (points, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
         (commits, "MOST_ROWS", MOST_ROWS),
         *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
@@ -115,7 +115,7 @@ def _tune(day: Simulation) -> SimpleNamespace:
     return SimpleNamespace(run=run, PlacementGroupFactory=nothing, CheckpointConfig=nothing)
 
 
-def _no_points(run: reader.Run) -> Path:
+def _no_points(run: reader.Run, **_how: bool) -> Path:
     """Stands for the writer of the table of points, which nothing of a sweep reads."""
     return run.path
 
