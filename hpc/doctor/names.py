@@ -6,6 +6,7 @@ A sweep's stop, outcome and stages are files of other machines, for which it loo
 import re
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 LATE_S = 5.0
 """A stop has to be noticed within 10 s."""
+TURNS = range(2)
+"""Two names, made LATE_S apart: a client may ask the server just after one was made, and not after both."""
 NAMES_LIMIT_S = CACHED_S + 15.0
 POLL_S = 0.2
 VERDICT = ".transtailor-doctor.json"  # in the shared folder
@@ -27,9 +30,9 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a path, as mountinfo writes
 
 @dataclass(frozen=True, kw_only=True)
 class Made(Record):
-    """When the login node has made the names."""
+    """When the login node has made the names of each turn."""
 
-    time_s: float
+    times_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,47 +45,60 @@ class Verdict(Record):
 
 
 def make_names(folder: DoctorFolder, ranks: range) -> None:
-    """On the login node, after the nodes have looked: make the names for which they wait."""
-    for rank in ranks:
-        for path in _names(folder, rank):
-            make_folder(path.parent)
-            write_file(path, "")
-    folder.write("names", Made(time_s=time.time()))
+    """On the login node, after the nodes have looked: make the names for which they wait; takes `LATE_S`."""
+    times_s = []
+    for turn in TURNS:
+        if turn > 0:
+            time.sleep(LATE_S)
+        for rank in ranks:
+            for path in _names(folder, rank, turn):
+                make_folder(path.parent)
+                write_file(path, "")
+        times_s.append(time.time())
+    folder.write("names", Made(times_s=tuple(times_s)))
 
 
 class NamesWatch:
-    """On a node: looks for the two names that the login node will make for it; only for one it opens the folder."""
+    """On a node: looks for the names that the login node will make for it, of each turn two; only for one it opens the
+    folder.
+    """
 
     def __init__(self, folder: DoctorFolder, rank: int) -> None:
         """Look once, so that the file system may remember that they are absent; then go on in a thread."""
         self._folder = folder
-        self._opened, self._bare = _names(folder, rank)
-        for path in (self._opened, self._bare):
+        self._opened, self._bare = zip(*(_names(folder, rank, turn) for turn in TURNS), strict=True)
+        for path in (self._opened[0], self._bare[0]):
             make_folder(path.parent)
         self._seen_s: dict[Path, float] = {}
-        self._sees_both()
+        self._sees_all()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def finding(self) -> Finding:
-        """Return how late the names were seen; waits for them."""
+        """Return how late the names were seen, the later of two each; waits for them."""
         self._thread.join(NAMES_LIMIT_S)
         made = self._folder.read("names", Made)
         if made is None:
             return failure(f"the login node's files are not seen within {NAMES_LIMIT_S:g} s", _ADVICE)
-        late_s = {path: max(0.0, seen_s - made.time_s) for path, seen_s in self._seen_s.items()}
-        return late_finding(late_s.get(self._opened), late_s.get(self._bare))
+        return late_finding(self._late_s(self._opened, made), self._late_s(self._bare, made))
 
-    def _sees_both(self) -> bool:
-        """Look for the names; return whether both have been seen."""
-        for path, looks in ((self._opened, is_there), (self._bare, Path.exists)):
-            if path not in self._seen_s and looks(path):
-                self._seen_s[path] = time.time()
-        return len(self._seen_s) == 2
+    def _late_s(self, paths: Sequence[Path], made: Made) -> float | None:
+        """Return how late the later of two names was seen; None: one was not seen."""
+        if any(path not in self._seen_s for path in paths):
+            return None
+        return max(0.0, *(self._seen_s[path] - time_s for path, time_s in zip(paths, made.times_s, strict=True)))
+
+    def _sees_all(self) -> bool:
+        """Look for the names; return whether all have been seen."""
+        for paths, looks in ((self._opened, is_there), (self._bare, Path.exists)):
+            for path in paths:
+                if path not in self._seen_s and looks(path):
+                    self._seen_s[path] = time.time()
+        return len(self._seen_s) == len(self._opened) + len(self._bare)
 
     def _watch(self) -> None:
         with suppress(WaitedTooLong, OSError):
-            wait_for(self._sees_both, "files of the login node", NAMES_LIMIT_S, poll_s=POLL_S, tell=None)
+            wait_for(self._sees_all, "files of the login node", NAMES_LIMIT_S, poll_s=POLL_S, tell=None)
 
 
 _ADVICE = "mount it without nocto (NFS), or with actimeo=1 (SMB, FUSE); or give another folder: --folder"
@@ -142,10 +158,10 @@ def mount_of(folder: Path) -> str:
     return mounted
 
 
-def _names(folder: DoctorFolder, rank: int) -> tuple[Path, Path]:
+def _names(folder: DoctorFolder, rank: int, turn: int) -> tuple[Path, Path]:
     """Return the path that is looked for by opening its folder, and the other one; in folders of their own.
 
     These are in a third one, which does not change: looking for a folder in one that has changed asks for both.
     """
     folders = folder.path / f"names-{rank}"
-    return folders / "opened" / "file", folders / "bare" / "file"
+    return folders / "opened" / f"file-{turn}", folders / "bare" / f"file-{turn}"

@@ -14,8 +14,8 @@ from tests.product import ROOT
 from tests.slurm.conftest import raised
 from tests.slurm.testbed import Testbed
 
-CACHED_S = 8
-"""How long names are believed: longer than the doctor allows, and shorter than NFS does, for a quick test."""
+CACHED_S = 20
+"""How long names are believed: longer than the doctor allows also on a busy machine, and shorter than NFS does."""
 SITE = """
 partition = "main"
 cpus_per_node = 1
