@@ -20,7 +20,7 @@ from sweeps.spec.settle_settings import SettleSettings
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import toml_value
 from tailor.config.allocations import ALLOCATIONS
-from tailor.config.data import DataConfig
+from tailor.config.data import DataConfig, ExpectedData
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
@@ -156,8 +156,8 @@ def sections() -> Iterator[str]:
     yield from (f"## {name}\n\n{table(list(rows(kind)))}" for name, kind in parts.items())
     yield f"## [[printed]]\n\n{table([*rows(PrintedRow), PRINTED_POINTS])}"
     trial: dict[str, type[BaseModel]] = {
-        "[trial]": TrialConfig, "[trial.data]": DataConfig, "[trial.source]": SourceConfig,
-        "[trial.optimisation]": Optimisation, "[trial.pruning]": PruningConfig,
+        "[trial]": TrialConfig, "[trial.data]": DataConfig, "[trial.data.expected]": ExpectedData,
+        "[trial.source]": SourceConfig, "[trial.optimisation]": Optimisation, "[trial.pruning]": PruningConfig,
     }  # fmt: skip
     yield from (f"## {name}\n\n{table(list(rows(kind)))}" for name, kind in trial.items())
     for place, kinds in (

@@ -19,7 +19,8 @@ REPETITIONS = ("source.seed", "data.split_seed")
 SEEDS = (SEED, *REPETITIONS)
 PLACES = (
     "data.root", "data.layout", "data.image_px", "data.sha256", "source.weights", "source.weights_folder",
-    "validate_every",
+    "validate_every", "data.expected.classes", "data.expected.images", "data.expected.test_images",
+    "data.expected.source_classes", "data.expected.source_images", "data.expected.prepare",
 )  # fmt: skip
 """Settings that change no result, such as where files are, or what they must be: they are in no trial's id."""
 LONGEST = 60

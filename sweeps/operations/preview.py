@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from results.arms.names import PLACES
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.number_format import SCALES
 from results.text.page import Part, Shown, Table, answer_table
@@ -169,7 +170,7 @@ def _refusals(plan: Plan) -> Iterator[str]:
         refuse_missing_files(plan)
     except DataMissing as refusal:
         yield ""
-        yield "ids       of trials are not final: they count the digest of the data"
+        yield "ids       of trials are not final: they count the digests of data and weights"
         yield from lines_of(f"missing   launching would be refused: {refusal}")
     except ConfigError as refusal:
         yield from lines_of(f"weights   launching would be refused: {refusal}")
@@ -238,7 +239,7 @@ def _table(plan: Plan, finished: set[str]) -> Table:
 
 
 def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
-    """Return arm -> dotted keys with more than one value among its trials and without a column."""
+    """Return arm -> dotted keys with more than one value among its trials, which change results and have no column."""
     varied_keys: dict[str, set[str]] = {}
     first_values: dict[tuple[str, str], Any] = {}  # by arm and key
     last_tables: dict[tuple[str, str], Any] = {}  # by arm and name of the table; the next is usually the same
@@ -252,7 +253,7 @@ def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
             for key, value in leaves({name: table}):
                 if first_values.setdefault((arm, key), value) != value:
                     varied_keys_of_arm.add(key)
-    return {arm: keys.difference(IN_COLUMNS) for arm, keys in varied_keys.items()}
+    return {arm: keys.difference(IN_COLUMNS, PLACES) for arm, keys in varied_keys.items()}
 
 
 def _arms_table(trials: Sequence[PlannedTrial]) -> Table:

@@ -302,9 +302,11 @@ def refuse_missing_files(plan: Plan) -> None:
         settings = trial.settings
         source = settings.values.get("source", {})
         data = settings.values["data"]
-        has_files = data["layout"] is not None or source.get("weights") is not None
+        is_announced = data["layout"] is not None or data["expected"] is not None
+        has_files = is_announced or source.get("weights") is not None
         if has_files or _reads_a_table(settings.values["method"]):
-            what_is_checked = [source, settings.network, {**data, "split_seed": 0}, settings.method]
+            donor = settings.values["pruning"]["scores_from"]
+            what_is_checked = [source, settings.network, {**data, "split_seed": 0}, donor, settings.method]
             first_with_files.setdefault(canonical_json(what_is_checked), trial)
     refuse_missing(trial.settings.parse() for trial in first_with_files.values())
 

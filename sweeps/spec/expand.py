@@ -12,13 +12,12 @@ from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
-from sweeps.spec.spec import SPECS, Spec, Variant
+from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from transtailor.documents import find_line, read_text
-from transtailor.lines import lines_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +168,11 @@ def _trial_unless_excluded(
     is_excluded = changes.excludes(combination.raw, label)
     try:
         trial = _parsed(spec, combination, label, sections)
-    except ConfigError as error:
+    except ConfigError:
         if is_excluded:
             return None
         changes.keep(combination.raw)
-        needs = _needs(spec, error)
-        if needs is None:
-            raise
-        raise ConfigError(f"{error}\n{needs}") from error
+        raise
     changes.remember(trial.settings.values, trial.label)
     if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
@@ -243,17 +239,6 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
     return Expanded(
         label=label or config.method.label(), config=config, settings=sections.write(config), combination=combination
     )
-
-
-def _needs(spec: Spec, error: ConfigError) -> str | None:
-    """Return the comment that a shipped spec begins with: data and weights that it needs, and what to type.
-
-    None for a user's own spec, and if the fault is in a `--set`: all else is right in a shipped one.
-    """
-    if spec.path is None or spec.path.parent != SPECS or not str(error).startswith(spec.where):
-        return None
-    comment = itertools.takewhile(lambda line: line.startswith("#"), lines_of(read_text(spec.path)))
-    return "\n".join([f"what {spec.path.stem} needs, as it says itself:", *comment])
 
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:

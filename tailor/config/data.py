@@ -1,5 +1,6 @@
 """The target data of a trial, as three splits. Without torch."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,32 @@ from transtailor.names import nearest
 from transtailor.shell import command
 
 
+class ExpectedData(Settings):
+    """What a data set will hold that is not prepared yet: plans are made of it, and trials do not read it."""
+
+    classes: Annotated[int, Field(ge=0)] = 0
+    """Of the target; an official layout's classes and images are known."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Of the target, those of the test split included."""
+    test_images: Annotated[int, Field(ge=0)] = 0
+    """Of the target's images, those of the test split."""
+    source_classes: Annotated[int, Field(ge=0)] = 0
+    """Of the source task, where there is one."""
+    source_images: Annotated[int, Field(ge=0)] = 0
+    """Of the source task, where there is one."""
+    prepare: str = ""
+    """Words that `transtailor data prepare` needs beside name, pixels and folder, such as "--from photographs"."""
+
+    @field_validator("prepare")
+    @classmethod
+    def _has_words(cls, prepare: str) -> str:
+        try:
+            shlex.split(prepare)
+        except ValueError as error:
+            raise ValueError(f"{prepare!r}: {error}; write the words as in a shell") from None
+        return prepare
+
+
 class DataConfig(Settings):
     """The target data, as three splits; the sizes of test and training split are the same for all trials.
 
@@ -30,6 +57,8 @@ class DataConfig(Settings):
     layout: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
     """The official layout that it is prepared from (`transtailor data prepare --layout`). With it and `image_px` a
     sweep can be planned before the data are there, and the plan says what to type."""
+    expected: Annotated[ExpectedData | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """What your own data set will hold, with `image_px`: such a sweep can be planned before the data are there, too."""
     image_px: Annotated[int | None, Field(ge=16, le=2048, json_schema_extra={"in_no_id": True})] = None
     """Side of the prepared images (`--image-px`); a set of another size is refused. None: any size."""
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"in_no_id": True})] = None
@@ -50,11 +79,26 @@ class DataConfig(Settings):
     def info(self) -> DataInfo:
         """The data set's entry in the catalogue, or what the manifest of a prepared one says.
 
-        Of an official one that is not there yet, what is known of the complete data set; `is_there` is False then.
+        Of one that is not there yet, what is known or expected of the complete one; `is_there` is False then.
         """
-        if self.layout is None or self.root is None or self.image_px is None:
+        if not self._can_be_planned or self.root is None or self.image_px is None:
             return datasets.info(self.name, self.root)
-        return datasets.info_or_facts(self.name, self.root, self.layout, self.image_px)
+        return datasets.info_or_expected(self.name, self.root, self.image_px, **self._expected_counts())
+
+    @property
+    def _can_be_planned(self) -> bool:
+        """Whether enough is expected of the data set to plan trials before it is there."""
+        return {"classes", "images"} <= self._expected_counts().keys()
+
+    def _expected_counts(self) -> dict[str, int]:
+        """Return what is known of the layout, and what is expected; {}: neither is given."""
+        counts: dict[str, int] = {}
+        if self.layout is not None:
+            official = OFFICIAL[self.layout]
+            counts.update(classes=official.classes, images=official.images, test_images=official.test_images)
+        if self.expected is not None:
+            counts.update(self.expected.model_dump(exclude_defaults=True, exclude={"prepare"}))
+        return counts
 
     @field_validator("root")
     @classmethod
@@ -72,17 +116,20 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _data_exists(self) -> "DataConfig":
-        for name in ("layout", "image_px", "sha256"):
+        for name in ("layout", "expected", "image_px", "sha256"):
             if getattr(self, name) is not None and self.root is None:
                 raise ValueError(
                     f"{name} is of a prepared data set, and there is no data.root; give it, or leave it out"
                 )
-        if self.layout is not None and self.image_px is None:
-            raise ValueError(f"layout = {self.layout!r} needs image_px, the side of the prepared images; give it")
+        if (self.layout is not None or self.expected is not None) and self.image_px is None:
+            given = "expected" if self.layout is None else f"layout = {self.layout!r}"
+            raise ValueError(f"{given} needs image_px, the side of the prepared images; give it")
         try:
             info = self.info
         except ConfigError as error:
-            raise ValueError(str(error)) from error
+            is_half_expected = self.expected is not None and not self._can_be_planned
+            wish = "\nto plan before it is there, give expected.classes and expected.images, or its official layout"
+            raise ValueError(f"{error}{wish if is_half_expected else ''}") from error
         if info.is_there:
             self._check_prepared(info)
         return self

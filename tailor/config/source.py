@@ -20,7 +20,8 @@ class SourceConfig(Settings):
     """A `.safetensors` or `.pth` file of a state_dict, or an exact name of torchvision's, such as
     "MobileNet_V2_Weights.IMAGENET1K_V2"; None trains on the source task by the settings from `seed` on."""
     weights_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
-    """The file's SHA-256, which identifies it; of weights by name, the first digits are known."""
+    """The file's SHA-256, which identifies it; of weights by name, the first digits are known. A plan does without it
+    as long as the file is not there."""
     weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
     """The folder of weights by name, by default "weights": `transtailor fetch` writes them there."""
     pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)

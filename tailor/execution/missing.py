@@ -1,9 +1,13 @@
 """What trials lack before they can start, data sets and weights alike, with the commands that bring it, in order."""
 
+import itertools
+import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tailor.common.errors import ConfigError
+from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.facts.official import OFFICIAL
 from tailor.facts.weights import FOLDER, is_name
@@ -22,23 +26,27 @@ def refuse_missing_data(trials: Sequence[TrialConfig]) -> None:
     Its text has a heading, and for each data set and each file of weights what is known of it, in lines that begin with
     `#`, and the command that brings it: all lines but the first can be pasted together.
     """
-    names_of_set: dict[tuple[str, int, str], list[str]] = {}  # layout, pixels, root -> names
+    absent: dict[tuple[str | None, str], DataConfig] = {}  # by root and name
+    # Targets first: a set that is a target and a donor, too, has its own layout and expectations as a target alone.
+    for data in itertools.chain((trial.data for trial in trials), (trial.donor for trial in trials)):
+        if data is not None and not data.info.is_there:
+            absent.setdefault((data.root, data.name), data)
     weights: dict[tuple[str, Path], None] = {}  # each once, in the order of the trials
     for trial in trials:
-        data = trial.data
-        if not data.info.is_there:
-            assert data.layout is not None and data.image_px is not None and data.root is not None
-            names = names_of_set.setdefault((data.layout, data.image_px, data.root), [])
-            if data.name not in names:
-                names.append(data.name)
         file = trial.source.weights_file
         if file is not None and trial.source.weights is not None and not is_there(file):
             weights[trial.source.weights, file] = None
-    if not names_of_set:
+    if not absent:
         return
-    count = counted(sum(map(len, names_of_set.values())), "data set")
+    alike: dict[tuple[object, ...], list[DataConfig]] = defaultdict(list)  # those that one command prepares
+    for data in absent.values():
+        alike[data.layout or data.name, data.image_px, data.root, data.expected].append(data)
+    count = counted(len(absent), "data set")
     what = f"{count} and weights are" if weights else f"{count} {'is' if count.startswith('1 ') else 'are'}"
-    lines = [*_how_to_get_weights(weights), *_how_to_prepare(names_of_set)]
+    lines = [
+        *_how_to_get_weights(weights),
+        *itertools.chain.from_iterable(map(_how_to_prepare, alike.values())),
+    ]
     raise DataMissing("\n".join([f"{what} not there; to get all, type in this order:", *lines]))
 
 
@@ -52,17 +60,22 @@ def _how_to_get_weights(weights: Iterable[tuple[str, Path]]) -> Iterator[str]:
             yield f"# no weights at {file}: give source.weights the path of the file, or one of torchvision's names"
 
 
-def _how_to_prepare(names_of_set: dict[tuple[str, int, str], list[str]]) -> Iterator[str]:
-    for (layout, image_px, root), (name, *others) in names_of_set.items():
-        official = OFFICIAL[layout]
+def _how_to_prepare(sets: Sequence[DataConfig]) -> Iterator[str]:
+    data, *others = sets
+    assert data.image_px is not None and data.root is not None
+    pixels = ("--image-px", data.image_px)
+    words: list[object] = [*shlex.split(data.expected.prepare)] if data.expected is not None else []
+    if data.layout is not None:
+        official = OFFICIAL[data.layout]
         yield f"# {official.title}: {official.images:,} images; download from {official.page}"
         for file in official.files:
             yield f"#   {file.text}"
-        also = [word for other in others for word in ("--also", other)]
-        yield command(
-            "data", "prepare", name, *also, "--layout", layout, "--image-px", image_px,
-            "--from", *official.file_names, "--to", _below_here(root),
-        )  # fmt: skip
+        words = ["--layout", data.layout, *pixels, "--from", *official.file_names, *words]
+    else:
+        yield f"# {data.name}: {data.info.target_images:,} images of {data.info.target_classes:,} classes, your own"
+        words = [*pixels, *(words if "--from" in words else ["--from", "FOLDER", *words])]
+    also = [word for other in others for word in ("--also", other.name)]
+    yield command("data", "prepare", data.name, *also, *words, "--to", _below_here(data.root))
 
 
 def _below_here(root: str) -> Path:

@@ -12,7 +12,6 @@ from tailor.common.errors import ConfigError
 from tailor.common.plugin_digests import digest_of
 from tailor.common.registry import Registry
 from tailor.facts import manifest
-from tailor.facts.official import OFFICIAL
 from transtailor.names import nearest
 from transtailor.shell import command
 
@@ -33,7 +32,7 @@ class DataInfo:
     pool: Mapping[str, int] = field(default_factory=dict)  # of a prepared pool: the target's images of each class
     class_names: tuple[str, ...] = ()  # of the target, in the order of the labels; () if they are not known
     files_sha256: str = ""  # of a prepared one: its digest of files; "" if it has none
-    is_there: bool = True  # False: only known from the facts of official data sets
+    is_there: bool = True  # False: only known from the facts of official data sets, or expected by the user
 
 
 DATASETS: Registry[DataInfo] = Registry("data set")
@@ -77,29 +76,43 @@ def info(name: str, root: str | None = None) -> DataInfo:
     return data_info
 
 
-def info_or_facts(name: str, root: str, layout: str, image_px: int) -> DataInfo:
-    """Return what is known of a prepared data set, or, if it is not there, of the complete official one.
+def info_or_expected(name: str, root: str, image_px: int, **counts: int) -> DataInfo:
+    """Return what is known of a prepared data set, or, if it is not there, what is expected of it.
+
+    Args:
+        name: of the data set.
+        root: the folder of prepared data sets.
+        image_px: side of the prepared images.
+        counts: `classes`, `images` and `test_images` of the target, `source_classes` and `source_images`.
 
     Raises:
         ConfigError: it is there and damaged.
     """
     time_ns = _manifest_time_ns(name, root)
-    return _prepared_data(name, root, time_ns) if time_ns else _official_data(name, layout, image_px)
+    return _prepared_data(name, root, time_ns) if time_ns else _expected_data(name, image_px, **counts)
 
 
 @lru_cache(maxsize=16)
-def _official_data(name: str, layout: str, image_px: int) -> DataInfo:
-    official = OFFICIAL[layout]
+def _expected_data(
+    name: str,
+    image_px: int,
+    *,
+    classes: int,
+    images: int,
+    test_images: int = 0,
+    source_classes: int = 0,
+    source_images: int = 0,
+) -> DataInfo:
     return DataInfo(
-        description=f"{official.title}, not prepared yet",
+        description=f"{name}, not prepared yet",
         loader="tailor.data.prepared:load",
-        sha256=hashlib.sha256(f"not prepared: {name} {layout} {image_px}".encode()).hexdigest(),
+        sha256=hashlib.sha256(f"not prepared: {name} {image_px}".encode()).hexdigest(),
         input_shape=(3, image_px, image_px),
-        source_classes=0,
-        target_classes=official.classes,
-        source_images=0,
-        target_images=official.images,
-        test_images=official.test_images,
+        source_classes=source_classes,
+        target_classes=classes,
+        source_images=source_images,
+        target_images=images,
+        test_images=test_images,
         is_there=False,
     )
 

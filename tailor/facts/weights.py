@@ -11,6 +11,7 @@ from typing import Any
 
 from tailor.common.errors import ConfigError
 from tailor.facts.pins import other_pin
+from transtailor.files import is_there
 from transtailor.names import nearest
 
 TABLE_FILE = Path(__file__).parent / "torchvision_weights.json"  # made by `python -m tools.weights_table`
@@ -73,14 +74,18 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     """Return the table `source` of a trial, completed by the facts of the weights that it names.
 
     These are the digits of the SHA-256 in the file's name, the pixels' mean and std, and the folder. Values that the
-    table already has are kept.
+    table already has are kept. A file that is not there is given a digest that no file has, so that plans can be made.
 
     Raises:
         ConfigError: there are no such weights.
     """
     weights = raw.get("weights")
-    if not isinstance(weights, str) or not is_name(weights):
+    if not isinstance(weights, str):
         return raw
+    if not is_name(weights):
+        if raw.get("weights_sha256") is not None or is_there(Path(weights).expanduser()):
+            return raw
+        return raw | {"weights_sha256": hashlib.sha256(f"not there: {weights}".encode()).hexdigest()}
     info = find(weights)
     facts = {
         "weights_sha256": info.sha256,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -116,13 +116,18 @@ def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path:
         assert not arms_that_differ(runs)
 
 
+def is_table(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def in_no_id(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The dotted keys of the settings that are in no trial's id."""
     for name, field in model.model_fields.items():
+        table = next((one for one in (field.annotation, *get_args(field.annotation)) if is_table(one)), None)
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("in_no_id"):
-            yield f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from in_no_id(field.annotation, f"{prefix}{name}.")
+            yield from [f"{prefix}{name}"] if table is None else (f"{prefix}{name}.{key}" for key in table.model_fields)
+        elif table is not None:
+            yield from in_no_id(table, f"{prefix}{name}.")
 
 
 def test_settings_that_change_no_result_are_those_in_no_id() -> None:

@@ -38,9 +38,9 @@ def spec_text(root: Path, train: int = 100) -> str:
     return SPEC.format(root=str(root), train=train)
 
 
-def refusal(path: Path) -> list[str]:
+def refusal(path: Path, *assignments: str) -> list[str]:
     with pytest.raises(DataMissing) as refused:
-        refuse_missing_files(make_plan(load_spec(path)))
+        refuse_missing_files(make_plan(load_spec(path, assignments)))
     return str(refused.value).splitlines()
 
 
@@ -100,6 +100,51 @@ def test_the_commands_of_the_list_bring_the_data_and_nothing_is_missing_then(
     assert lines[0].startswith("1 data set and weights are not there")
 
 
+OWN = """
+name = "own"
+[trial]
+network = "resnet18"
+source.weights = "mine.safetensors"
+method.name = "head_only"
+[trial.data]
+name = "my_animals"
+root = "datasets"
+image_px = 32
+train_images = 6
+expected = { classes = 2, images = 12, test_images = 2, prepare = "--from 'my photographs' --test-fraction 0.2" }
+"""
+
+
+def test_own_data_and_weights_are_planned_from_what_is_expected_of_them(
+    write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_spec(OWN)
+    assert main(["plan", str(path)]) == 0
+    planned = capsys.readouterr().out
+    assert "ids       of trials are not final" in planned and "my_animals: 12 images of 2 classes" in planned
+    assert "no weights at" in planned and "data.expected" not in planned
+    (prepare,) = typed(refusal(path))
+    donor = 'axes.pruning.scores_from=["my_animals", "others"]'
+    assert typed(refusal(path, "trial.method=prune", donor)) == [
+        prepare, ["data", "prepare", "others", "--image-px", "32", "--from", "FOLDER", "--to", "datasets"],
+    ]  # fmt: skip
+    assert prepare == [
+        "data", "prepare", "my_animals", "--image-px", "32", "--from", "my photographs", "--test-fraction", "0.2",
+        "--to", "datasets",
+    ]  # fmt: skip
+    expected_work = [(stage.kind, stage.work) for stage in make_plan(load_spec(path)).trials[0].stages]
+    class_folders(tmp_path / "my photographs", 6, ("cat", "dog"))
+    data("prepare", *prepare[2:])
+    plan = make_plan(load_spec(path))
+    assert [(stage.kind, stage.work) for stage in plan.trials[0].stages] == expected_work
+    with pytest.raises(ConfigError, match="no weights at .*mine.safetensors; give source.weights the path"):
+        refuse_missing_files(plan)
+    (tmp_path / "mine.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"weights and weights_sha256 belong together"):
+        make_plan(load_spec(path))
+
+
 def test_the_page_for_the_papers_has_the_commands_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/replicate.md, for TransTailor's Table 3: a reader without a plan types the same."""
     monkeypatch.chdir(tmp_path)
@@ -147,6 +192,10 @@ def test_a_set_of_another_size_or_another_digest_is_refused_with_both(tmp_path: 
         ({"layout": "cub_200", "image_px": 32}, "no such official layout; did you mean 'cub200'"),
         ({"layout": "cub200"}, "layout = 'cub200' needs image_px"),
         ({"layout": "cub200", "image_px": 32, "root": None}, "layout is of a prepared data set"),
+        ({"expected": {"classes": 2, "images": 9}}, "expected needs image_px"),
+        ({"expected": {"classes": 2}, "image_px": 32}, "give expected.classes and expected.images"),
+        ({"expected": {"classes": 2, "images": 9, "prepare": "--from 'a"}, "image_px": 32}, "No closing quotation"),
+        ({"expected": {"classes": 2, "images": 6}, "image_px": 32}, "leaves no validation image"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, settings: dict[str, object], said: str) -> None:

@@ -155,8 +155,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
     ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
     (
-        {"method": HEAD, "source": {"weights": "net.pth"}},
-        r"weights and weights_sha256 belong together.*\(type: sha256sum /.*/net.pth\)",
+        {"method": HEAD, "source": {"weights": __file__}},
+        r"weights and weights_sha256 belong together.*\(type: sha256sum /.*/test_config.py\)",
     ),
     ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
     (

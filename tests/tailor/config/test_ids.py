@@ -180,7 +180,12 @@ IMPOSSIBLE |= {  # no embedded data set has colours: tests/tailor/data/test_imag
     for name in ("rand_augment", "rand_augment_magnitude", "colour_jitter")
 }
 IN_NO_ID = {"data.root", "source.weights", "source.weights_folder", "method.table"}  # where something is
-IN_NO_ID |= {"data.layout", "data.image_px", "data.sha256"}  # what the data must be, whose digest is in the id
+IN_NO_ID |= {
+    "data.layout",
+    "data.expected",
+    "data.image_px",
+    "data.sha256",
+}  # what the data must be, whose digest is in the id
 IN_NO_ID |= {"validate_every"}  # measures more, and changes no result
 # These decide while a trial runs: the id changes, and tests/tailor/methods/test_stop_rule.py shows what they do.
 DECIDE_AT_RUN_TIME = {"method.stop_early": True, "method.tolerance_fraction": 0.1}
