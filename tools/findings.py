@@ -115,6 +115,42 @@ RULE_95 = "{low_95} … {high_95}"
 OURS, ROUNDED = "ours", "ours, widths in multiples of 8"
 
 FINDINGS: Mapping[str, FindingsTable] = {
+    "What does it save, beside a script for Ray Tune?": FindingsTable(
+        (
+            "trials finished",
+            "lines to write",
+            "processor time, over the script's",
+            "verdicts: better, worse, no difference",
+            "open",
+        ),
+        tuple(
+            Excerpt(
+                what,
+                "answer",
+                {"way": way},
+                (
+                    "{finished} of {trials begun}",
+                    "{lines to write}",
+                    "{of plain}",
+                    "{better}, {worse}, {no difference that matters}",
+                    "{open}",
+                ),
+            )
+            for way, what in (
+                ("plain", "a script for Ray Tune, ten seeds"),
+                ("plain, ASHA", "the same script with ASHA"),
+                ("ten seeds", "this program, ten seeds"),
+                ("settled", "this program, `[settle]`"),
+            )
+        ),
+    ),
+    "What does sharing save?": FindingsTable(
+        ("counted by", "factor"),
+        (
+            over(ONE_SCRIPT, "processor time, s"),
+            over(SOURCE_GIVEN, "stage-seconds computed from the first sharing run"),
+        ),
+    ),
     "Is a pruned network better than the whole one, tuned for as long?": FindingsTable(
         COMPARED,
         (
@@ -200,29 +236,6 @@ FINDINGS: Mapping[str, FindingsTable] = {
     "What should I take to be faster on a CPU?": FindingsTable(
         ("test accuracy (%)", "share of the whole network's ms", "p against `TransTailor by ms` (Holm)"),
         faster("whole network", "Taylor by ms", "TransTailor by ms", "whole network, 65 px", "whole network, INT8"),
-    ),
-    "What does sharing save?": FindingsTable(
-        ("counted by", "factor"),
-        (
-            over(ONE_SCRIPT, "processor time, s"),
-            over(SOURCE_GIVEN, "stage-seconds computed from the first sharing run"),
-        ),
-    ),
-    "What does an answer cost?": FindingsTable(
-        ("processor time, as a share of the script's", "better, worse, no difference that matters", "open"),
-        tuple(
-            Excerpt(
-                what,
-                "answer",
-                {"way": way},
-                ("{of plain}", "{better}, {worse}, {no difference that matters}", "{open}"),
-            )
-            for way, what in (
-                ("plain", "a script for Ray Tune, ten seeds"),
-                ("ten seeds", "this program, ten seeds"),
-                ("settled", "this program, `[settle]`"),
-            )
-        ),
     ),
     "Does a search find what a grid finds?": FindingsTable(
         ("share of the grid's time", "confirming, on top", "points minus the grid's winner", "one-sided 95% bound"),
