@@ -38,6 +38,7 @@ from results.questions import (
 from results.render.blocks import Section, TableBlock, script_json
 from results.render.figures import bundle
 from results.report import failures, now, overview, trials, what_ran
+from results.sharing import ONE_SCRIPT
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
@@ -250,7 +251,7 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
             tiles.append((f"{counts[state]:,}", f"trial{'' if counts[state] == 1 else 's'} {state}"))
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
-    for hours, what in ((spent, "computed"), (saved, costs.SAVED)):
+    for hours, what in ((spent, "computed"), (saved, f"saved over {ONE_SCRIPT}")):
         amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
         tiles.append((amount, f"{name} {what}"))
     return tiles
