@@ -20,7 +20,7 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 LATE_S = 5.0
 """A stop has to be noticed within 10 s."""
-TURNS = range(2)
+TURNS = 2
 """Two names, made LATE_S apart: a client may ask the server just after one was made, and not after both."""
 NAMES_LIMIT_S = CACHED_S + 15.0
 POLL_S = 0.2
@@ -47,7 +47,7 @@ class Verdict(Record):
 def make_names(folder: DoctorFolder, ranks: range) -> None:
     """On the login node, after the nodes have looked: make the names for which they wait; takes `LATE_S`."""
     times_s = []
-    for turn in TURNS:
+    for turn in range(TURNS):
         if turn > 0:
             time.sleep(LATE_S)
         for rank in ranks:
@@ -66,7 +66,7 @@ class NamesWatch:
     def __init__(self, folder: DoctorFolder, rank: int) -> None:
         """Look once, so that the file system may remember that they are absent; then go on in a thread."""
         self._folder = folder
-        self._opened, self._bare = zip(*(_names(folder, rank, turn) for turn in TURNS), strict=True)
+        self._opened, self._bare = zip(*(_names(folder, rank, turn) for turn in range(TURNS)), strict=True)
         for path in (self._opened[0], self._bare[0]):
             make_folder(path.parent)
         self._seen_s: dict[Path, float] = {}

@@ -13,7 +13,9 @@ from tests.faults.hostile import targets
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("inputs", [30, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "inputs", [pytest.param(30, marks=pytest.mark.check), pytest.param(1000, marks=pytest.mark.long)]
+)
 def test_hostile_input_is_refused_in_words(tmp_path: Path, inputs: int) -> None:
     command = [sys.executable, "benchmarks/fuzzing.py", "--inputs", str(inputs), "--out", str(tmp_path / "f")]
     done = subprocess.run(

@@ -83,6 +83,7 @@ def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
         assert not day.broken, told(seed, days.disturbances(seed), day)
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("failed", FAILED, ids=lambda failed: failed["what"])
 def test_what_failed_once_is_kept_now(days: Days, failed: dict[str, Any]) -> None:
     disturbances = [Disturbance(**one) for one in failed["disturbances"]]

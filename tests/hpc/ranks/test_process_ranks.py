@@ -91,7 +91,7 @@ def test_a_forked_rank_has_what_a_fresh_one_has(forking: str, monkeypatch: pytes
         ranks.close()
 
 
-@pytest.mark.parametrize("is_forked", [False, True])
+@pytest.mark.parametrize("is_forked", [pytest.param(False, marks=pytest.mark.check), True])
 def test_what_a_shell_says_of_cores_and_of_slurm_is_not_for_ranks(
     is_forked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def false_share(false: Callable[[Judged], bool], judge: Callable[[np.ndarray, in
     return wrong / TABLES
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("n", [2, 3, 10])
 @pytest.mark.parametrize("distance", [MARGIN, 1.5 * MARGIN])
 def test_what_is_not_within_is_called_within_in_no_more_tables_than_claimed(n: int, distance: float) -> None:
@@ -68,6 +69,7 @@ def test_what_is_not_within_is_called_within_in_no_more_tables_than_claimed(n: i
         assert share > ALPHA / 2  # it is no empty test
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("n", [2, 3, 10])
 @pytest.mark.parametrize("distance", [0.0, MARGIN])
 def test_what_is_within_is_called_not_within_in_no_more_tables_than_claimed(n: int, distance: float) -> None:

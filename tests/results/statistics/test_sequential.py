@@ -237,7 +237,7 @@ def test_expected_seeds_are_those_of_simulated_looks() -> None:
     assert expected.mean == pytest.approx(sum(widths * expected.open_before))
 
 
-@pytest.mark.parametrize("arms", [1, 10])
+@pytest.mark.parametrize("arms", [1, pytest.param(10, marks=pytest.mark.check)])
 def test_looks_at_equal_arms_err_in_few_sweeps_and_without_boundaries_in_many(arms: int) -> None:
     """Up to 50 seeds. docs/statistics.md has the 18% of 8,000 sweeps, in which looks with boundaries erred in 3.6%."""
     generator = np.random.default_rng(20_250_311)

@@ -2,7 +2,6 @@
 
 import socket
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,8 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
     ]
 
 
-@pytest.mark.parametrize("order", [*permutations(("a", "b", "c"))], ids="".join)
-def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["abc", "bca", "cab"])
+def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: str, tmp_path: Path) -> None:
     """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
     accuracies = {"a": float("nan"), "b": 0.75, "c": 0.75}
     trials = [scored(name, accuracies[name], "net", "digits", "abc".index(name)) for name in order]

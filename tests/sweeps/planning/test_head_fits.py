@@ -95,7 +95,9 @@ def records(tables: Run, against: str = "fine-tuning", at: float | None = None) 
     return answer_of(versus_arm_page(tables, against, at)).tables["compare"].records
 
 
-@pytest.mark.parametrize("more", [(), (HEAD,)], ids=["without head_only", "with head_only"])
+@pytest.mark.parametrize(
+    "more", [pytest.param((), marks=pytest.mark.check), (HEAD,)], ids=["without head_only", "with head_only"]
+)
 def test_every_answer_calls_the_heads_fit_head_only_and_has_the_same_numbers(
     tmp_path: Path, more: Iterable[dict[str, Any]]
 ) -> None:

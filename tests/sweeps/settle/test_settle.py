@@ -104,6 +104,7 @@ def test_an_arm_that_fails_before_the_first_look_is_in_no_family(tmp_path: Path)
     assert seeds_of(run)["head_only"] == 10
 
 
+@pytest.mark.check
 def test_an_arm_that_fails_later_keeps_its_place_in_the_family(tmp_path: Path) -> None:
     run, looks = settled(tmp_path, failing=[("prune l1", 12)])
     assert verdicts(looks)["prune l1", 0.2] == [(10, "open"), (14, "incomplete")]
@@ -117,6 +118,7 @@ def test_nothing_is_compared_if_the_control_fails(tmp_path: Path) -> None:
     assert set(seeds_of(run).values()) == {10}
 
 
+@pytest.mark.check
 def test_what_is_open_after_the_last_look_stays_open(tmp_path: Path) -> None:
     run, looks = settled(tmp_path, settled_spec(matters=0.001), effects={})
     assert {look.verdict for look in looks if look.look == 2} == {"open"}
@@ -125,6 +127,7 @@ def test_what_is_open_after_the_last_look_stays_open(tmp_path: Path) -> None:
     assert producer.has_ended() and producer.more({}, ()) == ()
 
 
+@pytest.mark.check
 def test_no_seeds_are_added_when_the_time_is_over(tmp_path: Path) -> None:
     spec = settled_spec(hours=1e-9)
     run = begin(spec, tmp_path)
@@ -145,6 +148,7 @@ def test_no_seeds_are_added_when_the_time_is_over(tmp_path: Path) -> None:
     assert RunSettle(spec, run).has_ended()
 
 
+@pytest.mark.check
 def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) -> None:
     """Rows of the look are there, the trials that follow are not planned."""
     spec = settled_spec()

@@ -61,6 +61,7 @@ def test_stages_known_to_be_short_are_answered_together(tmp_path: Path, monkeypa
     rank.close()
 
 
+@pytest.mark.check
 def test_another_network_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
     rank, task = TrialRank(), task_of(tmp_path, 0)

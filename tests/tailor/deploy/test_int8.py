@@ -22,6 +22,8 @@ from tests.tailor.saved_models import pruned
 from tests.tailor.trials import short_trial
 from transtailor.__main__ import main
 
+pytestmark = pytest.mark.check  # the network that all tests share takes 15 s
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -75,6 +75,7 @@ def test_rates_and_decays_are_timms(name: str) -> None:
     assert {name for name, (rate, _) in rates.items() if rate == 0.5} == set(state.head_names())
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("name", "of_timm"),
     [
