@@ -31,6 +31,7 @@ from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, tooltip
+from results.statistics.pairs import compare_pairs
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES, percent
@@ -140,6 +141,16 @@ def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str
         "difference_unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p, "verdict": look.verdict,
         "has_collapse": look.has_collapse, "may_collapse_fraction": 3 / look.seeds if is_equal else None,
         "failed_trials": len(look.failed), "trained_longer": trained_longer,
+    }  # fmt: skip
+
+
+def pairs_of_look(look: RecordedLook) -> dict[str, Any]:
+    """Return how often each arm was ahead in the scores that a look read; it reads none of an incomplete one."""
+    scores = dict(enumerate(look.scores or ()))
+    against_scores = dict(enumerate(look.against_scores or ()))
+    paired = compare_pairs(scores, against_scores)
+    return {
+        "wins": paired.wins, "losses": paired.losses, "ties": paired.ties, "ahead_fraction": paired.improvement,
     }  # fmt: skip
 
 
