@@ -91,6 +91,7 @@ def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
     assert set(frame["verdict"]) == {"worse", "better", "no difference that matters"}
 
 
+@pytest.mark.check
 def test_all_numbers_of_a_row_are_against_the_arm_that_it_names(tmp_path: Path) -> None:
     """Also where the run has fine-tuning that trained as long as the arm, which no look read."""
     longer = {"label": "fine_tune long", "method": {"name": "fine_tune"}, "optimisation": {"epochs": 300}}
