@@ -36,7 +36,7 @@ from transtailor.names import nearest
 from transtailor.plural import counted
 from transtailor.shell import command
 
-SETTINGS = "SELECT trial_id, label, config_json FROM planned"
+SETTINGS = "SELECT trial_id, label, arm, config_json FROM planned"
 BLOCK = "seed"
 LABEL = "label"
 NOT_A_FACTOR = (BLOCK, "last_point", *PLACES)
@@ -82,7 +82,11 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
             f" {command('table', findings.run.path)}"
         )
-    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in findings.run.rows(SETTINGS)}
+    planned = findings.run.rows(SETTINGS)
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
+    scored = {point.trial_id for point in points}
+    unscored = {row["arm"] for row in planned} - {row["arm"] for row in planned if row["trial_id"] in scored}
+    why = f"; no trial of {', '.join(sorted(unscored))} has a score here" if unscored else ""
     analyses = []
     for metric in sorted({point.metric for point in points}):
         of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
@@ -100,7 +104,10 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         for point in finite:
             environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
-        analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
+        try:
+            analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
+        except ResultsError as error:
+            raise ResultsError(f"{error}{why}") from error
     return analyses
 
 
@@ -181,7 +188,7 @@ def _choose_factors(
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
-        raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
+        raise ResultsError("only the seed varies between the trials with a score, so there is no effect to analyse")
     without_label = {name: levels for name, levels in varying.items() if name != LABEL}
     read_by_all = {name: levels for name, levels in without_label.items() if NOT_READ not in levels}
     factors, aliases = _separate_settings(read_by_all)
