@@ -54,7 +54,8 @@ def add_epochs(run: Path, count: int = 2) -> None:
     change_rows(run, "test_scores", [point | {"test_macro_f1": 0.5, "test_log_loss": 1.5} for point in points])
     rows = [
         head | {"order": 0, "epoch": epoch, "train_loss": 1.0 / (epoch + 1), "train_accuracy_fraction": None,
-                "validation_loss": 2.0 / (epoch + 1), "validation_score": 0.25 if epoch else None, "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 10, "seconds": 0.5, "code_digest": CODE}
+                "validation_loss": 2.0 / (epoch + 1), "validation_score": 0.25 if epoch else None,
+                "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 10, "seconds": 0.5, "code_digest": CODE}
         for head in heads for epoch in range(count)
     ]  # fmt: skip
     change_rows(run, "epochs", rows)

@@ -181,9 +181,11 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
             effects_of(findings_of(run), 0.5)
     some = [Trial(label="a", seed=0, right=(70,)), Trial(label="a", seed=1, right=(71,))]
     lost = [Trial(label="b", seed=0, right=(), ended="failed"), Trial(label="c", seed=0, right=(), ended="missing")]
-    with load(write_run(tmp_path / "lost", [*some, *lost])) as run:
-        with pytest.raises(ResultsError, match=r"only the seed varies .*; no trial of b, c has a score here$"):
-            effects_of(findings_of(run))
+    with (
+        load(write_run(tmp_path / "lost", [*some, *lost])) as run,
+        pytest.raises(ResultsError, match=r"only the seed varies .*; no trial of b, c has a score here$"),
+    ):
+        effects_of(findings_of(run))
     failed = [write_run(tmp_path / name, [Trial(label="a", seed=0, right=(), ended="failed")]) for name in "ab"]
     with load(failed) as run, pytest.raises(ResultsError, match=r"^no trial has a test score yet$"):
         effects_of(findings_of(run))
