@@ -48,6 +48,7 @@ SHOWN = (
     "asked_removed_macs_fraction", "arm", "pairs", "difference", interval("difference_low", "difference", "interval"),
     "difference_unbiased", VERDICT, "may_collapse_fraction",
 )  # fmt: skip
+USUAL = ("arm", "asked_removed_macs_fraction", "verdict", "difference", "pairs", "difference_low")
 
 LooksByComparison = Mapping[Comparison, list[RecordedLook]]
 
@@ -127,7 +128,7 @@ def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Compari
 def _table(looks: LooksByComparison, longer: Collection[Comparison]) -> Table:
     """Return the last look of each comparison."""
     records = [look_record(several[-1], trained_longer=key in longer) for key, several in looks.items()]
-    return answer_table("settled", records, shown=SHOWN, sql=LOOKS.strip())
+    return answer_table("settled", records, shown=SHOWN, usual=USUAL, sql=LOOKS.strip())
 
 
 def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str, Any]:
