@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
+from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.names import PLACES
 from results.arms.problem import Problem
@@ -74,7 +74,11 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
     of = [of] if isinstance(of, str) else of  # else its letters
-    points = _choose_points(findings.points, asked)
+    points = findings.points
+    if asked is None:  # a path that has not ended yet has no end
+        finished = {row["trial_id"] for row in findings.run.rows(FINISHED)}
+        points = [point for point in points if point.trial_id in finished]
+    points = _choose_points(points, asked)
     if not points:
         if asked is None:
             raise ResultsError("no trial has a test score yet")
@@ -363,7 +367,7 @@ def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
 EFFECTS = """
 WITH ends AS (
     SELECT trial_id, test_score FROM compared_points
-    WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+    WHERE {problem} AND trial_id IN {finished} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), settings AS (
     SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json
     FROM planned, (SELECT unnest([{settings}]) AS setting) WHERE {problem}
@@ -388,7 +392,9 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
         settings: dotted names, such as "optimisation.learning_rate".
     """
     names_in_sql = ", ".join(literal(name) for name in settings) or "NULL"
-    sql = EFFECTS.format(problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES)
+    sql = EFFECTS.format(
+        problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES, finished=FINISHED
+    )
     data = query_table(findings.run, sql)
     if not data.records:
         return None

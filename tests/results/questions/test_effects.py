@@ -9,7 +9,7 @@ import pytest
 
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.effects import effects_of, effects_page, effects_table, interaction
+from results.questions.effects import chart, effects_of, effects_page, effects_table, interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
 from results.store.writer import Writer
@@ -158,6 +158,17 @@ def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, l
         (found,) = effects_of(findings_of(run))
     scores = sorted(point.test for point in found.points if point.test is not None)
     assert scores == pytest.approx([0.50, 0.51, 0.52, 0.70, 0.71, 0.72])
+
+
+def test_a_trial_that_still_runs_has_no_end_of_its_path(tmp_path: Path) -> None:
+    trials = [Trial(label=label, seed=seed, right=(60, 90), asked=(0.1, 0.2)) for label in "ab" for seed in (0, 1)]
+    trials.append(Trial(label="b", seed=2, right=(60,), asked=(0.1, 0.2), ended="missing"))
+    with load(write_run(tmp_path, trials)) as run:
+        (at_the_end,), (at_ten,) = effects_of(findings_of(run)), effects_of(findings_of(run), 0.1)
+        assert len(at_the_end.points) == 4 and len(at_ten.points) == 5
+        findings = findings_of(run)
+        drawn = chart(findings, findings.problems[0], ["seed"])
+    assert drawn is not None and {row["value"]: row["trials"] for row in drawn.data.records} == {"0": 2, "1": 2}
 
 
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
