@@ -68,7 +68,9 @@ class LoadedRun(reader.Run):
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
         return frame_of(answer_table("best", best_points(self, by, limits)))
 
-    def compare(self, against: str, *, at: float | None = None, over: Sequence[str] = ()) -> "pandas.DataFrame":
+    def compare(
+        self, against: str | None = None, *, at: float | None = None, over: Sequence[str] = (), **others: Any
+    ) -> "pandas.DataFrame":
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
 
         Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
@@ -79,6 +81,7 @@ class LoadedRun(reader.Run):
             against: the arm that all others are compared with, by its name, or by a label that only it has.
             at: only this budget, such as 0.4 for 40% fewer MACs, and arms that prune nothing.
             over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
+            others: of the command, such as `anytime=True`, `across="datasets"` or, without an arm, `stops=True`.
 
         Raises:
             ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
@@ -87,7 +90,7 @@ class LoadedRun(reader.Run):
         if len(self.paths) > 1:
             for text in arms_that_differ(self):
                 warnings.warn(text, stacklevel=2)
-        return ask(self, "compare", over=over, against=against, at=at).tables["compare"]
+        return next(iter(ask(self, "compare", over=over, against=against, at=at, **others).tables.values()))
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:

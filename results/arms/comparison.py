@@ -46,7 +46,7 @@ POINTS_OF_PATHS = _POINTS.format(
     WHERE trial_id IN {FINISHED}
 )"""
 )
-"""Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its own arm."""
+"""Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
 
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 

@@ -267,12 +267,11 @@ def _panel(
 ) -> Spec:
     """Draw the comparisons at one budget."""
     value = -1.0 if budget is None else budget
-    arms = sorted({str(path["arm"]) for path in paths if path["budget"] == value})
     matters = paths[0]["matters"]
-    colour = arm_channels(findings.methods, arms, with_shape=False)
+    # The panels share one scale of colours, so each has all arms.
+    colour = arm_channels(findings.methods, sorted({str(path["arm"]) for path in paths}), with_shape=False)
     tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="verdict")
     x = quantity("seeds", "seeds")
-    offset = {"xOffset": {"field": "arm"}} if len(arms) > 1 else {}
     return {
         "title": "nothing removed" if not budget else f"{percent(budget, 0)}% removed",
         "width": WIDTH / min(panels, 2) - 80,
@@ -284,7 +283,7 @@ def _panel(
              "mark": {"type": "rect", "color": "#888", "opacity": 0.12},
              "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
             {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
-             "encoding": {"x": x, "y": quantity("low", title), "y2": {"field": "high"}, **colour, **offset}},
+             "encoding": {"x": x, "y": quantity("low", title), "y2": {"field": "high"}, **colour}},
             {"mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.6},
              "encoding": {"x": x, "y": quantity("boundary", title), **colour}},
             {"mark": {"type": "line", "point": True},

@@ -146,7 +146,11 @@ def test_the_report_has_the_path_of_each_interval_and_no_other_verdict(run: RunF
     words = {(record["arm"], record["verdict"]) for block in page.arms for record in block.table.records}
     assert ("head_only", "worse") in words and ("prune l1", "no difference that matters") in words
     assert chart is not None
-    paths = chart.to_dict()["datasets"]["paths"]
+    drawn = chart.to_dict()
+    scales = [panel["layer"][1]["encoding"]["color"]["scale"] for panel in drawn["concat"]]
+    assert len(scales) == 3 and all(scale == scales[0] for scale in scales)  # else Vega takes one panel's for all
+    assert {*scales[0]["domain"]} == {"head_only", "transtailor", "prune l1"}
+    paths = drawn["datasets"]["paths"]
     assert len(paths) == 1 + 2 + 6  # of head_only, transtailor and prune l1
     for path in paths:
         crossed = abs(path["mean"]) > abs(path["boundary"])
