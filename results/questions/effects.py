@@ -90,7 +90,7 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
     scored = {point.trial_id for point in points}
     unscored = {row["arm"] for row in planned} - {row["arm"] for row in planned if row["trial_id"] in scored}
-    why = f"; no trial of {', '.join(sorted(unscored))} has a score here" if unscored else ""
+    why = f"; no trial of {', '.join(sorted(unscored))} has a score here" if unscored and not of else ""
     analyses = []
     for metric in sorted({point.metric for point in points}):
         of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
