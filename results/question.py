@@ -40,12 +40,13 @@ class Question(cli.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "unexpected extra argument" in error.message:
-                error.message += (
-                    f"; {ctx.command_path} reads one run. For several, type {to_type('report', 'RUN', 'RUN')}, or in"
-                    f" Python results.load([RUN, RUN]).{self.name}(...)"
-                )
-            raise
+            if "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(
+                f"{error.message}; {ctx.command_path} reads one run. For several, type"
+                f" {to_type('report', 'RUN', 'RUN')}, or in Python results.load([RUN, RUN]).{self.name}(...)",
+                ctx,
+            ) from error
 
 
 def question(*, example: str) -> Callable[[Answer], Question]:

@@ -267,10 +267,15 @@ def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str
         shown.pop()
     words = {column: textwrap.wrap(headings[column], widths[column]) for column in shown}
     height = max(map(len, words.values()), default=0)
-    in_lines = {column: [""] * (height - len(of_column)) + of_column for column, of_column in words.items()}
-    lines_of_heading = [{column: in_lines[column][line] for column in shown} for line in range(height)]
+    lines_of_heading = []
+    for line in range(height):
+        words_of_line = [""] * len(headings)
+        for column, of_column in words.items():
+            if line >= height - len(of_column):
+                words_of_line[column] = of_column[line - height]
+        lines_of_heading.append(words_of_line)
     lines = []
-    for cells_of_line in (*lines_of_heading, *rows):
+    for cells_of_line in [*lines_of_heading, *rows]:
         padded = [_pad(cells_of_line[column], widths[column], right=column not in left) for column in shown]
         lines.append(GAP.join(padded).rstrip())
     lines.insert(height, "─" * _line_width(widths, shown))
