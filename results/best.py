@@ -194,7 +194,7 @@ def _speed(row: dict[str, Any], run: Run) -> str:
 @cli.option("--by", default="validation_score", metavar="SCORE", help="validation_score, or test_score, which warns")
 @cli.option(
     "--under", multiple=True, metavar="COLUMN=LIMIT",
-    help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
+    help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable: all have to hold)",
 )  # fmt: skip
 @prints_page
 def best(run: Path, by: str, under: tuple[str, ...]) -> Iterator[Part]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import click
 
+from results.errors import ResultsError
 from transtailor import cli
 
 
@@ -49,3 +50,11 @@ over_option = cli.option(
     help="average over this setting, such as optimisation.learning_rate, instead of telling arms apart by it "
     "(repeatable)",
 )  # fmt: skip
+
+
+def refuse_points(option: str, difference: float | None) -> None:
+    """Raise ResultsError if a difference of scores, which are fractions, was typed in points."""
+    if difference is not None and abs(difference) >= 1:
+        raise ResultsError(
+            f"{option} {difference:g}: scores are fractions; for {difference:g} points type {difference / 100:g}"
+        )

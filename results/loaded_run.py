@@ -2,11 +2,13 @@
 
 import html
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from results.arms.averaging import arms_that_differ
 from results.plots import Plots
 from results.question import ask, question_named
 from results.store import reader
@@ -53,7 +55,8 @@ class LoadedRun(reader.Run):
 
         Args:
             by: "validation_score", or "test_score", which is no estimate for new images if a point is chosen by it.
-            under: limits, such as {"macs": 0.8} (up to 1: of the original's), {"params": 100_000}, {"latency_ms": 2}.
+            under: limits, such as {"macs": 0.8} (up to 1: of the original's), {"params": 100_000}, {"latency_ms": 2}; a
+                point meets all of them.
 
         Raises:
             ResultsError: another score, another limit, or rows are lost.
@@ -65,22 +68,29 @@ class LoadedRun(reader.Run):
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
         return frame_of(answer_table("best", best_points(self, by, limits)))
 
-    def compare(self, against: str, *, at: float | None = None, over: Sequence[str] = ()) -> "pandas.DataFrame":
+    def compare(
+        self, against: str | None = None, *, at: float | None = None, over: Sequence[str] = (), **others: Any
+    ) -> "pandas.DataFrame":
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
 
         Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
-        all arms of one network and data set. A trial in several runs counts once.
+        all arms of one network and data set. A trial in several runs counts once, and arms of one name in several runs
+        are one arm; a warning says so if their settings differ.
 
         Args:
             against: the arm that all others are compared with, by its name, or by a label that only it has.
             at: only this budget, such as 0.4 for 40% fewer MACs, and arms that prune nothing.
             over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
+            others: of the command, such as `anytime=True`, `across="datasets"` or, without an arm, `stops=True`.
 
         Raises:
             ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
                 lost.
         """
-        return ask(self, "compare", over=over, against=against, at=at).tables["compare"]
+        if len(self.paths) > 1:
+            for text in arms_that_differ(self):
+                warnings.warn(text, stacklevel=2)
+        return next(iter(ask(self, "compare", over=over, against=against, at=at, **others).tables.values()))
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:
@@ -94,7 +104,8 @@ class LoadedRun(reader.Run):
         return sorted({*super().__dir__(), *_NAMES})
 
     def __repr__(self) -> str:
-        counts = self.rows("SELECT status, count(*) AS trials FROM trials GROUP BY ALL ORDER BY ALL")
+        with self.counted_once() as counted:
+            counts = counted.rows("SELECT status, count(*) AS trials FROM trials GROUP BY ALL ORDER BY ALL")
         trials = ", ".join(f"{row['trials']} {row['status']}" for row in counts) or "none has ended"
         (points,) = self.rows("SELECT count(*) AS points FROM measured_points")
         return f"{', '.join(self.paths)}: trials: {trials}; {points['points']} operating points"

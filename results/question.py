@@ -8,13 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.arms.averaging import NAMED, average_over
+import click
+
+from results.arms.averaging import NAMED, average_over, notes_on_runs
 from results.command_output import prints_page
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load
 from results.text.formats import TEXTS, answer_of, frame_of
 from results.text.page import Note, Part
 from transtailor import cli
+from transtailor.shell import command as to_type
 
 if TYPE_CHECKING:
     import pandas
@@ -31,6 +34,19 @@ class Question(cli.Command):
     """
 
     answer: Answer
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words that were typed; of several runs, say what takes them together."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(
+                f"{error.message}; {ctx.command_path} reads one run. For several, type"
+                f" {to_type('report', 'RUN', 'RUN')}, or in Python results.load([RUN, RUN]).{self.name}(...)",
+                ctx,
+            ) from error
 
 
 def question(*, example: str) -> Callable[[Answer], Question]:
@@ -94,16 +110,15 @@ def ask(run: Run, name: str, *, over: Sequence[str] = (), **options: Any) -> Ans
     """
     refuse_gaps(run)
     answer = question_named(name).answer
+    about_runs: list[Part] = [Note(text) for text in notes_on_runs(run)]
     if not over:
         with run.counted_once() as counted:
-            return AnswerPage(tuple(answer(counted, **options)))
+            return AnswerPage((*about_runs, *answer(counted, **options)))
     # Loaded again, since the arms of this run keep their names in its other answers.
     folders = list(run.paths.values()) if len(run.paths) > 1 else run.path
     with load(folders) as reloaded:
         reloaded.count_once()
-        parts = list(averaged(reloaded, over))
-        parts += answer(reloaded, **options)
-        return AnswerPage(tuple(parts))
+        return AnswerPage((*about_runs, *averaged(reloaded, over), *answer(reloaded, **options)))
 
 
 def question_named(name: str) -> Question:

@@ -32,3 +32,12 @@ def first_line(text: str) -> str:
     'out of memory'
     """
     return next((line.strip() for line in lines_of(text) if line.strip()), "")
+
+
+def hanging(text: str, columns: int) -> str:
+    r"""Return a text whose lines after the first are indented by so many columns, without blank lines.
+
+    >>> hanging("no scores\n\nsecond line\n", 4)
+    'no scores\n    second line'
+    """
+    return f"\n{' ' * columns}".join(line for line in lines_of(text) if line.strip())

@@ -115,7 +115,7 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
 def _meant(typed: str, names: Sequence[str]) -> str | None:
     """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or this word.
 
-    A word is what one name alone among all has (`test`: `test_score`). None if there is no such name.
+    A word is what one name alone among all has (`test`: `test_score`; `rate`: `optimisation.rate`). None if none is.
     """
     word = _word(typed)
     for name in OTHER_WORDS.get(word, ()):
@@ -125,6 +125,9 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
         initials = "".join(part[:1] for part in name.split("_"))
         if "_" in name and initials == word:
             return name
+    ends = [name for name in names if name.endswith(f".{typed}")]  # a key without its tables, as names of arms have it
+    if len(ends) == 1:
+        return ends[0]
     having = [name for name in names if len(word) >= LEAST_WORD and f"_{word}_" in f"_{_word(name)}_"]
     return having[0] if len(having) == 1 else None
 

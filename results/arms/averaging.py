@@ -100,6 +100,19 @@ def _differing_keys(settings: Mapping[ArmKey, Mapping[str, Any]]) -> set[str]:
     return keys
 
 
+def notes_on_runs(run: Run, *, are_apart: bool = False) -> list[str]:
+    """Say how several runs are taken together; to be asked before each trial counts once. None of one run.
+
+    Args:
+        are_apart: arms of one name in two runs are two arms.
+    """
+    if len(run.paths) == 1:
+        return []
+    shared = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
+    trials = f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last."
+    return [*([trials] if shared else []), *([] if are_apart else arms_that_differ(run))]
+
+
 def arms_that_differ(run: Run) -> list[str]:
     """Return a sentence on arms of one name whose settings differ between several runs; none if there are no such arms.
 
@@ -121,7 +134,7 @@ def arms_that_differ(run: Run) -> list[str]:
     more = f", and {len(differences) - _MOST_SHOWN} more" if len(differences) > _MOST_SHOWN else ""
     return [
         f"Arms of one name with other settings in another run: {'; '.join(differences[:_MOST_SHOWN])}{more}. They are"
-        " shown as one arm; --apart colour tells the runs apart."
+        " one arm, of which a seed's score is the mean over the runs; `report --apart colour` tells them apart."
     ]
 
 

@@ -30,16 +30,23 @@ FROM {points} LEFT JOIN (
 ) USING (trial_id)
 ORDER BY network, dataset, arm, method, seed, trial_id, point
 """
-POINTS_OF_ARMS = _POINTS.format(points="compared_points")
+FINISHED = "(SELECT trial_id FROM trials WHERE status = 'finished')"
+POINTS_OF_ARMS = _POINTS.format(
+    points=f"""(
+    FROM compared_points WHERE asked_removed_macs_fraction IS NOT NULL OR trial_id IN {FINISHED}
+)"""
+)
+"""Without those of unfinished trials whose path a rule ends: nothing says yet which of them is the last."""
 POINTS_OF_PATHS = _POINTS.format(
-    points="""(
+    points=f"""(
     SELECT measured.* REPLACE (of_trial.arm AS arm, of_trial.label AS label, of_trial.method AS method)
     FROM measured_points AS measured JOIN (
         SELECT trial_id, arm, label, method FROM planned
     ) AS of_trial USING (trial_id) SEMI JOIN compared_points USING (trial_id)
+    WHERE trial_id IN {FINISHED}
 )"""
 )
-"""Each trial's path from its beginning, also where that is the fit of a head: all points are of the trial's own arm."""
+"""Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
 
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 
@@ -210,7 +217,7 @@ def points_of(run: Run) -> list[Point]:
 
 
 def paths_of(run: Run) -> list[Point]:
-    """Return the operating points of each trial's whole path, for rules that choose on a path; as `points_of` else."""
+    """Return the points of each finished trial's path, for rules that choose on a path; as `points_of` else."""
     return [_point(row) for row in run.rows(POINTS_OF_PATHS)]
 
 

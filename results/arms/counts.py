@@ -85,5 +85,7 @@ def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
     lines = [f"Trials: {total_counts(shown.values())}."]
     for (problem, arm), count in sorted(shown.items()):
         if count.finished < count.planned:
-            lines.append(f"{arm}, {problem}: {count}; means are over those that did not fail.")
+            # A search compares none of the trials that it may stop.
+            has_mean = count.finished > 0 and not count.stopped + count.resting
+            lines.append(f"{arm}, {problem}: {count}{'; means are over those that did not fail' if has_mean else ''}.")
     return lines

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from results.store.reader import Run
+from results.store.schema import TABLES
 from results.text.settings import leaves
 from transtailor.documents import read_json
 from transtailor.file_names import file_name
@@ -20,27 +21,31 @@ FROM planned LEFT JOIN trials USING (trial_id)
 ORDER BY trials.ended_at, planned.written_at, trial_id
 """
 
-EPOCH_COLUMNS = ("train_loss", "train_accuracy_fraction", "learning_rate", "head_learning_rate", "seconds")
+
+def _numbers(table: str) -> tuple[str, ...]:
+    """Return the columns of a table that can be drawn as curves; the whole numbers in it are mostly places."""
+    return tuple(column.name for column in TABLES[table].columns if column.type_name == "double")
+
+
+EPOCH_COLUMNS = _numbers("epochs")
 POINT_COLUMNS = (
-    "validation_score", "validation_loss", "test_score", "asked_removed_macs_fraction", "removed_macs_fraction", "macs",
-    "params", "trained_epochs", "trained_macs",
+    *_numbers("operating_points"), "macs", "params", "trained_epochs", "test_score", *_numbers("test_scores"),
 )  # fmt: skip
 
-_NO_EPOCH = ", ".join("NULL" for _ in EPOCH_COLUMNS)
-_NO_POINT = ", ".join(f"NULL AS {column}" for column in POINT_COLUMNS)
-VALUES = f"""
+EPOCHS = f"""
 SELECT trial_id, printf('%02d_%s', stages."order", epochs.kind) AS part, epoch AS step,
-    epoch_us(epochs.written_at) AS at_us, {", ".join(EPOCH_COLUMNS)}, {_NO_POINT}
-FROM epochs JOIN stages USING (trial_id, stage_key) WHERE trial_id IN (SELECT unnest(?))
-UNION ALL
-SELECT trial_id, 'point', point, epoch_us(written_at), {_NO_EPOCH},
-    {", ".join(POINT_COLUMNS)}
+    epoch_us(epochs.written_at) AS at_us, {", ".join(f"epochs.{column}" for column in EPOCH_COLUMNS)}
+FROM epochs JOIN stages USING (trial_id, stage_key) WHERE trial_id IN (SELECT unnest(?)) ORDER BY trial_id, part, step
+"""
+"""The curves of each training stage."""
+POINTS = f"""
+SELECT trial_id, 'point' AS part, point AS step, epoch_us(written_at) AS at_us, {", ".join(POINT_COLUMNS)}
 FROM measured_points WHERE trial_id IN (SELECT unnest(?))
     AND (test_images > 0 OR trial_id IN (SELECT trial_id FROM trials))
-ORDER BY trial_id, part, step
+ORDER BY trial_id, step
 """
-"""The curves of each training stage, and the operating points. A point waits for its test rows, which are written
-right after it, because an exported value is never changed."""
+"""The operating points. A point waits for its test rows, which are written right after it, because an exported value is
+never changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +83,12 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
         batch = trials[first : first + BATCH_TRIALS]
         values_by_trial: dict[str, list[Value]] = {trial.trial_id: [] for trial in batch}
         ids = list(values_by_trial)
-        for row in run.rows(VALUES, [ids, ids]):
-            columns = POINT_COLUMNS if row["part"] == "point" else EPOCH_COLUMNS
-            for name in columns:
-                if row[name] is not None:
-                    value = Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
-                    values_by_trial[row["trial_id"]].append(value)
+        for query, columns in ((EPOCHS, EPOCH_COLUMNS), (POINTS, POINT_COLUMNS)):
+            for row in run.rows(query, [ids]):
+                for name in columns:
+                    if row[name] is not None:
+                        value = Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
+                        values_by_trial[row["trial_id"]].append(value)
         for trial in batch:
             yield trial, values_by_trial[trial.trial_id]
 

@@ -30,7 +30,13 @@ from results.question import question
 from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.donors import donors_page
-from results.questions.settled import look_record, refuse_other_comparison, settled_page, settled_verdicts
+from results.questions.settled import (
+    look_record,
+    pairs_of_look,
+    refuse_other_comparison,
+    settled_page,
+    settled_verdicts,
+)
 from results.questions.stops import stops_page
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
@@ -115,15 +121,22 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for part in settled_page(run, asked):
         yield replace(part, name="") if isinstance(part, Table) else part
     looks = settled_verdicts(run)
+    tested = {(arm.problem, arm.name, arm.asked): arm for arm in findings_of(run).tested}
+    unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
     for _, rows in _compare_arms(run, against, asked):
-        for row, record in zip(rows, _records(rows), strict=True):
+        for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
-            unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
-            record |= {**unknown, "verdict": "not looked at"}
-            if look is not None:
-                record |= {name: value for name, value in look_record(look).items() if name in record}
-            records.append(record)
+            if look is None:
+                (record,) = _records([row])
+                records.append({**record, **unknown, "verdict": "not looked at"})
+                continue
+            compared = look.comparison
+            control = tested.get((compared.problem, compared.against, compared.against_asked), row.control)
+            row_of_look = ComparedRow([(row.arm, control)])
+            (record,) = _records([row_of_look])
+            seen = look_record(look, trained_longer=row_of_look.pairing.trained_longer) | pairs_of_look(look)
+            records.append({**record, **unknown, **{name: seen[name] for name in record if name in seen}})
     yield answer_table("compare", records)
     yield answer_table("compare", [], "pooled")
 

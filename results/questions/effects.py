@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
+from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.names import PLACES
 from results.arms.problem import Problem
@@ -36,7 +36,7 @@ from transtailor.names import nearest
 from transtailor.plural import counted
 from transtailor.shell import command
 
-SETTINGS = "SELECT trial_id, label, config_json FROM planned"
+SETTINGS = "SELECT trial_id, label, arm, config_json FROM planned"
 BLOCK = "seed"
 LABEL = "label"
 NOT_A_FACTOR = (BLOCK, "last_point", *PLACES)
@@ -74,7 +74,11 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
     of = [of] if isinstance(of, str) else of  # else its letters
-    points = _choose_points(findings.points, asked)
+    points = findings.points
+    if asked is None:  # a path that has not ended yet has no end
+        finished = {row["trial_id"] for row in findings.run.rows(FINISHED)}
+        points = [point for point in points if point.trial_id in finished]
+    points = _choose_points(points, asked)
     if not points:
         if asked is None:
             raise ResultsError("no trial has a test score yet")
@@ -82,7 +86,11 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
             f" {command('table', findings.run.path)}"
         )
-    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in findings.run.rows(SETTINGS)}
+    planned = findings.run.rows(SETTINGS)
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
+    scored = {point.trial_id for point in points}
+    unscored = {row["arm"] for row in planned} - {row["arm"] for row in planned if row["trial_id"] in scored}
+    why = f"; no trial of {', '.join(sorted(unscored))} has a score here" if unscored and not of else ""
     analyses = []
     for metric in sorted({point.metric for point in points}):
         of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
@@ -100,7 +108,10 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         for point in finite:
             environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
-        analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
+        try:
+            analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
+        except ResultsError as error:
+            raise ResultsError(f"{error}{why}") from error
     return analyses
 
 
@@ -181,7 +192,7 @@ def _choose_factors(
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
-        raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
+        raise ResultsError("only the seed varies between the trials with a score, so there is no effect to analyse")
     without_label = {name: levels for name, levels in varying.items() if name != LABEL}
     read_by_all = {name: levels for name, levels in without_label.items() if NOT_READ not in levels}
     factors, aliases = _separate_settings(read_by_all)
@@ -356,7 +367,7 @@ def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
 EFFECTS = """
 WITH ends AS (
     SELECT trial_id, test_score FROM compared_points
-    WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+    WHERE {problem} AND trial_id IN {finished} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), settings AS (
     SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json
     FROM planned, (SELECT unnest([{settings}]) AS setting) WHERE {problem}
@@ -381,7 +392,9 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
         settings: dotted names, such as "optimisation.learning_rate".
     """
     names_in_sql = ", ".join(literal(name) for name in settings) or "NULL"
-    sql = EFFECTS.format(problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES)
+    sql = EFFECTS.format(
+        problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES, finished=FINISHED
+    )
     data = query_table(findings.run, sql)
     if not data.records:
         return None

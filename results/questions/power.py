@@ -13,7 +13,7 @@ from results.arms.problem import Problem
 from results.arms.selection import arm_called, select_arms
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record
-from results.command_options import against_option, at_option, over_option
+from results.command_options import against_option, at_option, over_option, refuse_points
 from results.errors import ResultsError
 from results.question import question
 from results.sign_flip import LOOKS, SIGNIFICANCE
@@ -194,4 +194,5 @@ def power(run: Run, against: str, at: float | None = None, difference: float | N
     """How many more seeds would settle each comparison with an arm."""
     if difference is not None and (not math.isfinite(difference) or not difference):
         raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
+    refuse_points("--difference", difference)
     return seeds_needed_page(run, against, at, difference)

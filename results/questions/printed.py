@@ -6,6 +6,7 @@ from typing import Any
 
 from results.arms.findings import Findings
 from results.arms.printed_verdicts import judge, rows_in_words
+from results.command_options import refuse_points
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -206,6 +207,7 @@ def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
     """Whether the papers' printed numbers and claims are reproduced, or how many seeds it takes to say."""
     if not 0.0 < margin < math.inf:
         raise ResultsError(f"--margin {margin:g}: expected a number above 0, such as 0.01")
+    refuse_points("--margin", margin)
     numbers, claims = _tables(run, margin)
     if not numbers.records and not claims.records:
         raise ResultsError("the run has no printed numbers; its spec gives them in [[printed]], see docs/spec_keys.md")

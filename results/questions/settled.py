@@ -31,6 +31,7 @@ from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, tooltip
+from results.statistics.pairs import compare_pairs
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES, percent
@@ -47,6 +48,7 @@ SHOWN = (
     "asked_removed_macs_fraction", "arm", "pairs", "difference", interval("difference_low", "difference", "interval"),
     "difference_unbiased", VERDICT, "may_collapse_fraction",
 )  # fmt: skip
+USUAL = ("arm", "asked_removed_macs_fraction", "verdict", "difference", "pairs", "difference_low")
 
 LooksByComparison = Mapping[Comparison, list[RecordedLook]]
 
@@ -126,7 +128,7 @@ def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Compari
 def _table(looks: LooksByComparison, longer: Collection[Comparison]) -> Table:
     """Return the last look of each comparison."""
     records = [look_record(several[-1], trained_longer=key in longer) for key, several in looks.items()]
-    return answer_table("settled", records, shown=SHOWN, sql=LOOKS.strip())
+    return answer_table("settled", records, shown=SHOWN, usual=USUAL, sql=LOOKS.strip())
 
 
 def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str, Any]:
@@ -140,6 +142,16 @@ def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str
         "difference_unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p, "verdict": look.verdict,
         "has_collapse": look.has_collapse, "may_collapse_fraction": 3 / look.seeds if is_equal else None,
         "failed_trials": len(look.failed), "trained_longer": trained_longer,
+    }  # fmt: skip
+
+
+def pairs_of_look(look: RecordedLook) -> dict[str, Any]:
+    """Return how often each arm was ahead in the scores that a look read; it reads none of an incomplete one."""
+    scores = dict(enumerate(look.scores or ()))
+    against_scores = dict(enumerate(look.against_scores or ()))
+    paired = compare_pairs(scores, against_scores)
+    return {
+        "wins": paired.wins, "losses": paired.losses, "ties": paired.ties, "ahead_fraction": paired.improvement,
     }  # fmt: skip
 
 
@@ -255,12 +267,11 @@ def _panel(
 ) -> Spec:
     """Draw the comparisons at one budget."""
     value = -1.0 if budget is None else budget
-    arms = sorted({str(path["arm"]) for path in paths if path["budget"] == value})
     matters = paths[0]["matters"]
-    colour = arm_channels(findings.methods, arms, with_shape=False)
+    # The panels share one scale of colours, so each has all arms.
+    colour = arm_channels(findings.methods, sorted({str(path["arm"]) for path in paths}), with_shape=False)
     tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="verdict")
     x = quantity("seeds", "seeds")
-    offset = {"xOffset": {"field": "arm"}} if len(arms) > 1 else {}
     return {
         "title": "nothing removed" if not budget else f"{percent(budget, 0)}% removed",
         "width": WIDTH / min(panels, 2) - 80,
@@ -272,7 +283,7 @@ def _panel(
              "mark": {"type": "rect", "color": "#888", "opacity": 0.12},
              "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
             {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
-             "encoding": {"x": x, "y": quantity("low", title), "y2": {"field": "high"}, **colour, **offset}},
+             "encoding": {"x": x, "y": quantity("low", title), "y2": {"field": "high"}, **colour}},
             {"mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.6},
              "encoding": {"x": x, "y": quantity("boundary", title), **colour}},
             {"mark": {"type": "line", "point": True},

@@ -16,7 +16,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from results.arms.averaging import arms_that_differ, average_over
+from results.arms.averaging import average_over, notes_on_runs
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
 from results.errors import ResultsError
@@ -208,9 +208,7 @@ def _sources() -> tuple[str, str, str]:
 
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
-    notes_on_runs = what_ran.doubles(run)
-    if len(run.paths) > 1 and not apart:
-        notes_on_runs += arms_that_differ(run)
+    about_runs = notes_on_runs(run, are_apart=apart is not None)
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
@@ -227,7 +225,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     name = ", ".join(path.resolve().name for path in run.paths.values())
     page = Page(name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
     page.tiles = _tiles(run, counts)
-    page.warnings = averaged + notes_on_runs
+    page.warnings = averaged + about_runs
     page.warnings += what_ran.warnings(run, counts) + search.warnings(run) + overview.warnings(findings)
     try:
         page.facts = what_ran.provenance(run)

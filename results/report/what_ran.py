@@ -92,16 +92,6 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     return texts
 
 
-def doubles(run: Run) -> list[str]:
-    """Return what a reader must know of trials that are in several of the runs; ask before the rows are held."""
-    if len(run.paths) == 1:
-        return []
-    shared = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
-    if not shared:
-        return []
-    return [f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last."]
-
-
 def provenance(run: Run) -> list[tuple[str, str]]:
     """Read the facts of provenance.json, line by line; none without this file. Of several runs, with their names.
 

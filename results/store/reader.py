@@ -104,7 +104,7 @@ class Run:
     def write_csv(self, sql: str, path: Path) -> int:
         """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
 
-        Texts that a spreadsheet would take for a formula get an apostrophe in front.
+        Texts that a spreadsheet would take for a formula get an apostrophe in front; "+1.5" stays a number.
         """
         import duckdb
 
@@ -117,7 +117,8 @@ class Run:
             texts = [quote(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
             signs = f"[{', '.join(literal(sign) for sign in FORMULA)}]"
             plain = ", ".join(
-                f"CASE WHEN list_contains({signs}, {name}[1]) THEN chr(39) || {name} ELSE {name} END AS {name}"
+                f"CASE WHEN list_contains({signs}, {name}[1]) AND try_cast({name} AS DOUBLE) IS NULL"
+                f" THEN chr(39) || {name} ELSE {name} END AS {name}"
                 for name in texts
             )
             rows = f"SELECT * REPLACE ({plain}) FROM answer" if plain else "FROM answer"

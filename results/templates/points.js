@@ -161,7 +161,8 @@ function showPoints() {
 function csvOf(rows) {
   const quote = (what) => {
     const text = what === null ? "" : String(what);
-    const plain = /^[=+\-@\t\r]/.test(text) && typeof what === "string" ? "'" + text : text;  // no formulas
+    const isFormula = typeof what === "string" && /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text));
+    const plain = isFormula ? "'" + text : text;
     return /[",\n\r]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
   };
   const { columns, extra } = dataOf(pointsFigure);

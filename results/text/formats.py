@@ -250,29 +250,47 @@ def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str
     if wide:
         shown += [column for column in columns if column not in shown]
     left = table.texts
-    lines_of_cells = [list(map(one_line, table.headings)), *(list(map(one_line, row)) for row in table.rows)]
-    whole_widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
-    widths = whole_widths if wide else _fit(whole_widths, shown, left, width)
-    while not wide and _line_width(widths, shown) > width and len(shown) > 1:
+    headings = list(map(one_line, table.headings))
+    rows = [list(map(one_line, row)) for row in table.rows]
+    whole, uncut, least = [], [], []  # widths: of all in a line; of a heading in lines of words; of texts that are cut
+    for column in columns:
+        cells = max((cell_len(row[column]) for row in rows), default=0)
+        word = max(map(cell_len, headings[column].split()), default=1)
+        whole.append(max(cells, word, cell_len(headings[column])))
+        uncut.append(max(cells, word))
+        least.append(max(min(cells, LEAST_WIDTH), word) if column in left else max(cells, word))
+    widths = whole
+    while not wide:
+        widths = _fit(_fit(whole, uncut, shown, width), least, shown, width)
+        if _line_width(widths, shown) <= width or len(shown) == 1:
+            break
         shown.pop()
-        widths = _fit(whole_widths, shown, left, width)
+    words = {column: textwrap.wrap(headings[column], widths[column]) for column in shown}
+    height = max(map(len, words.values()), default=0)
+    lines_of_heading = []
+    for line in range(height):
+        words_of_line = [""] * len(headings)
+        for column, of_column in words.items():
+            if line >= height - len(of_column):
+                words_of_line[column] = of_column[line - height]
+        lines_of_heading.append(words_of_line)
     lines = []
-    for cells in lines_of_cells:
-        padded = [_pad(cells[column], widths[column], right=column not in left) for column in shown]
+    for cells_of_line in [*lines_of_heading, *rows]:
+        padded = [_pad(cells_of_line[column], widths[column], right=column not in left) for column in shown]
         lines.append(GAP.join(padded).rstrip())
-    lines.insert(1, "─" * _line_width(widths, shown))
+    lines.insert(height, "─" * _line_width(widths, shown))
     return lines, [table.headings[column] for column in columns if column not in shown]
 
 
-def _fit(widths: Sequence[int], shown: Sequence[int], texts: Sequence[int], width: int) -> list[int]:
-    """Return the widths with columns of texts cut, the widest first, so that a line fits if that is possible."""
+def _fit(widths: Sequence[int], least: Sequence[int], shown: Sequence[int], width: int) -> list[int]:
+    """Return the widths with columns cut to these least ones, the widest first, so that a line fits if it can."""
     fitted = list(widths)
-    may_be_cut = [column for column in shown if column in texts]
     while (too_much := _line_width(fitted, shown) - width) > 0:
-        widest = max(may_be_cut, key=lambda column: fitted[column], default=None)
-        if widest is None or fitted[widest] <= LEAST_WIDTH:
+        may_be_cut = [column for column in shown if fitted[column] > least[column]]
+        if not may_be_cut:
             break
-        fitted[widest] = max(LEAST_WIDTH, fitted[widest] - too_much)
+        widest = max(may_be_cut, key=fitted.__getitem__)
+        fitted[widest] = max(least[widest], fitted[widest] - too_much)
     return fitted
 
 
@@ -282,7 +300,8 @@ def _line_width(widths: Sequence[int], shown: Sequence[int]) -> int:
 
 def _pad(text: str, width: int, *, right: bool) -> str:
     if cell_len(text) > width:
-        text = set_cell_size(text, width - 1) + "…"
+        begin = (width - 1) // 2  # both ends stay: names that begin alike differ at their ends
+        text = set_cell_size(text, begin) + "…" + set_cell_size(text[::-1], width - 1 - begin)[::-1]
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 

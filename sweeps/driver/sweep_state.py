@@ -22,6 +22,7 @@ from sweeps.scheduling.pace import Pace
 from sweeps.scheduling.trial_queue import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
+from transtailor.lines import hanging
 
 MAX_ATTEMPTS = 3  # of a trial in one launch; one that has failed is not tried again
 MOST_UNKNOWN_ENDS = 10  # of a trial in one launch; from the next one on they count as attempts
@@ -405,7 +406,8 @@ class SweepState:
             self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
-            self.display.note(f"trial {trial_id} ({self._trials[trial_id].arm}) {status}: {cause}{again}")
+            text = hanging(f"{cause}{again}", 6)
+            self.display.note(f"trial {trial_id} ({self._trials[trial_id].arm}) {status}: {text}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
         """Add to the log of a trial whose ranks have ended; what they printed last is in no other file."""

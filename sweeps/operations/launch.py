@@ -32,7 +32,7 @@ from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
 from transtailor.files import is_there, refuse_unwritable
 from transtailor.garbage import pause_collection
-from transtailor.lines import lines_of
+from transtailor.lines import hanging, lines_of
 from transtailor.names import did_you_mean
 from transtailor.shell import command, launch_words, rerun
 from transtailor.terminal import ignore_closed_stdout, say
@@ -374,7 +374,8 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         stopped = len(stopped_trial_ids(rows))
         outcome_lines.append(bill(rows))
     for trial in failed[:FAILURES_SHOWN]:
-        say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
+        error = hanging(str(trial["error"]), 8)
+        say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {error}")
         say(f"        its log: {command('logs', run.path, trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")

@@ -63,12 +63,15 @@ class Estimate:
             f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
         )
         kinds = durations.kinds_not_measured(self.plan.trials)
+        others_of = {(network, kind): durations.others(kind, network) for network, kind in self.scaled()}
+        scaled = sorted({network for (network, _), others in others_of.items() if others})
         if kinds:
-            yield f"          not measured, assumed as fast as the mean of all others: {', '.join(kinds)}"
-        scaled = self.scaled_networks()
+            is_range = ", so the end is a range" if others_of and not scaled else ""
+            yield f"          not measured, assumed as fast as the mean of all others: {', '.join(kinds)}{is_range}"
         if scaled:
+            measured = sorted(set().union(*others_of.values()))
             yield from lines_of(
-                f"          SCALED by MACs from {', '.join(durations.networks()) or 'other networks'}: "
+                f"          SCALED by MACs from {', '.join(measured)}: "
                 f"{', '.join(scaled)}; for equal MACs one network may take {OTHER_NETWORK:g} times as long as another, "
                 f"so the end is a range{probe(self.plan, command)}"
             )
@@ -79,7 +82,7 @@ class Estimate:
 
         expected = self._forecasts(capacity, self.durations.seconds)
         least = most = expected
-        if self.scaled_networks():
+        if self.scaled():
             least = self._forecasts(capacity, self.durations.least_s)
             most = self._forecasts(capacity, self.durations.most_s)
         records = []
@@ -112,7 +115,7 @@ class Estimate:
     def _bill(self) -> str:
         """Say in a line, as the report does of a run, what all trials cost, and what they would without sharing."""
         costs = [self.cost]
-        if isinstance(self.durations, MeasuredSteps) or self.scaled_networks():
+        if isinstance(self.durations, MeasuredSteps) or self.scaled():
             ends = self.durations.least_s, self.durations.most_s
             costs = [cost_of(self.plan.trials, self.is_cached, seconds_of) for seconds_of in ends]
         hours_per_s = self.plan.resources.ranks / 3600
@@ -122,17 +125,17 @@ class Estimate:
         shared = _joined(*(_hours_text(cost.work_shared * hours_per_s) for cost in costs))
         return f"bill      {shared} rank-hours for all trials, what is cached included; {ONE_SCRIPT}: {apart}"
 
-    def scaled_networks(self) -> list[str]:
-        """The networks with unfinished stages whose seconds are those of other networks."""
+    def scaled(self) -> set[tuple[str, str]]:
+        """Return network and kind of the unfinished stages whose seconds are those of others, scaled."""
         scaled = set()
         for trial in self.plan.trials:
             if trial.trial_id in self.finished:
                 continue
             network = trial.settings.network
-            stages = [stage for stage in trial.stages if not self.is_cached(stage.key)]
-            if any(self.durations.is_scaled(stage, network) for stage in stages):
-                scaled.add(network)
-        return sorted(scaled)
+            for stage in trial.stages:
+                if not self.is_cached(stage.key) and self.durations.is_scaled(stage, network):
+                    scaled.add((network, stage.kind))
+        return scaled
 
     def _forecasts(self, capacity: Capacity, seconds_of: Callable[[PlannedStage, str], float]) -> list[Forecast]:
         left = timed_trials(self.plan, seconds_of, lambda trial: trial.trial_id in self.finished, self.is_cached)

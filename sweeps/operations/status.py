@@ -24,6 +24,7 @@ from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
 from transtailor import cli
 from transtailor.errors import UserError
+from transtailor.lines import hanging, lines_of
 from transtailor.shell import command as to_type
 from transtailor.shell import rerun
 
@@ -273,7 +274,8 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[Part]:
     failed = failed_trials(rows)
     yield answer_table("status", failed, "failed")
     for trial in failed[:FAILURES_SHOWN]:
-        yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
+        text = f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
+        yield from lines_of(hanging(text, 10))
         yield f"          attempts: {trial['attempts']}; its log: {to_type('logs', run.path, trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
         query = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")

@@ -61,7 +61,7 @@ class Durations:
         return self.s_per_work.get(("", None), 0.0) * stage.work
 
     def is_scaled(self, stage: PlannedStage, network: str) -> bool:
-        """Whether the seconds of a stage are those of other networks, scaled by planned work."""
+        """Whether the seconds of a stage are those of other networks or kinds, scaled by planned work."""
         return bool(stage.work) and stage.key not in self.measured_s and (stage.kind, network) not in self.s_per_work
 
     def least_s(self, stage: PlannedStage, network: str) -> float:
@@ -84,9 +84,11 @@ class Durations:
         of_kind = [speed for (of_network, _), speed in by_network.items() if of_network == kind]
         return of_kind or list(by_network.values())
 
-    def networks(self) -> list[str]:
-        """The networks whose stages were measured."""
-        return sorted({network for _, network in self.s_per_work if network is not None})
+    def others(self, kind: str, network: str) -> set[str]:
+        """The other networks whose seconds stand for stages of this kind; none if only this one was measured."""
+        like = kind if (kind, None) in self.s_per_work else None  # None: all kinds stand for it
+        measured = {of for of_kind, of in self.s_per_work if of is not None and like in (None, of_kind)}
+        return measured - {network}
 
     def kinds_not_measured(self, trials: Iterable[PlannedTrial]) -> list[str]:
         """Return the kinds of stages with planned work that no run computed; they get the mean over all others."""

@@ -21,7 +21,7 @@ class SettleSettings(BaseModel):
     """The arm that all others are compared with: its name, or its label if it is the only one with it."""
     at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(), strict=False)
     """Shares of the MACs to remove at which arms are compared; arms without a budget are compared as they are."""
-    matters: float = Field(gt=0, allow_inf_nan=False)
+    matters: float = Field(gt=0, lt=1)
     """The smallest difference that matters, in the unit of the score: 0.01 is a point of accuracy."""
     looks: tuple[Count, ...] = Field(default=LOOKS, strict=False)
     """Numbers of seeds after which the comparisons are looked at, ascending; after the last one nothing is added."""

@@ -57,6 +57,10 @@ def test_compare_has_the_numbers_of_the_command(loaded: LoadedRun) -> None:
         assert f"| {row.wins}–{row.losses}–{row.ties} |" in shown and f"| {100 * row.score:.2f} |" in shown
     with pytest.raises(ResultsError, match="no tested arm"):
         loaded.compare("nothing")
+    said = json.loads(
+        transtailor_command("compare", loaded.path, "--stops", "--format", "json", folder=loaded.path).stdout
+    )
+    assert [*loaded.compare(stops=True)["rule"]] == [row["rule"] for row in said["tables"]["stops"]]
 
 
 def test_it_says_what_it_is(loaded: LoadedRun) -> None:

@@ -68,6 +68,7 @@ def test_capitals_do_not_matter() -> None:
         ("test", ["test_score", "trials"], "test_score"),
         ("fine_tune", ["full fine-tuning", "head_only"], "full fine-tuning"),
         ("watch", ["fetch", "status"], "status"),
+        ("learning_rate", ["method.alpha_learning_rate", "optimisation.learning_rate"], "optimisation.learning_rate"),
     ],
 )
 def test_words_of_other_programs_are_understood(typed: str, valid: list[str], close: str | None) -> None:

@@ -60,6 +60,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
         (("effects", "RUN", "--of", "labl"), "did you mean 'label'?"),
         (("power", "RUN", "--against", "their"), "did you mean 'theirs'?"),
         (("power", "RUN", "--against", "theirs", "--difference", "nan"), "expected a number"),
+        (("power", "RUN", "--against", "theirs", "--difference", "2"), "for 2 points type 0.02"),
         (("compare", "RUN", "--stops", "--label", "none"), "arms that have several: ours; theirs"),
         (("compare", "RUN", "--stops", "--against", "ours"), "leave out --against"),
         (("compare", "RUN", "--stops", "--at", "0.2"), "leave out --at"),

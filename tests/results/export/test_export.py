@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from results.errors import ResultsError
 from results.export import series
-from results.export.series import POINT_COLUMNS, Trial, Value, trials_of, values_of
+from results.export.series import Trial, Value, trials_of, values_of
 from results.export.target import ByTrial
 from results.export.updates import TOOLS, export_lines
 from results.store.completeness import is_over
@@ -31,6 +31,13 @@ from transtailor.__main__ import main
 
 Row = Callable[..., dict[str, Any]]
 
+EPOCH_NUMBERS = (
+    "train_loss", "train_accuracy_fraction", "validation_loss", "validation_score", "learning_rate",
+    "head_learning_rate", "seconds",
+)  # fmt: skip
+TIMES = ("latency_ms", "speed", "speed_lower_quartile", "speed_upper_quartile")
+"""What `transtailor time` may add to a point later."""
+
 
 def exported(*words: str | Path, code: str = "") -> subprocess.CompletedProcess[str]:
     """`transtailor export` in a process of its own, after some code."""
@@ -40,11 +47,14 @@ def exported(*words: str | Path, code: str = "") -> subprocess.CompletedProcess[
 
 
 def add_epochs(run: Path, count: int = 2) -> None:
-    """Rows of `epochs` for the head of every trial that has stages."""
+    """Rows of `epochs` for the head of every trial that has stages, and other scores of its points."""
     with load(run) as tables:
         heads = tables.rows("SELECT trial_id, stage_key, kind FROM stages WHERE kind = 'FitHead'")
+        points = tables.rows("SELECT trial_id, point, code_digest FROM operating_points")
+    change_rows(run, "test_scores", [point | {"test_macro_f1": 0.5, "test_log_loss": 1.5} for point in points])
     rows = [
         head | {"order": 0, "epoch": epoch, "train_loss": 1.0 / (epoch + 1), "train_accuracy_fraction": None,
+                "validation_loss": 2.0 / (epoch + 1), "validation_score": 0.25 if epoch else None,
                 "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 10, "seconds": 0.5, "code_digest": CODE}
         for head in heads for epoch in range(count)
     ]  # fmt: skip
@@ -58,13 +68,13 @@ def values_in(run: Path) -> dict[str, Counter[tuple[str, int, float]]]:
         orders = {(s["trial_id"], s["stage_key"]): s["order"] for s in tables.rows("FROM stages")}
         for row in tables.rows("FROM epochs"):
             part = f"{orders[row['trial_id'], row['stage_key']]:02d}_{row['kind']}"
-            for name in ("train_loss", "train_accuracy_fraction", "learning_rate", "head_learning_rate", "seconds"):
+            for name in EPOCH_NUMBERS:
                 if row[name] is not None:
                     found.setdefault(row["trial_id"], Counter())[f"{part}/{name}", row["epoch"], row[name]] += 1
-        for row in tables.rows("FROM measured_points"):
-            for name in POINT_COLUMNS:
-                if row[name] is not None:
-                    found.setdefault(row["trial_id"], Counter())[f"point/{name}", row["point"], float(row[name])] += 1
+        for row in tables.rows(f"SELECT * EXCLUDE ({', '.join(TIMES)}) FROM measured_points"):
+            for name, value in row.items():
+                if isinstance(value, float) or name in ("macs", "params", "trained_epochs"):
+                    found.setdefault(row["trial_id"], Counter())[f"point/{name}", row["point"], float(value)] += 1
     return found
 
 

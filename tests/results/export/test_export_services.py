@@ -75,7 +75,8 @@ MlflowClient.log_batch = then_die
     done = exported(run, "--to", "mlflow", "--out", out)
     assert done.returncode == 0, done.stderr
     assert in_mlflow(out) == values_in(run)
-    synthetic(seeds=(0,), test_images=5).write(run)  # the failed one is tried again and finishes
+    failed = (("fine_tune", "fine_tune"),)
+    synthetic(seeds=(0,), test_images=5, labels=failed).write(run)  # it is tried again and finishes
     assert exported(run, "--to", "mlflow", "--out", out).returncode == 0
     assert exported(run, "--to", "mlflow", "--out", out).stdout.startswith("0 new values\n")
     assert in_mlflow(out) == values_in(run)

@@ -9,7 +9,7 @@ import pytest
 
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.effects import effects_of, effects_page, effects_table, interaction
+from results.questions.effects import chart, effects_of, effects_page, effects_table, interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
 from results.store.writer import Writer
@@ -160,6 +160,17 @@ def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, l
     assert scores == pytest.approx([0.50, 0.51, 0.52, 0.70, 0.71, 0.72])
 
 
+def test_a_trial_that_still_runs_has_no_end_of_its_path(tmp_path: Path) -> None:
+    trials = [Trial(label=label, seed=seed, right=(60, 90), asked=(0.1, 0.2)) for label in "ab" for seed in (0, 1)]
+    trials.append(Trial(label="b", seed=2, right=(60,), asked=(0.1, 0.2), ended="missing"))
+    with load(write_run(tmp_path, trials)) as run:
+        (at_the_end,), (at_ten,) = effects_of(findings_of(run)), effects_of(findings_of(run), 0.1)
+        assert len(at_the_end.points) == 4 and len(at_ten.points) == 5
+        findings = findings_of(run)
+        drawn = chart(findings, findings.problems[0], ["seed"])
+    assert drawn is not None and {row["value"]: row["trials"] for row in drawn.data.records} == {"0": 2, "1": 2}
+
+
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
     several = crossed()
     with load(write_run(tmp_path, several[1:])) as run:
@@ -179,6 +190,13 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
             effects_of(findings_of(run))
         with pytest.raises(ResultsError, match=r"no trial has a test score at 0.5"):
             effects_of(findings_of(run), 0.5)
+    some = [Trial(label="a", seed=0, right=(70,)), Trial(label="a", seed=1, right=(71,))]
+    lost = [Trial(label="b", seed=0, right=(), ended="failed"), Trial(label="c", seed=0, right=(), ended="missing")]
+    with (
+        load(write_run(tmp_path / "lost", [*some, *lost])) as run,
+        pytest.raises(ResultsError, match=r"only the seed varies .*; no trial of b, c has a score here$"),
+    ):
+        effects_of(findings_of(run))
     failed = [write_run(tmp_path / name, [Trial(label="a", seed=0, right=(), ended="failed")]) for name in "ab"]
     with load(failed) as run, pytest.raises(ResultsError, match=r"^no trial has a test score yet$"):
         effects_of(findings_of(run))

@@ -111,6 +111,8 @@ def test_the_command_and_the_report_say_it(tmp_path: Path) -> None:
     assert "holds" in done.stdout
     refused = transtailor_command("printed", str(run), "--margin", "0", folder=tmp_path)
     assert refused.returncode == 2 and "--margin 0: expected a number above 0" in refused.stderr
+    in_points = transtailor_command("printed", str(run), "--margin", "3", folder=tmp_path)
+    assert in_points.returncode == 2 and "--margin 3: scores are fractions; for 3 points type 0.03" in in_points.stderr
     text = write_report(run).read_text()
     assert "Reproduced?" in text and "not within" in text and "Claims" in text
     none = write_run(tmp_path / "none", [Trial(label="a", seed=0, right=(9,))])

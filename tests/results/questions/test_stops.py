@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.arms.comparison import environments_of, points_of
+from results.arms.comparison import environments_of, paths_of, points_of
 from results.errors import ResultsError
 from results.questions.stops import ORACLE, PAPER, rule_outcomes, rules_for, stops_page
 from results.store.reader import load
@@ -88,3 +88,14 @@ def test_scores_that_are_no_numbers_end_the_walk_and_are_counted(tmp_path: Path)
         "path, net on digits (50 training images): up to 2 trials end with a validation score that is not a number"
         in text
     )
+
+
+def test_the_path_of_a_trial_that_still_runs_is_no_path_to_choose_on(tmp_path: Path) -> None:
+    """Its end is not there yet, so each rule would choose an earlier point."""
+    trials = [Trial(label="a", seed=seed, right=(80, 70), asked=(0.1, 0.2)) for seed in (0, 1)]
+    trials.append(Trial(label="a", seed=2, right=(60,), asked=(0.1, 0.2), ended="missing"))
+    with load(write_run(tmp_path, trials)) as run:
+        ((_, outcomes),) = rule_outcomes(paths_of(run), {}, environments_of(run)).items()
+    assert {(outcome.rule, len(outcome.arm.test_by_seed)) for outcome in outcomes} == {
+        (outcome.rule, 2) for outcome in outcomes
+    }

@@ -228,3 +228,12 @@ def test_the_csv_has_all_digits(tmp_path: Path) -> None:
     assert float(records["far at 20% fewer MACs"]["score_low"]) == found.value.low
     assert float(records["far at 20% fewer MACs"]["p_adjusted"]) == found.p
     assert records["best at 20% fewer MACs"]["place"] == "best"
+
+
+def test_a_path_that_a_rule_ends_has_no_score_before_its_trial_has_finished(tmp_path: Path) -> None:
+    by_rule = {"label": "rule", "asked": (None, None)}
+    trials = [Trial(seed=seed, right=(90, 70), **by_rule) for seed in (0, 1)]  # type: ignore[arg-type]
+    trials.append(Trial(seed=2, right=(90,), ended="missing", **by_rule))  # type: ignore[arg-type]
+    with load(write_run(tmp_path, trials)) as run:
+        (row,) = published_table(run).rows
+    assert [(cell.value.value, cell.value.n) for cell in row.cells if cell is not None] == [(0.7, 2)]  # type: ignore[union-attr]

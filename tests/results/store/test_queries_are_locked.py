@@ -75,7 +75,7 @@ def test_a_csv_is_still_written_where_it_is_asked_for(run: Path, tmp_path: Path)
 
 
 def test_a_cell_of_a_csv_is_computed_by_no_spreadsheet(run: Path, tmp_path: Path) -> None:
-    texts = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "plain = 1", ""]
+    texts = ["=1+1", "+a", "-b", "@x", "\t=1", "\r=1", "plain = 1", "", "+1.5", "-2e3"]
     asked = " UNION ALL ".join(f"SELECT {n} AS n, -{n} AS number, '{text}' AS \"a b\"" for n, text in enumerate(texts))
     with load(run) as tables:
         assert tables.write_csv(f"FROM ({asked}) ORDER BY n", tmp_path / "out.csv") == len(texts)

@@ -57,6 +57,24 @@ def test_a_trial_of_both_runs_is_compared_once_as_it_was_written_last(runs: tupl
     }
 
 
+def test_answers_say_how_runs_were_taken_together(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with results.load(list(runs)) as both:
+        said = "Trials in several runs: 2; each counts once, from the run that wrote it last."
+        assert said in both.front().notes and said in both.table(at=0.1).notes
+        assert repr(both).startswith("a, b: trials: 6 finished; ")
+    for name, rate in (("c", 0.01), ("d", 0.1)):
+        config = {"optimisation": {"learning_rate": rate}}
+        arms = {"l1": config, "l2": {}}
+        write_run(tmp_path / name, [
+            Trial(label=arm, seed=seed, right=(50,), config=of) for arm, of in arms.items() for seed in (0, 1)
+        ])  # fmt: skip
+    with results.load([tmp_path / "c", tmp_path / "d"]) as both:
+        differ = "Arms of one name with other settings in another run: l1 (optimisation.learning_rate: 0.01 in c, 0.1"
+        assert any(note.startswith(differ) for note in both.front().notes)
+        with pytest.warns(UserWarning, match="l1 .optimisation.learning_rate: 0.01 in c, 0.1 in d"):
+            both.compare("l2")
+
+
 def test_a_run_that_finished_a_trial_counts_before_one_that_failed_it_later(tmp_path: Path) -> None:
     trial = Trial(label="arm", seed=0, right=(90, 80), asked=(0.2, 0.4))
     write_run(tmp_path / "finished", [trial])

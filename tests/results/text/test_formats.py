@@ -55,6 +55,24 @@ def test_a_screen_shows_the_usual_columns_in_their_order_and_says_what_it_leaves
     ]
 
 
+def test_a_narrow_screen_breaks_headings_before_it_cuts_texts_and_cuts_these_in_their_middle() -> None:
+    columns = (Column("arm", "string"), Column("difference in accuracy", "double"), Column("n", "int64"))
+    table = table_of([("prune l1, rate = 0.1", 0.25, 6), ("prune l1, rate = 0.2", 0.5, 6)], columns)
+    assert list(terminal_lines([table], 50))[0] == "arm                   difference in accuracy  n"
+    assert list(terminal_lines([table], 35)) == [
+        "                      difference",
+        "                              in",
+        "arm                     accuracy  n",
+        "───────────────────────────────────",
+        "prune l1, rate = 0.1        0.25  6",
+        "prune l1, rate = 0.2         0.5  6",
+    ]
+    assert list(terminal_lines([table], 31))[-2:] == [
+        "prune l…te = 0.1        0.25  6",
+        "prune l…te = 0.2         0.5  6",
+    ]
+
+
 @pytest.mark.parametrize("width", [10, 20, 30, 31, 40, 200])
 def test_no_line_of_a_table_is_wider_than_the_screen(width: int) -> None:
     columns = (Column("name", "string"), Column("n", "int64"), Column("text", "string"))

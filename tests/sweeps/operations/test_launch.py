@@ -21,7 +21,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
 from tests.faults.invariants import count_stages
-from tests.sweeps.conftest import Command, WriteEnds, WriteSpec
+from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec
 
 HEAVY = ("torch", "ray", "pandas", "scipy", "torch_pruning", "torchvision", "sklearn", "matplotlib")
 LIST_IMPORTS = """
@@ -222,6 +222,23 @@ def test_a_sweep_that_ends_because_its_output_is_closed_is_not_finished(
 
 
 QUICK = ("--site", "serial", "--set", "trial.source.epochs=1", "--set", "trial.optimisation.head_epochs=1")
+
+
+@pytest.mark.check
+def test_all_lines_of_an_error_are_indented(launch: Command, write_spec: WriteSpec, tmp_path: Path) -> None:
+    failing = """
+from tailor.extend import CRITERIA, Criterion
+def fail(scoring):
+    raise ValueError("no scores\\nsecond line")
+CRITERIA.add("failing", Criterion(compute=fail, source="ours"))
+"""
+    (tmp_path / "failing.py").write_text(failing)
+    spec = write_spec(('imports = ["failing.py"]' + SMALL_SPEC).replace("l1", "failing"))
+    done = launch(spec, *QUICK, "--set", "trial.optimisation.epochs=1", "--set", "axes.seed=[0]")
+    lines = done.stdout.splitlines()
+    first = [number for number, line in enumerate(lines) if line.endswith("ValueError: no scores")]
+    assert [lines[number].split()[0] for number in first] == ["trial", "failed:"], done.stderr
+    assert [re.match(r" +second line", lines[number + 1]) is not None for number in first] == [True, True]
 
 
 @pytest.mark.check

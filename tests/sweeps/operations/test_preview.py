@@ -137,6 +137,21 @@ def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp
     assert " to " in row.split("|")[2] and " to " in row.split("|")[3]
 
 
+def test_a_plan_scales_no_network_from_itself(tmp_path: Path) -> None:
+    """Where a kind of stage is new to a network that was measured."""
+    plan = quick_plan(tmp_path)
+    write_planned(tmp_path / "runs" / "earlier", plan)
+    rows = [
+        {"trial_id": trial.trial_id, "stage_key": stage.key, "kind": stage.kind, "order": order, "cached": False,
+         "compute_s": 1e-6 * stage.work}
+        for trial in plan.trials for order, stage in enumerate(trial.stages)
+    ]  # fmt: skip
+    write_stages(tmp_path / "runs" / "earlier", [row for row in rows if row["kind"] != "fine_tune"])
+    page = lines(plan, tmp_path / "runs")
+    assert "assumed as fast as the mean of all others: fine_tune, so the end is a range\n" in page
+    assert "SCALED" not in page
+
+
 def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_no_other() -> None:
     old = measured("a", "tune", 100.0, device="H200")
     one, two = measured("b", "tune", 8.0, ranks=1), measured("c", "tune", 6.0)

@@ -77,6 +77,16 @@ def test_status_says_how_to_list_the_failures_that_it_does_not_show(
     assert all(trial_id in listed for trial_id in failed)
 
 
+def test_status_indents_all_lines_of_an_error(
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds
+) -> None:
+    write_ends(run, [plan.trials[0].trial_id], "failed", "no scores\nsecond\n\n    third")
+    lines = sweeps_command("status", "runs/small").stdout.splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.endswith(": no scores"))
+    assert lines[first + 1 : first + 3] == ["          second", "              third"]
+    assert lines[first + 3].startswith("          attempts: 1; ")
+
+
 def test_status_on_slurm_before_the_controller_begins(
     sweeps_command: Command, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

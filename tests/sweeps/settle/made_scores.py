@@ -35,14 +35,15 @@ class EndedTrial(exact_run.Trial):
         return [(stage.key, stage.parents[0]) for stage in self.planned.points]
 
 
-def settled_spec(**changes: Any) -> Spec:
-    """A spec of four arms on digits; `changes` are of its table [settle]."""
+def settled_spec(more_variants: Sequence[Mapping[str, Any]] = (), **changes: Any) -> Spec:
+    """A spec of four arms on digits and these; `changes` are of its table [settle]."""
     settle = {"against": "fine_tune", "at": [0.2, 0.4], "matters": 0.05, "looks": [10, 14, 20]} | changes
     variants = [
         {"method": {"name": "fine_tune"}},
         {"method": {"name": "head_only"}},
         {"method": {"name": "transtailor", "steps": 4}},
         {"method": {"name": "prune", "criterion": "l1"}, "axes": {"method.asked_removed_macs_fraction": [0.2, 0.4]}},
+        *more_variants,
     ]
     return spec_of({"name": "made", "settle": settle, "variants": variants}, "made.toml")
 
@@ -68,7 +69,7 @@ def end_trials(run: RunFolder, trials: Iterable[PlannedTrial], right: Right) -> 
         ended = EndedTrial(
             planned=trial, label=trial.label, arm=trial.arm, seed=trial.settings.seed, network=trial.settings.network,
             method=trial.settings.method, train_images=trial.train_images or 0,
-            epochs=3 if trial.arm == "transtailor" else 1,
+            epochs=3 if trial.arm in ("transtailor", "fine_tune long") else 1,
             asked=[stage.asked_removed_macs_fraction for stage in trial.points],
             right=[count or 0 for count in counts], ended="finished" if is_finished else "failed",
         )  # fmt: skip

@@ -200,6 +200,7 @@ def test_a_look_says_which_scores_it_read(tmp_path: Path) -> None:
         ({"axes": {"seed": [0, 1]}}, r"\[axes\] seed: \[settle\] gives the seeds, 0 to 19"),
         ({"trial": {"seed": 3}}, r"\[trial\] seed"),
         ({"settle": {"against": "x"}}, r"matters"),
+        ({"settle": {"against": "x", "matters": 1}}, "matters.* less than 1"),  # a point is 0.01
         ({"settle": {"against": "x", "matters": 0.1, "looks": [5, 9]}}, "can settle nothing; 6 or more"),
         ({"settle": {"against": "x", "matters": 0.1, "looks": [9, 9]}}, "ascending order"),
         ({"settle": {"against": "x", "matters": 0.1, "gpu_hours": 2.0}}, "trials use no GPU"),

@@ -91,6 +91,37 @@ def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
     assert set(frame["verdict"]) == {"worse", "better", "no difference that matters"}
 
 
+@pytest.mark.check
+def test_all_numbers_of_a_row_are_against_the_arm_that_it_names(tmp_path: Path) -> None:
+    """Also where the run has fine-tuning that trained as long as the arm, which no look read."""
+    longer = {"label": "fine_tune long", "method": {"name": "fine_tune"}, "optimisation": {"epochs": 300}}
+    spec = settled_spec([longer])
+    folder = begin(spec, tmp_path)
+    settle(spec, folder, scores(EFFECTS | {"fine_tune long": 15.0}))
+    with load(folder.path) as tables:
+        records = {
+            record["arm"]: record for record in compared(tables, 0.2) if record["asked_removed_macs_fraction"] != 0.1
+        }
+        looks = {key[1]: look for key, look in settled.settled_verdicts(tables).items() if key[2] != 0.4}
+        control = {
+            row["arm"]: row["score"]
+            for row in tables.rows("SELECT arm, avg(test_score) AS score FROM measured_points GROUP BY arm")
+        }["fine_tune"]
+        (told,) = answer_of(settled.settled.answer(tables, 0.2)).tables.values()
+    assert {record["arm"]: record["trained_longer"] for record in told.records} == {
+        arm: record["trained_longer"] for arm, record in records.items()
+    }
+    assert records["transtailor"]["trained_longer"]
+    for arm, record in records.items():
+        pairs = list(zip(looks[arm].scores or (), looks[arm].against_scores or (), strict=True))
+        wins, losses = sum(own > other + 1e-9 for own, other in pairs), sum(own < other - 1e-9 for own, other in pairs)
+        assert (record["against"], record["against_score"]) == ("fine_tune", pytest.approx(control))
+        assert (record["wins"], record["losses"], record["ties"]) == (wins, losses, len(pairs) - wins - losses)
+        assert record["pairs"] == len(pairs) and record["ahead_fraction"] == pytest.approx(
+            (wins + record["ties"] / 2) / len(pairs)
+        )
+
+
 def test_the_table_marks_no_best_and_has_the_verdicts(run: RunFolder) -> None:
     with load(run.path) as tables:
         table = published_table(tables, asked=0.2)
@@ -115,7 +146,11 @@ def test_the_report_has_the_path_of_each_interval_and_no_other_verdict(run: RunF
     words = {(record["arm"], record["verdict"]) for block in page.arms for record in block.table.records}
     assert ("head_only", "worse") in words and ("prune l1", "no difference that matters") in words
     assert chart is not None
-    paths = chart.to_dict()["datasets"]["paths"]
+    drawn = chart.to_dict()
+    scales = [panel["layer"][1]["encoding"]["color"]["scale"] for panel in drawn["concat"]]
+    assert len(scales) == 3 and all(scale == scales[0] for scale in scales)  # else Vega takes one panel's for all
+    assert {*scales[0]["domain"]} == {"head_only", "transtailor", "prune l1"}
+    paths = drawn["datasets"]["paths"]
     assert len(paths) == 1 + 2 + 6  # of head_only, transtailor and prune l1
     for path in paths:
         crossed = abs(path["mean"]) > abs(path["boundary"])
