@@ -293,6 +293,18 @@ def test_a_table_of_labels_may_have_splits(tmp_path: Path) -> None:
     assert sorted(found) == sorted(2 * [(split, label) for split in ("train", "val", "test") for label in "01"])
 
 
+@pytest.mark.parametrize("only", ["test", "train", "val"])
+def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_path: Path) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(13)])
+    lines = [f"{number}.jpg,{number % 2},{('train', 'test')[number // 6]}" for number in range(10)]
+    lines += [f"{number}.jpg,fox,{only}" for number in (10, 11, 12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label,split", *lines]))
+    with pytest.raises(ConfigError, match="all of their images in the test split, or none: 'fox'; .*All 3 are"):
+        prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    options = ("--labels", tmp_path / "labels.csv", "--test-split", "trial")
+    assert "of 3 classes" in prepare("pool", origin, tmp_path, *options)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
