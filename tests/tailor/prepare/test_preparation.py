@@ -376,7 +376,17 @@ def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a folder nor an archive"):
         prepare("animals", origin / "cat" / "0.jpg", tmp_path / "root")
     with pytest.raises(ConfigError, match="cannot write to"):
-        prepare("animals", origin, origin / "cat" / "0.jpg")
+        prepare("animals", origin, fill(tmp_path, ["file.jpg"]) / "file.jpg")
+
+
+@pytest.mark.parametrize("inside", ["", "sets"])
+def test_data_sets_among_the_images_are_refused_before_they_count_as_a_class(inside: str, tmp_path: Path) -> None:
+    origin = class_folders(tmp_path / "images")
+    (tmp_path / "link").symlink_to(origin)
+    with pytest.raises(ConfigError, match="is in the folder of the images, .*; give a folder outside of it"):
+        prepare("animals", origin, tmp_path / "link" / inside)
+    assert sorted(path.name for path in origin.iterdir()) == ["cat", "dog", "eel"]
+    assert "of 3 classes" in prepare("animals", origin, tmp_path / "images of all")
 
 
 def test_a_data_set_is_never_written_over(tmp_path: Path) -> None:
