@@ -112,6 +112,11 @@ def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: tuple[s
         prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
 
 
+def test_columns_of_one_name_are_to_be_renamed(tmp_path: Path) -> None:
+    table = "image,label,label\n0.jpg,cat,1\n1.jpg,dog,2\n"
+    assert "several may be the class's; give each column a name of its own" in refusal(tmp_path, table)
+
+
 def test_columns_without_a_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is none; give it in --labels"):
         prepare("made", fill(tmp_path / "images", NAMES), tmp_path, "--class-column", "kind")
