@@ -89,4 +89,9 @@ class SourceConfig(Settings):
     def _pixels_are_possible(self) -> "SourceConfig":
         if not all(std > 0.0 for std in self.pixel_std):
             raise ValueError(f"pixel_std = {list(self.pixel_std)}: pixels are divided by it; give numbers above 0")
+        if any(mean > 1.0 for mean in self.pixel_mean):
+            raise ValueError(
+                f"pixel_mean = {list(self.pixel_mean)}: expected the mean of pixels in [0, 1]; divide pixel_mean and "
+                "pixel_std of pixels up to 255 by 255"
+            )
         return self

@@ -17,6 +17,7 @@ from typing import Any
 
 from tailor.common.errors import ConfigError
 from transtailor.documents import Record, read_json
+from transtailor.errors import is_of_the_machine, reason_of
 from transtailor.names import nearest
 from transtailor.shell import command
 
@@ -108,7 +109,7 @@ def read(root: Path, name: str) -> DataManifest:
     except FileNotFoundError as error:
         raise ConfigError(f"no data set {name!r} is prepared in {root}{_advice(root, name)}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a manifest: {error!r}; {remedy(folder)}") from error
+        raise unreadable(path, f"is not a manifest: {error!r}", error) from error
     if manifest.name != name:
         raise ConfigError(
             f"{path} is of data set {manifest.name!r}, and the folder is called {name!r}; rename it to {manifest.name}"
@@ -157,6 +158,13 @@ def remedy(folder: Path) -> str:
     return f"remove {folder} and prepare the data set again"
 
 
+def unreadable(path: Path, fault: str, error: Exception) -> ConfigError:
+    """Return the error of a data set's file that cannot be read. The file may be whole if the machine refuses it."""
+    if isinstance(error, OSError) and is_of_the_machine(error):
+        return ConfigError(reason_of(error, path))
+    return ConfigError(f"{path} {fault}; {remedy(path.parent)}")
+
+
 def write(folder: Path, manifest: DataManifest) -> None:
     """Write `manifest.json` with its own SHA-256 into the folder of the data set."""
     content = asdict(manifest)
@@ -195,6 +203,6 @@ def _check_length(folder: Path, file: str, stored: StoredFile) -> None:
     try:
         size_bytes = path.stat().st_size
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}; {remedy(folder)}") from error
+        raise unreadable(path, f"cannot be read: {error}", error) from error
     if size_bytes != stored.size_bytes:
         raise ConfigError(f"{path} has {size_bytes} bytes, the manifest says {stored.size_bytes}; {remedy(folder)}")

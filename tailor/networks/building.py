@@ -191,5 +191,7 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
+    model = function_of(NETWORKS[name].builder)(num_classes=classes)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{name}: its builder returns a {type(model).__name__}; expected a torch.nn.Module")
     return model

@@ -3,6 +3,7 @@
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,6 +20,7 @@ RENAMED = (
     (re.compile(r"(\.mlp)\.linear_1\."), r"\1.0."),  # ViT
     (re.compile(r"(\.mlp)\.linear_2\."), r"\1.3."),
 )
+NUMBERS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # integers stand for others, by a scale
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that only their training used
 
 
@@ -31,22 +33,88 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
         ConfigError: the file has another SHA-256 than expected, is damaged, or is of another architecture.
     """
     verify(path, sha256)
+    content = _read(path)
+    head = f"{NETWORKS[network].head}.weight"
+    known_names = set(building.skeleton(network, 1).state_dict())
+    if head not in known_names:
+        raise ConfigError(f"network {network}: head = {NETWORKS[network].head!r} of its NetworkInfo names no layer")
+    if not _is_state_dict(content) or head not in content:
+        raise ConfigError(
+            f"source.weights: {path} has no {head}, the head of {network}; it holds {_shown(content)}; "
+            f"{_how_to_save(content, path, head)}"
+        )
+    return _check(_with_todays_names(content, known_names), network, path)
+
+
+def _read(path: Path) -> Any:
+    """What is in a file, whatever its suffix. Raises ConfigError: it holds something else than tensors."""
     try:
-        if path.suffix == ".safetensors":
-            tensors = safetensors.torch.load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        if _is_of_safetensors(path):
+            return safetensors.torch.load_file(path)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"source.weights: {path} holds objects of Python, or nothing that torch reads, and only tensors are read; "
-            "give torch.save(model.state_dict(), ...)"
+            f"source.weights: {path} ({_start_of(path)}) holds objects of Python, or nothing that torch reads, and "
+            "only tensors are read; give torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # noqa: BLE001  # both readers raise whatever a damaged file makes them raise
-        raise ConfigError(f"source.weights: {path} holds no weights ({type(error).__name__}: {error})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ConfigError(f"source.weights: {path} holds no state_dict; give torch.save(model.state_dict(), ...)")
-    known_names = set(building.skeleton(network, 1).state_dict())
-    return _check(_with_todays_names(tensors, known_names), network, path)
+        raise ConfigError(
+            f"source.weights: {path} ({_start_of(path)}) holds no weights ({type(error).__name__}: {error}); give "
+            "torch.save(model.state_dict(), ...)"
+        ) from error
+
+
+def _is_of_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: behind the length of a header (8 bytes) comes the header, JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _start_of(path: Path) -> str:
+    """A file's size, and how it begins if that is text, as of a web page or a pointer of Git LFS."""
+    with path.open("rb") as file:
+        start = file.read(32).decode("latin-1")
+    begins = f", begins with {start!r}" if start and start.isascii() and start.isprintable() else ""
+    return f"{path.stat().st_size:,} bytes{begins}"
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    )
+
+
+def _shown(content: Any) -> str:
+    """What a file holds, in a few words.
+
+    >>> _shown({"model": {}, "epoch": 3}), _shown([])
+    ('epoch, model', 'a list')
+    """
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    names = sorted(map(str, content))
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
+
+
+def _how_to_save(content: Any, path: Path, head: str) -> str:
+    """What to do about a file without the tensor `head`: it may be deeper in it, or have a prefix before its name."""
+    reader = f"torch.load({str(path)!r}, map_location='cpu')"
+    if _is_of_safetensors(path):
+        reader = f"safetensors.torch.load_file({str(path)!r})"
+    parts = {reader: content}
+    if isinstance(content, dict):
+        parts |= {f"{reader}[{key!r}]": part for key, part in content.items()}
+    for expression, part in parts.items():
+        names = part if _is_state_dict(part) else ()
+        prefixes = [name.removesuffix(head) for name in names if f".{name}".endswith(f".{head}")]
+        if prefixes:
+            prefix = min(prefixes, key=len)
+            if prefix:
+                expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items() if k.startswith({prefix!r})}}"
+            new_path = str(path.with_suffix(".state_dict.pth"))
+            return f"in Python, type torch.save({expression}, {new_path!r}), and give that file"
+    return "weights of another architecture? give torch.save(model.state_dict(), ...)"
 
 
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:
@@ -80,13 +148,7 @@ def _todays_name(old: str, known: set[str]) -> str:
 
 
 def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
-    head = f"{NETWORKS[network].head}.weight"
-    if head not in tensors:
-        raise ConfigError(
-            f"source.weights: {path} has no {head}, the head of {network}; it holds {', '.join(sorted(tensors)[:5])}, "
-            "...: weights of another architecture?"
-        )
-    classes = len(tensors[head])
+    classes = tensors[f"{NETWORKS[network].head}.weight"].shape[:1].numel()
     new = building.build(network, classes, seed=0).state_dict()
     # Weights saved by other programs may lack the norms' counters, which nothing here reads.
     missing = [name for name in new if name not in tensors and not name.endswith("num_batches_tracked")]
@@ -98,8 +160,19 @@ def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[s
             f"unknown {extra[:3]}"
         )
     whole = new | tensors
-    broken = [name for name, tensor in whole.items() if not bool(torch.isfinite(tensor).all())]
+    unfit = [name for name, tensor in new.items() if tensor.is_floating_point() and not _has_numbers(whole[name])]
+    if unfit:
+        name = unfit[0]
+        raise ConfigError(
+            f"source.weights: {path} has {name} as {whole[name].dtype}, {whole[name].layout}, {whole[name].device}; "
+            f"expected dense tensors of {' or '.join(map(str, NUMBERS))}, not quantised"
+        )
+    broken = [name for name in new if not bool(torch.isfinite(whole[name]).all())]
     if broken:
         raise ConfigError(f"source.weights: {path} holds numbers that are not finite, in {', '.join(broken[:3])}")
     state_dict = {name: whole[name].to(tensor.dtype).contiguous() for name, tensor in new.items()}
     return state_dict, classes
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    return tensor.dtype in NUMBERS and tensor.layout == torch.strided and not tensor.is_meta

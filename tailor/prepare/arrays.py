@@ -121,7 +121,7 @@ def open_array(folder: Path, file: str, data_set: DataManifest) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(folder / file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"{folder / file} is not an array: {error}; {manifest.remedy(folder)}") from error
+        raise manifest.unreadable(folder / file, f"is not an array: {error}", error) from error
     if array.dtype != expected_type or array.shape != expected_shape or not array.flags.c_contiguous:
         raise ConfigError(
             f"{folder / file} holds {array.dtype} of shape {array.shape}, the manifest says "

@@ -39,6 +39,7 @@ UPRIGHT = {
 }  # EXIF orientation -> what makes the image upright
 LIMIT_FILE_BYTES = 2**28  # more than an image file of LIMIT_PIXELS needs
 LIMIT_PIXELS = 89_000_000  # Pillow's own limit, above which it suspects a file that is made to fill the memory
+TOO_LARGE = f"more than {LIMIT_PIXELS:,} pixels; make it smaller"
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -128,6 +129,8 @@ def _read(content: bytes) -> Image.Image:
     """Return the image in a file's bytes: upright, RGB. Raises one of UNREADABLE."""
     try:
         return _open(content)
+    except Image.DecompressionBombError as error:  # above twice Pillow's limit
+        raise ValueError(TOO_LARGE) from error
     except UNREADABLE as error:
         if content.startswith(PNG_START):
             with suppress(*UNREADABLE):  # if this fails, too, the pixels are damaged, and the first error says how
@@ -140,7 +143,7 @@ def _read(content: bytes) -> Image.Image:
 def _open(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.width * image.height > LIMIT_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {LIMIT_PIXELS:,}")
+            raise ValueError(TOO_LARGE)
         if image.mode.startswith(("I", "F")) or DEEP.search(str(getattr(image, "tile", ()))):
             raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
         if image.mode not in MODES:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tailor.common.errors import ConfigError
+from tailor.facts.manifest import unreadable
 from tailor.facts.preprocess import steps_from_file
 
 
@@ -52,7 +52,7 @@ def read_images(path: Path) -> list[ListedImage]:
                 images.append(image)
             return images
     except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; prepare the data set again") from error
+        raise unreadable(path, f"cannot be read: {error}", error) from error
 
 
 def files_digest(images: Iterable[ListedImage], image_px: int, test_images: int) -> str:

@@ -224,7 +224,10 @@ def _only(table: str, names: Sequence[str], candidates: Sequence[int], kind: str
     option = f"--{kind}-column"
     if candidates:
         doubt = f"several may be the {kind}'s"
-        remedy = "add " + " or ".join(f"{option} {shlex.quote(names[index])}" for index in candidates)
+        candidate_names = [names[index] for index in candidates]
+        remedy = "add " + " or ".join(f"{option} {shlex.quote(name)}" for name in candidate_names)
+        if len(set(candidate_names)) < len(candidates):
+            remedy = "give each column a name of its own"
     else:
         doubt = f"none of them is known as the {kind}'s ({_EXAMPLES[kind]})"
         remedy = f"add {option} NAME with one of these names"

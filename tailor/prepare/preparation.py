@@ -99,14 +99,25 @@ def _refuse_request(request: Request, layout: Layout) -> None:
     if request.source_from is not None:
         origins.append(request.source_from)
     for origin in origins:
-        if not origin.exists():
-            raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
-        if origin.is_file():
-            refuse_html(origin)
+        _refuse_origin(origin, request, layout)
     for name in request.also:
         folder = manifest.folder_of(request.root, name)
         if folder.exists():
             raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
+
+
+def _refuse_origin(origin: Path, request: Request, layout: Layout) -> None:
+    """Raise ConfigError for a file or folder that is not there, is a web page, or would have the data set in it."""
+    if not origin.exists():
+        raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+    if origin.is_file():
+        refuse_html(origin)
+    has_class_folders = layout.official is None and request.labels is None
+    if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):
+        raise ConfigError(
+            f"--to {request.root} is in the folder of the images, {origin}, where its folders would count as classes; "
+            "give a folder outside of it"
+        )
 
 
 def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: TextIO) -> None:

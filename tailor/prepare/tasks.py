@@ -122,6 +122,8 @@ def cut(
         raise ConfigError("the images have a test split of their own; leave --test-fraction out")
     elif not has_test_split(target_files):
         raise ConfigError("the test split has no image of the target's classes; give the whole data set")
+    elif listing.note:  # a table; folders of such classes were refused before
+        _refuse_one_sided_classes(target_task)
     return {"source": source_task, "target": target_task}
 
 
@@ -251,6 +253,19 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
         split = TEST if file.name in test_names else file.split or TRAIN
         with_splits.append(replace(file, split=split))
     return replace(task, files=tuple(with_splits))
+
+
+def _refuse_one_sided_classes(task: TaskFiles) -> None:
+    """Raise FilesRefused for classes that cannot be learned, or cannot be tested."""
+    test_classes = {file.class_name for file in task.files if file.split == TEST}
+    other_classes = {file.class_name for file in task.files if file.split != TEST}
+    one_sided = test_classes ^ other_classes
+    if one_sided:
+        raise FilesRefused(
+            f"classes have all of their images in the test split, or none: {some(map(repr, one_sided))}; give each "
+            "class images for training and for testing, or remove its images",
+            [Refused(file.path, "of a class of one split") for file in task.files if file.class_name in one_sided],
+        )
 
 
 def _draw(name: str, seed: int) -> bytes:

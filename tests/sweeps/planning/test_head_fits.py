@@ -145,7 +145,7 @@ def test_heads_that_differ_are_arms_of_their_own() -> None:
 
 def test_a_broken_baseline_is_named_by_validation_wherever_it_is_the_baseline(tmp_path: Path) -> None:
     run = made(tmp_path, LONG)
-    said = f"{BELOW} on the validation split, in 4 of 4 seeds."
+    said = f"{BELOW} on the validation split, in 4 of 4 seeds. Unless that is chance, its"
     with load(run.path) as tables:
         pages = {
             "compare": "\n".join(markdown_lines(compare.versus_arm_page(tables, "fine-tuning", None))),

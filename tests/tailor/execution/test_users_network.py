@@ -13,6 +13,8 @@ from tailor.execution.cache import Cache
 from tailor.execution.network_check import refuse_unfit
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.facts.networks import NETWORKS
+from tailor.facts.weights import sha256_of
+from tailor.networks import building, pretrained
 from tailor.parallel.process_group import join, leave
 from tests.tailor.execution.users_networks import load_networks, trial_of
 from tests.tailor.two_ranks import on_two_ranks
@@ -43,6 +45,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ),
         ("branching", PRUNE, 1, "its code cannot be followed .*without `if` on a tensor"),
         ("without_classes", PRUNE, 1, "cannot be built with num_classes = 5 .*unexpected keyword argument"),
+        ("no_module", {"name": "fine_tune"}, 1, "its builder returns a OrderedDict; expected a torch.nn.Module"),
         ("pair", {"name": "fine_tune"}, 1, r"2 images .* in training mode it makes a tuple; .* expects .*\(2, 5\)"),
         ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
         ("headless", {"name": "fine_tune"}, 1, "head = '9' .* names no layer with 5 outputs.* it has 8$"),
@@ -56,6 +59,13 @@ def test_what_would_fail_is_refused_before_anything_is_computed(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         refuse_unfit(trial_of(network, method), ranks)
+
+
+def test_a_head_that_is_not_there_is_not_said_to_lack_in_the_weights(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(building.build("headless", 5, seed=0).state_dict(), file)
+    with pytest.raises(ConfigError, match="network headless: head = '9' of its NetworkInfo names no layer"):
+        pretrained.load(file, sha256_of(file), "headless")
 
 
 def test_layer_decay_of_layers_without_an_order_is_refused() -> None:

@@ -141,11 +141,15 @@ def without_classes():
     return plain(5)
 
 
+def no_module(num_classes):
+    return plain(num_classes).state_dict()
+
+
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
 HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
 BUILDERS += (fixed, scaled, shared)
-for builder in (*BUILDERS, without_classes):
+for builder in (*BUILDERS, without_classes, no_module):
     name = builder.__name__
     stub = network_stub("of a test", builder, (1, 8, 8))
     facts = dict(head=HEADS.get(name, "8"), has_norm=True, activation="ReLU", macs=1, params_count=1)

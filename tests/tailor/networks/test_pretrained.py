@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def broken(tensors: dict[str, Tensor], how: str) -> dict[str, Any]:
         return tensors | {first: torch.full_like(tensors[first], float("nan"))}
     if how == "headless":
         return {n: t for n, t in tensors.items() if not n.startswith("classifier.2")}
-    return {"state_dict": tensors, "epoch": 3}
+    assert how == "by numbers"
+    return dict(enumerate(tensors.values()))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def broken(tensors: dict[str, Tensor], how: str) -> dict[str, Any]:
         ("more", r"unknown \['layer9.weight'\]"),
         ("not finite", r"holds numbers that are not finite, in features.0.weight"),
         ("headless", r"has no classifier.2.weight, the head of digits_vgg; it holds .*weights of another architecture"),
-        ("nested", r"holds no state_dict; give torch.save\(model.state_dict"),
+        ("by numbers", r"it holds 0, 1, 10, 11, 2, ...; weights of another architecture"),
     ],
 )
 def test_what_does_not_fit_is_named(how: str, message: str, tmp_path: Path) -> None:
@@ -83,6 +85,87 @@ def test_what_does_not_fit_is_named(how: str, message: str, tmp_path: Path) -> N
     path, sha256 = saved(tmp_path / "net.pth", broken(tensors, how))
     with pytest.raises(ConfigError, match=message):
         pretrained.load(path, sha256, "digits_vgg")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("convert", "said"),
+    [
+        (lambda weight: weight.to(torch.int8), "torch.int8, torch.strided, cpu; expected dense tensors of torch.float"),
+        (lambda weight: weight.to(torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+        (lambda weight: weight.to(torch.complex64), "torch.complex64"),
+        (lambda weight: weight.to_sparse(), "torch.float32, torch.sparse_coo"),
+        (lambda weight: weight.to("meta"), "torch.float32, torch.strided, meta"),
+    ],
+)
+def test_numbers_that_are_not_the_weights_are_named(
+    convert: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+) -> None:
+    tensors = dict(building.build("digits_vgg", 5, seed=3).state_dict())
+    tensors["features.0.weight"] = convert(tensors["features.0.weight"])
+    path, sha256 = saved(tmp_path / "net.pth", tensors)
+    with pytest.raises(ConfigError, match=f"has features.0.weight as {said}"):
+        pretrained.load(path, sha256, "digits_vgg")
+
+
+def test_a_head_that_is_one_number_has_another_shape(tmp_path: Path) -> None:
+    tensors = dict(building.build("digits_vgg", 5, seed=3).state_dict())
+    path, sha256 = saved(tmp_path / "net.pth", tensors | {"classifier.2.weight": torch.tensor(1.0)})
+    with pytest.raises(ConfigError, match=r"of another shape \['classifier.2.weight', 'classifier.2.bias'\]"):
+        pretrained.load(path, sha256, "digits_vgg")
+
+
+@pytest.mark.parametrize(
+    ("place", "prefix", "suffix"),
+    [
+        ("state_dict", "", ".pth"),
+        ("model", "", ".pth"),
+        ("state_dict", "model.", ".pth"),
+        ("", "module.", ".pth"),
+        ("", "_orig_mod.", ".safetensors"),
+    ],
+)
+def test_weights_inside_of_a_checkpoint_come_out_by_what_is_said(
+    place: str, prefix: str, suffix: str, tmp_path: Path
+) -> None:
+    tensors = dict(building.build("digits_vgg_bn", 5, seed=3).state_dict())
+    content: dict[str, Any] = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    content["n_averaged"] = torch.tensor(3)  # as beside those of torch.optim.swa_utils.AveragedModel
+    if place:
+        del content["n_averaged"]
+        content = {"epoch": 3, "optimizer": {"state": {}}, place: content}
+    path, sha256 = saved(tmp_path / f"net{suffix}", content)
+    with pytest.raises(ConfigError, match=r"in Python, type torch.save") as refused:
+        pretrained.load(path, sha256, "digits_vgg_bn")
+    typed = str(refused.value).partition("in Python, type ")[2].removesuffix(", and give that file")
+    eval(typed, {"torch": torch, "safetensors": safetensors})  # noqa: S307
+    new_path = tmp_path / "net.state_dict.pth"
+    loaded, _ = pretrained.load(new_path, sha256_of(new_path), "digits_vgg_bn")
+    assert_equal_tensors(loaded, tensors)
+
+
+@pytest.mark.parametrize("suffixes", [(".pth", ".safetensors"), (".safetensors", ".pth"), (".safetensors", ".ST")])
+def test_a_file_is_read_whatever_its_suffix(suffixes: tuple[str, str], tmp_path: Path) -> None:
+    tensors = dict(building.build("digits_vgg", 5, seed=3).state_dict())
+    path, sha256 = saved(tmp_path / f"net{suffixes[0]}", tensors)
+    loaded, _ = pretrained.load(path.rename(tmp_path / f"net{suffixes[1]}"), sha256, "digits_vgg")
+    assert_equal_tensors(loaded, tensors)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("<!DOCTYPE html><html>", r"\(21 bytes, begins with '<!DOCTYPE html><html>'\) holds"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"begins with 'version https://git-lfs.github.c'\) holds"),
+        ("", r"\(0 bytes\) holds no weights"),
+    ],
+)
+def test_a_file_of_something_else_says_how_it_begins(content: str, said: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        pretrained.load(path, sha256_of(path), "digits_vgg")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

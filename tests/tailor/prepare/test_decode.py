@@ -91,6 +91,11 @@ def test_a_tiff_file_with_a_text_for_a_place_is_named(tmp_path: Path) -> None:
     assert found.pixels is None and found.problem
 
 
+def bitmap_header(width: int, height: int) -> bytes:
+    """How a BMP file of so many pixels begins."""
+    return struct.pack("<2sIHHI IiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -107,6 +112,8 @@ def test_a_tiff_file_with_a_text_for_a_place_is_named(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "AVIF"),
         (b"%PDF-1.7\n", "PDF"),
+        (bitmap_header(9_500, 9_500), "more than 89,000,000 pixels; make it smaller"),
+        (bitmap_header(20_000, 20_000), "more than 89,000,000 pixels; make it smaller"),
     ],
 )
 def test_what_is_no_whole_image_has_its_reason(tmp_path: Path, content: bytes, said: str) -> None:

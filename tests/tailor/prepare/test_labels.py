@@ -112,6 +112,11 @@ def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: tuple[s
         prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
 
 
+def test_columns_of_one_name_are_to_be_renamed(tmp_path: Path) -> None:
+    table = "image,label,label\n0.jpg,cat,1\n1.jpg,dog,2\n"
+    assert "several may be the class's; give each column a name of its own" in refusal(tmp_path, table)
+
+
 def test_columns_without_a_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is none; give it in --labels"):
         prepare("made", fill(tmp_path / "images", NAMES), tmp_path, "--class-column", "kind")
@@ -291,6 +296,18 @@ def test_a_table_of_labels_may_have_splits(tmp_path: Path) -> None:
     prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
     found = [(line["split"], line["class"]) for line in listed(tmp_path / "animals")]
     assert sorted(found) == sorted(2 * [(split, label) for split in ("train", "val", "test") for label in "01"])
+
+
+@pytest.mark.parametrize("only", ["test", "train", "val"])
+def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_path: Path) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(13)])
+    lines = [f"{number}.jpg,{number % 2},{('train', 'test')[number // 6]}" for number in range(10)]
+    lines += [f"{number}.jpg,fox,{only}" for number in (10, 11, 12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label,split", *lines]))
+    with pytest.raises(ConfigError, match="all of their images in the test split, or none: 'fox'; .*All 3 are"):
+        prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    options = ("--labels", tmp_path / "labels.csv", "--test-split", "trial")
+    assert "of 3 classes" in prepare("pool", origin, tmp_path, *options)
 
 
 @pytest.mark.parametrize(

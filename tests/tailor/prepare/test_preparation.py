@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from tailor.common.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.prepared import image_tensor
 from tailor.facts import datasets, manifest
-from tailor.prepare.arrays import Arrays, load
+from tailor.prepare.arrays import Arrays, load, open_array
 from tailor.prepare.decode import decode
+from tailor.prepare.images_file import read_images
 from tests.shared_data import DATA, needs_data
 from tests.tailor.prepare.pictures import class_folders, data, encoded, fill, pack, prepare
 from transtailor.shell import command as to_type
@@ -90,21 +93,47 @@ def test_names_that_are_not_utf_8_are_drawn_and_listed(tmp_path: Path) -> None:
     assert "all files are unchanged" in data("check", tmp_path / "drinks")
 
 
-def test_a_folder_that_cannot_be_read_is_named() -> None:
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Let nobody read a file or folder, and be nobody, if the tests run as root, who may read all."""
     was = os.geteuid()
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        if was == 0:
+            os.seteuid(NOBODY)
+        yield
+    finally:
+        os.seteuid(was)
+        path.chmod(mode)
+
+
+def test_a_folder_that_cannot_be_read_is_named() -> None:
     with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
         folder = Path(made)
         folder.chmod(0o777)
         class_folders(folder / "images")
-        (folder / "images" / "dog").chmod(0)
-        try:
-            if was == 0:
-                os.seteuid(NOBODY)
-            with pytest.raises(ConfigError, match=f"{folder}/images/dog cannot be read: Permission denied"):
-                prepare("animals", folder / "images", folder / "root")
-        finally:
-            os.seteuid(was)
-            (folder / "images" / "dog").chmod(0o700)
+        with (
+            unreadable(folder / "images" / "dog"),
+            pytest.raises(ConfigError, match=f"{folder}/images/dog cannot be read: Permission denied"),
+        ):
+            prepare("animals", folder / "images", folder / "root")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "images.csv", "target.labels.npy", ""])
+def test_a_data_set_that_may_not_be_read_is_not_to_be_removed(file: str) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        prepare("animals", class_folders(folder / "images"), folder)
+        data_set = manifest.read(folder, "animals")
+        with (
+            unreadable(folder / "animals" / file),
+            pytest.raises(ConfigError, match="Permission denied; ask its owner"),
+        ):
+            manifest.read(folder, "animals")
+            read_images(folder / "animals" / "images.csv")
+            open_array(folder / "animals", "target.labels.npy", data_set)
 
 
 def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:
@@ -347,7 +376,17 @@ def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a folder nor an archive"):
         prepare("animals", origin / "cat" / "0.jpg", tmp_path / "root")
     with pytest.raises(ConfigError, match="cannot write to"):
-        prepare("animals", origin, origin / "cat" / "0.jpg")
+        prepare("animals", origin, fill(tmp_path, ["file.jpg"]) / "file.jpg")
+
+
+@pytest.mark.parametrize("inside", ["", "sets"])
+def test_data_sets_among_the_images_are_refused_before_they_count_as_a_class(inside: str, tmp_path: Path) -> None:
+    origin = class_folders(tmp_path / "images")
+    (tmp_path / "link").symlink_to(origin)
+    with pytest.raises(ConfigError, match="is in the folder of the images, .*; give a folder outside of it"):
+        prepare("animals", origin, tmp_path / "link" / inside)
+    assert sorted(path.name for path in origin.iterdir()) == ["cat", "dog", "eel"]
+    assert "of 3 classes" in prepare("animals", origin, tmp_path / "images of all")
 
 
 def test_a_data_set_is_never_written_over(tmp_path: Path) -> None:
