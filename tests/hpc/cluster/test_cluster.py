@@ -250,7 +250,7 @@ def test_a_node_that_boots_is_waited_for_as_the_queue_is(machine: Machine) -> No
     for moment_s in (1040.0, 1400.0, 1800.0):  # no worker joins before it has booted
         machine.tick(moment_s)
         assert machine.events == [("worker_submitted", "101")]
-        assert cluster.waits_for == "1 worker in the SLURM queue: its node is starting"
+        assert cluster.waits_for == "1 worker to start; SLURM said: its node is starting"
     machine.slurm.says("squeue", f"101|RUNNING|NONE|cloud1|None|{machine.name}\n")
     machine.tick(1840.0)
     assert machine.since(1) == []
