@@ -259,6 +259,15 @@ def test_a_node_that_boots_is_waited_for_as_the_queue_is(machine: Machine) -> No
     assert machine.slurm.calls("scancel")[0] == ["101"]
 
 
+def test_soon_after_a_submission_slurm_is_asked_why_it_waits(machine: Machine) -> None:
+    machine.cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    assert machine.cluster.waits_for == "1 worker to start"  # it may run by now, or have been cancelled
+    machine.slurm.says("squeue", f"101|PENDING|N/A||Priority|{machine.name}\n")
+    machine.tick(1003.0)
+    assert machine.cluster.waits_for == "1 worker to start; SLURM said: jobs with a higher priority are first"
+
+
 def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:
     machine.slurm.says("sbatch", {"returncode": 1, "error": "sbatch: error: Invalid qos specification"}, "101\n")
     cluster = machine.cluster
