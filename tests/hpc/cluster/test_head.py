@@ -83,13 +83,12 @@ class Controller:
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         limits = [str(limit_s), str(worked_s)]
         words = ["-c", AS_INSTALLED_IN, str(self._python), *limits, str(self.folder.path), "--", *command]
-        with refusing_head(listens) as address:
-            with open(log or os.devnull, "w") as file:  # noqa: PTH123
-                taker = subprocess.PIPE if log is None else file
-                return subprocess.run(
-                    [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, stdout=taker,
-                    stderr=taker, text=True, timeout=500, check=False,
-                )  # fmt: skip
+        with refusing_head(listens) as address, open(log or os.devnull, "w") as file:  # noqa: PTH123
+            taker = subprocess.PIPE if log is None else file
+            return subprocess.run(
+                [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, stdout=taker,
+                stderr=taker, text=True, timeout=500, check=False,
+            )  # fmt: skip
 
     @property
     def starts(self) -> list[str]:

@@ -92,7 +92,10 @@ def test_status_on_slurm_before_the_controller_begins(
     assert job == waits
     folder.logs.mkdir(exist_ok=True)
     (folder.logs / "7_0_log.out").write_text("job 7 is queued again: make room there\n")
-    assert f"{waits}; before, it said: job 7 is queued again: make room there\n" in sweeps_command("status", "runs/small").stdout
+    assert (
+        f"{waits}; before, it said: job 7 is queued again: make room there\n"
+        in sweeps_command("status", "runs/small").stdout
+    )
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
