@@ -150,7 +150,8 @@ class Cluster:
             return f"{workers} that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
         if queued:
             reasons = "; ".join(sorted({job.reason for job in queued if job.reason}))
-            return f"{counted(len(queued), 'worker')} in the SLURM queue" + (f": {reasons}" if reasons else "")
+            # What SLURM said at the last poll: it may have started or ended one since.
+            return f"{counted(len(queued), 'worker')} to start" + (f"; SLURM said: {reasons}" if reasons else "")
         return f"SLURM to take a worker: {self._refusal}" if self._refusal else "SLURM to take a worker"
 
     def lost_one_since(self, moment_s: float) -> bool:
@@ -315,7 +316,7 @@ class Cluster:
             queued = listed.get(job.id)
             if queued is not None:
                 job.take_from_queue(queued, now_s, clock_was_set_by_s)
-            elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
+            elif job.joined_s is None and job.submitted_s < self._polled_s - 2 * LOOK_AGAIN_S:
                 self._forget(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
     # --- actions ---
@@ -368,6 +369,7 @@ class Cluster:
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
             self._report("worker_submitted", job)
+            self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # why it waits, if it does
         if self._refusal is not None:
             self._failures = self._failures.with_one_more(now_s)
             self._report("worker_refused", None, self._refusal)

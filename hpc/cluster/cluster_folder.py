@@ -57,7 +57,7 @@ class ClusterFolder:
 
     def outputs(self, job: str = "*") -> list[Path]:
         """Return the files with what a job (SLURM's id) has printed, or all jobs have; the newest is the last."""
-        return sorted(list_there(self.logs, f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
+        return sorted(list_there(self.logs, f"{job}_*_log.*"), key=lambda path: path.stat().st_mtime)
 
     def make(self, site: Site, name: str) -> None:
         """Make the folder and its secret; an existing one keeps its secret and its name.

@@ -66,18 +66,17 @@ def main() -> int:
         code = serve(folder, command, warnings)
     except HeadStartError as error:
         call_on_end(folder, "failed")
-        say(f"{error}; launch the sweep again to resume")  # a launch that follows shows this log's end
+        _say(f"{error}; launch the sweep again to resume")  # a launch that follows shows this log's end
         return TRY_AGAIN
     except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))  # also those at a walltime, or by SLURM itself
         if restarts < MAX_RESTARTS or time.monotonic() - began_s > WORKED_S:
-            _say(f"{error}; the job is queued again")
-            return _queue_again(folder)
+            return _queue_again(folder, error)
         _say(f"{error}; the job was queued again {restarts} times in all: fix the folder and launch the sweep again")
         call_on_end(folder, "failed")
         return TRY_AGAIN
     except (ClusterError, ForeignCodeError) as error:
-        say(error, to=sys.stderr)
+        _say(error)
         if not warnings.is_now:
             call_on_end(folder, "interrupted" if is_there(folder.stop) else "failed")
         return MISTAKE
@@ -88,9 +87,9 @@ def main() -> int:
     return _queue_again(folder)
 
 
-def _say(text: str) -> None:
+def _say(text: object) -> None:
     with suppress(OSError):  # the log is in the same folder
-        say(text, to=sys.stderr)
+        say(text)
 
 
 def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
@@ -260,14 +259,14 @@ def _cluster_of(folder: ClusterFolder) -> str | None:
         return None
 
 
-def _queue_again(folder: ClusterFolder) -> int:
-    """Have SLURM start this job again, with the same id."""
+def _queue_again(folder: ClusterFolder, why: object = "its walltime or its Ray head has ended") -> int:
+    """Have SLURM start this job again, with the same id; `why` is shown while it waits."""
     job = os.environ["SLURM_JOB_ID"]
-    say(f"job {job} is queued again")
+    _say(f"job {job} is queued again: {why}")
     try:
         requeue(job, _cluster_of(folder))
     except SlurmError as error:
-        say(f"{error}; launch the sweep again to resume", to=sys.stderr)
+        _say(f"{error}; launch the sweep again to resume")
         call_on_end(folder, "failed")
         return TRY_AGAIN
     time.sleep(END_LIMIT_S)  # SLURM ends this process within that time

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +29,7 @@ from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
-PARTS = ("main", "walltime")  # its jobs, by the end of their names
+PARTS = ("main", "walltime", "whole")  # its jobs, by the end of their names
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 WALLTIME_MIN = 15  # more than all limits below
 MEMORY_GB = 4.0  # torch with CUDA takes most of it
@@ -74,6 +75,7 @@ class Doctor:
     _name: str = field(default_factory=lambda: f"doctor-{secrets.token_hex(4)}")
     _path: Path | None = None
     _jobs: list[str] = field(default_factory=list)
+    _whole_jobs: dict[str, str] = field(default_factory=dict)  # title of a check -> id
     _lock: BinaryIO | None = None
 
     def run(self) -> bool:
@@ -82,6 +84,8 @@ class Doctor:
             self._check_login_node()
             watch = self._start_jobs()
             self._check_nodes(watch)
+            for title, job in self._whole_jobs.items():
+                self._try(title, partial(self._whole, job))
             self._signal(watch)
             self._requeue(watch)
             if self.thorough:
@@ -166,7 +170,29 @@ class Doctor:
         if second_job is not None:
             watch = replace(watch, ids=[*watch.ids, second_job], ranks=range(2))
         self._ask(watch)
+        self._submit_whole_jobs()
         return watch
+
+    def _submit_whole_jobs(self) -> None:
+        """Submit a worker's and a controller's job as a sweep does, which do nothing: `_whole` looks at them later."""
+        name = f"{self._name}-whole"
+        worker = Need(log_folder=self._logs, job_name=name, signal_before_s=self.site.drain_before_s, requeue=False)
+        controller = controller_need(self.site, self._logs, name)
+        for title, site, need in (
+            ("a worker's whole job", self.site, worker),
+            ("the controller's whole job", self.site.controller_site(), controller),
+        ):
+            plain_site = site.model_copy(update={"scratch_folder": None, "setup": (), "container": ()})
+            with suppress(SlurmError):  # such as a limit of jobs in the queue, in which the doctor's own are
+                self._whole_jobs[title] = submit(plain_site, need, ["true"]).ids[0]
+                self._jobs.append(self._whole_jobs[title])
+
+    def _whole(self, job: str) -> Finding:
+        """Return whether SLURM, which takes jobs that are too large or long on most clusters, will ever start this."""
+        state = jobs([job], self.site.cluster)[job]
+        if state.waits_for_good:
+            return failure(f"it would wait for ever: {state.explanation} ({state.reason})", EDIT)
+        return fine("it has started, or waits for its turn")
 
     def _start_second_job(self, first: Watch) -> str | None:
         """Start a second job on another node than the first, and return its id; None, after a line, without one."""

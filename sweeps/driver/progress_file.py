@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +24,23 @@ class ProgressFile:
         self._notes: list[str] = []  # the newest ones
         self._noted = 0  # how many there were in all
         self._written_s: float | None = None
+        self._last: SweepProgress | None = None
 
     def show(self, progress: SweepProgress) -> None:
         """Write the state if the last one is old enough."""
         self._here.show(progress)
+        self._last = progress
         if self._written_s is None or time.monotonic() - self._written_s >= PERIOD_S:
             self._write(progress)
 
     def note(self, text: str) -> None:
-        """Take a message; the next line has it."""
+        """Take a message, and write it with the last state: while a sweep is paused, no other is shown."""
         self._here.note(text)
         self._notes = [*self._notes, text][-NOTES_KEPT:]
         self._noted += 1
+        if self._last is not None:
+            with suppress(OSError):  # the message may be that the disk is full; the next state has it too
+                self._write(self._last)
 
     def close(self, progress: SweepProgress) -> None:
         """Write the last state."""

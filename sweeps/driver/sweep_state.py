@@ -150,10 +150,11 @@ class SweepState:
         if has_changed:
             self.events("resumed" if why is None else "paused", detail=why)
         is_long = why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S
+        self._why_paused = why
         if has_changed or is_long:
             self._pause_noted_s = time.monotonic()
+            self._show()
             self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
-        self._why_paused = why
         return why is None
 
     def _raise_what_ended(self) -> None:

@@ -125,8 +125,8 @@ def _check_controller(cluster: ClusterRun, display: Display, last_note: str, *, 
                 f"Its log ends:\n{log_tail(cluster)}"
             )
         return last_note
-    text = f"job {job.id}: {job_text(job)}"
-    if not is_silent and text != last_note:
+    text = f"job {job.id}: {controller_text(cluster, job)}"
+    if (not is_silent or job.state.state != "RUNNING") and text != last_note:
         display.note(text)
     return text
 
@@ -138,10 +138,20 @@ def job_text(job: QueuedJob) -> str:
     return f"{job.state.state.lower()}: {job.state.explanation}"
 
 
+def controller_text(cluster: ClusterRun, job: QueuedJob) -> str:
+    """Say where the controller's job runs, or why it waits; if it has run before, with the last line of its output."""
+    if job.state.state != "RUNNING":
+        for path in cluster.folder.outputs(job.id):
+            lines = lines_of(path.read_text(errors="replace"))
+            if path.suffix == ".out" and lines:
+                return f"{job_text(job)}; before, it said: {lines[-1]}"
+    return job_text(job)
+
+
 def log_tail(cluster: ClusterRun) -> str:
-    """Return the last lines of the controller's log."""
-    logs = cluster.folder.outputs(cluster.submission.job or "*")
-    if not logs:
-        return "(it has none)"
-    lines = lines_of(logs[-1].read_text(errors="replace"))
-    return "\n".join(lines[-LOG_LINES:])
+    """Return the last lines of what the controller's job has printed: of its output, and of its errors."""
+    lines: list[str] = []
+    for path in cluster.folder.outputs(cluster.submission.job or "*")[-2:]:
+        tail = lines_of(path.read_text(errors="replace"))[-LOG_LINES:]
+        lines += [f"== {path}", *tail] if tail else []
+    return "\n".join(lines) or f"(nothing is in {cluster.folder.logs}: is its disk full?)"

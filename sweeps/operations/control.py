@@ -16,7 +16,7 @@ from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.command_options import complete_trials, runs_of_launch
 from sweeps.errors import RunFolderError
-from sweeps.operations.attach import job_text
+from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.explain import find_trial
 from sweeps.operations.launch import AGAIN_OPTION
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
@@ -225,8 +225,10 @@ def job_lines(run: RunFolder) -> Iterator[str]:
     """
     cluster = ClusterRun(run)
     for job in cluster.jobs() if cluster.exists else []:
-        kind = "controller" if cluster.is_controller(job) else "worker"
-        yield f"job       {job.id}  {kind}  {job_text(job)}"
+        if cluster.is_controller(job):
+            yield f"job       {job.id}  controller  {controller_text(cluster, job)}"
+        else:
+            yield f"job       {job.id}  worker  {job_text(job)}"
 
 
 def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:

@@ -273,14 +273,17 @@ def _run_on_slurm(plan: Plan, producer: "TrialProducer | None", options: LaunchO
     run = options.runs / plan.name
     if _has_ended(selected, producer, run) and not _has_controller(run):
         return _run(plan, producer, options)  # no trial is left to submit
-    cluster, what_was_done = submit_or_find(
-        plan,
-        options.runs,
-        Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=options.again),
-        options.site,
-        extend=options.extend or producer is not None,
-        update_code=options.update_code,
-    )
+    try:
+        cluster, what_was_done = submit_or_find(
+            plan,
+            options.runs,
+            Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=options.again),
+            options.site,
+            extend=options.extend or producer is not None,
+            update_code=options.update_code,
+        )
+    except OSError as error:
+        raise RunFolderError(f"{run} cannot be written: {error}; make room, or type another --runs") from error
     say(f"{cluster.run.path}: {what_was_done}")
     stop = command("stop", cluster.run.path)
     if options.detach and cluster.outcome is None:

@@ -31,6 +31,7 @@ from transtailor.validation import list_faults
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none" is a value of some settings
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -406,6 +407,8 @@ def _literal(text: str, key: str) -> Any:
             f"--set {key}={text}: words in a list need quotes, and the shell removes them: "
             f"type {set_option(f'{key}={words}')}"
         )
+    if text in NO_VALUES:
+        raise SpecError(f"--set {key}={text}: TOML has no such value; type another one, or leave this --set out")
     return text
 
 

@@ -79,9 +79,9 @@ def test_two_nodes_have_all_that_a_sweep_needs(folder: Path) -> None:
     found = marks(out)
     assert {title for title, mark in found.items() if mark == "–"} == {"accounting", "GPUs of the partition"}, out
     assert "✗" not in found.values()
-    assert list(found)[-6:] == [
-        "GPUs", "all-reduce between nodes", "Ray head and worker", "files of other machines", "signal", "requeue",
-        "nothing left behind",
+    assert list(found)[-9:] == [
+        "GPUs", "all-reduce between nodes", "Ray head and worker", "files of other machines", "a worker's whole job",
+        "the controller's whole job", "signal", "requeue", "nothing left behind",
     ]  # fmt: skip
     assert re.search(r"all-reduce.*gloo.*GB/s", out)
     assert "head on node1, worker on node2" in out
@@ -110,6 +110,15 @@ def test_an_interface_that_leads_nowhere_is_found_and_nothing_waits_for_it(folde
     assert (found["Ray head and worker"], found["requeue"]) == ("–", "✓")
     assert "-> set network_interface in the site" in out
     assert re.search(r"GPUs: the job was given 1 and torch \S+ sees 0", out)  # the test bed's are no GPUs
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_walltime_that_slurm_takes_and_never_starts_is_found(folder: Path) -> None:
+    code, out = examined(folder, walltime_min=600)  # the partition has 60
+    assert code == 1
+    whole_jobs = {"a worker's whole job", "the controller's whole job"}
+    assert {title for title, mark in marks(out).items() if mark == "✗"} == whole_jobs, out
+    assert "its walltime is longer than its partition allows: lower walltime_min (PartitionTimeLimit)" in out
 
 
 @pytest.mark.usefixtures("slurm")

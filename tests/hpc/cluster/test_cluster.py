@@ -250,13 +250,22 @@ def test_a_node_that_boots_is_waited_for_as_the_queue_is(machine: Machine) -> No
     for moment_s in (1040.0, 1400.0, 1800.0):  # no worker joins before it has booted
         machine.tick(moment_s)
         assert machine.events == [("worker_submitted", "101")]
-        assert cluster.waits_for == "1 worker in the SLURM queue: its node is starting"
+        assert cluster.waits_for == "1 worker to start; SLURM said: its node is starting"
     machine.slurm.says("squeue", f"101|RUNNING|NONE|cloud1|None|{machine.name}\n")
     machine.tick(1840.0)
     assert machine.since(1) == []
     machine.tick(1840.0 + START_LIMIT_S + 1.0)
     assert ("worker_lost", "101") in machine.events
     assert machine.slurm.calls("scancel")[0] == ["101"]
+
+
+def test_soon_after_a_submission_slurm_is_asked_why_it_waits(machine: Machine) -> None:
+    machine.cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    assert machine.cluster.waits_for == "1 worker to start"  # it may run by now, or have been cancelled
+    machine.slurm.says("squeue", f"101|PENDING|N/A||Priority|{machine.name}\n")
+    machine.tick(1003.0)
+    assert machine.cluster.waits_for == "1 worker to start; SLURM said: jobs with a higher priority are first"
 
 
 def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:

@@ -66,10 +66,12 @@ class Controller:
         limit_s: float = 0.5,
         worked_s: float = 1800.0,
         listens: Callable[[], object] = bool,
+        log: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """The job, with a `ray` that fails so often before it starts a head; `listens` is called when that is asked.
 
-        The shared folder may take no file for `limit_s`; after `worked_s` that is a new fault.
+        The shared folder may take no file for `limit_s`; after `worked_s` that is a new fault. `log` takes what the
+        job prints, instead of the result.
         """
         job = {
             "SLURM_RESTART_COUNT": str(restarts),
@@ -81,10 +83,11 @@ class Controller:
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
         limits = [str(limit_s), str(worked_s)]
         words = ["-c", AS_INSTALLED_IN, str(self._python), *limits, str(self.folder.path), "--", *command]
-        with refusing_head(listens) as address:
+        with refusing_head(listens) as address, open(log or os.devnull, "w") as file:  # noqa: PTH123
+            taker = subprocess.PIPE if log is None else file
             return subprocess.run(
-                [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, capture_output=True,
-                text=True, timeout=500, check=False,
+                [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, stdout=taker,
+                stderr=taker, text=True, timeout=500, check=False,
             )  # fmt: skip
 
     @property
@@ -149,28 +152,34 @@ def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(con
     done = controller.run("touch", str(controller.folder.path / "ran"), failing=0)
     assert done.returncode == TRY_AGAIN
     said = f"waited 0.5 s for room in the shared folder {controller.folder.path}: "
-    assert said in done.stderr
-    assert "make room there; the job is queued again" in done.stderr
-    assert "scontrol failed" in done.stderr  # this one refuses; launch again, it says
+    assert f"job 7 is queued again: {said}" in done.stdout
+    assert "scontrol failed" in done.stdout  # this one refuses; launch again, it says
     assert "Traceback" not in done.stderr
     assert controller.took_told() == ["failed"]  # as no other job will
     again = controller.run("true", failing=0, restarts=99)
     said = "; the job was queued again 99 times in all: fix the folder and launch the sweep again"
-    assert (again.returncode, said in again.stderr) == (TRY_AGAIN, True)  # most of them may be of other walltimes
+    assert (again.returncode, said in again.stdout) == (TRY_AGAIN, True)  # most of them may be of other walltimes
     assert controller.took_told() == ["failed"]
     later = controller.run("true", failing=0, restarts=99, worked_s=0.1)
-    assert "make room there; the job is queued again" in later.stderr  # a folder that did work until then
+    assert "job 7 is queued again: " in later.stdout  # a folder that did work until then
     assert controller.took_told() == ["failed"]
     in_the_way.rmdir()
     assert controller.run("true", failing=0).returncode == 0
     assert controller.took_told() == []
 
 
+@pytest.mark.check
+def test_a_disk_that_takes_no_log_either_keeps_no_job_from_the_queue(controller: Controller) -> None:
+    (controller.folder.path / "head.json").mkdir()
+    controller.run("true", failing=0, log="/dev/full")
+    assert controller.took_told() == ["failed"]  # SLURM was asked, and this one refuses
+
+
 def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
     controller.folder.stop.touch()
     done = controller.run("touch", str(controller.folder.path / "ran"), failing=0)
     assert done.returncode == MISTAKE
-    assert "a stop was requested while the Ray head started" in done.stderr
+    assert "a stop was requested while the Ray head started" in done.stdout
     assert not (controller.folder.path / "ran").exists()
     assert controller.took_told() == ["interrupted"]
 
@@ -180,7 +189,7 @@ def test_a_stop_is_heard_while_the_shared_folder_takes_no_file(controller: Contr
     (controller.folder.path / "head.json").mkdir()
     done = controller.run("touch", "ran", failing=0, limit_s=400.0, listens=controller.folder.stop.touch)
     assert done.returncode == MISTAKE
-    assert "a stop was requested while the Ray head started" in done.stderr
+    assert "a stop was requested while the Ray head started" in done.stdout
     assert controller.took_told() == ["interrupted"]
 
 
@@ -188,7 +197,7 @@ def test_a_stop_is_heard_while_the_shared_folder_takes_no_file(controller: Contr
 def test_a_command_that_always_ends_at_once_is_given_up(controller: Controller) -> None:
     done = controller.run("sh", "-c", f"exit {TRY_AGAIN}", failing=0)
     assert done.returncode == MISTAKE
-    assert f"the command ended within 60 s {MAX_SHORT_RUNS} times in a row" in done.stderr
+    assert f"the command ended within 60 s {MAX_SHORT_RUNS} times in a row" in done.stdout
     assert controller.took_told() == ["failed"]
 
 
@@ -202,7 +211,7 @@ def test_a_site_that_cannot_be_read_is_reported_without_a_traceback(controller: 
         damage()
         done = controller.run("true", failing=0)
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-        assert said in done.stderr
+        assert said in done.stdout
 
 
 def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:

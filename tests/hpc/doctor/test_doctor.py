@@ -151,15 +151,29 @@ def test_all_is_well_and_no_more_is_asked_for_than_needed(slurm: SmallSlurm) -> 
     verdict = read_verdict(slurm.parent)
     assert verdict is not None and verdict.finding.text == "names is well"
     assert marked(out, "–") == ["accounting"]  # there is no sacct
-    assert marked(out, "✓")[-4:] == ["files of other machines", "signal", "requeue", "nothing left behind"]
+    whole_jobs = ["a worker's whole job", "the controller's whole job"]
+    ends = ["files of other machines", *whole_jobs, "signal", "requeue", "nothing left behind"]
+    assert marked(out, "✓")[-6:] == ends
     text = (slurm.folder / "submitted-7").read_text()
     for line in ("--nodes=1", "--cpus-per-task=1", "--mem=4096MB", "--gpus-per-node=1", "--time=15", "--requeue"):
         assert f"#SBATCH {line}\n" in text
     second = (slurm.folder / "submitted-8").read_text()
     assert set(second.splitlines()[:-1]) - set(text.splitlines()) == {"#SBATCH --exclude=node7"}
-    assert slurm.calls("scancel") == [["--signal=USR2", "7", "8"], ["7", "8"]]
+    assert slurm.calls("scancel") == [["--signal=USR2", "7", "8"], ["7", "8", "9", "10"]]
     real = [words for words in slurm.calls("sbatch") if "--test-only" not in words]
-    assert len(real) == 2
+    assert len(real) == 4
+    whole = (slurm.folder / "submitted-9").read_text()
+    for line in ("--cpus-per-task=4", "--mem=8192MB", "--gpus-per-node=2", "--time=60", "--no-requeue"):
+        assert f"#SBATCH {line}\n" in whole
+
+
+def test_a_job_that_slurm_takes_and_never_starts_is_a_miss(slurm: SmallSlurm) -> None:
+    (slurm.folder / "state-9").write_text("PENDING|PartitionTimeLimit")
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["a worker's whole job"]
+    said = "it would wait for ever: its walltime is longer than its partition allows: lower walltime_min"
+    assert f"✗ a worker's whole job: {said} (PartitionTimeLimit)\n" in out
 
 
 def test_an_account_that_is_missing_is_said_before_anything_is_submitted(slurm: SmallSlurm) -> None:
@@ -214,7 +228,7 @@ def test_where_no_job_gets_two_nodes_one_is_examined(slurm: SmallSlurm) -> None:
     is_sound, out = slurm.examine()
     assert is_sound, out
     assert "two nodes" in marked(out, "–")
-    assert slurm.calls("scancel") == [["--signal=USR2", "7"], ["7"]]
+    assert slurm.calls("scancel") == [["--signal=USR2", "7"], ["7", "8", "9"]]
 
 
 def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: SmallSlurm) -> None:

@@ -1,6 +1,7 @@
-"""A SLURM of two jobs, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the jobs' nodes.
+"""A SLURM of a few jobs, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the jobs' nodes.
 
-FOLDER/state is what squeue says of both ("RUNNING|None"), empty while there is none; FOLDER/refusals.json has what a
+FOLDER/state is what squeue says of all ("RUNNING|None"), empty while there is none, or FOLDER/state-9 of one while
+they run; FOLDER/refusals.json has what a
 command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}; "without GPUs"
 has what is said to each job that asks for none.
 """
@@ -23,15 +24,17 @@ for name, said in refusals.items():
             continue
         sys.exit(f"{command}: error: {said}")
 if command == "sbatch" and "--test-only" not in arguments:
-    number = 8 if Path(folder, "submitted-7").exists() else 7
+    number = 7 + len(list(Path(folder).glob("submitted-*")))
     Path(folder, "submitted.new").write_text(text, encoding="utf-8")
     Path(folder, "submitted.new").rename(Path(folder, f"submitted-{number}"))  # who waits for it reads all of it
     state.write_text(Path(folder, "first_state").read_text())
     sys.stdout.write(f"{number}\n")
 elif command == "squeue" and state.read_text():
-    job, reason = state.read_text().split("|")
     many = any("%e" in word for word in arguments)
     for number in (int(path.name.removeprefix("submitted-")) for path in sorted(Path(folder).glob("submitted-*"))):
+        own = Path(folder, f"state-{number}")
+        is_own = own.exists() and state.read_text() == "RUNNING|None"
+        job, reason = (own if is_own else state).read_text().split("|")
         sys.stdout.write(f"{number}|{job}|N/A|node{number}|{reason}|\n" if many else f"{number}|{job}|{reason}\n")
 elif command == "sinfo":
     sys.stdout.write(Path(folder, "gres").read_text())

@@ -72,7 +72,7 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a job without its Ray head is not queued again",
         f"{HEAD}:main",
-        "return _queue_again(folder)\n        _say",
+        "return _queue_again(folder, error)\n        _say",
         "return 1\n        _say",
     ),
     _Planted(

@@ -71,6 +71,17 @@ def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: st
     assert (best.validation_score, best.trial_id) == (0.75, first)
 
 
+def test_a_message_is_in_the_file_at_once_also_where_no_state_follows(tmp_path: Path) -> None:
+    written: list[str] = []
+    told = ProgressFile(written.append, Stopper(tmp_path / "stop", "never"))
+    told.note("before the first state")
+    told.show(swept(plan_of([scored("a", 0.5, "net", "digits", 0)]), tmp_path)[0])
+    told.note("paused: the disk is full")
+    (tmp_path / "progress").write_text(written[-1])
+    seen = read_progress(tmp_path / "progress")
+    assert seen is not None and seen.notes == ("before the first state", "paused: the disk is full")
+
+
 def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:
     one = elsewhere(trial("t", ["s", {"name": "u", "seconds": 600.0, "words": "epoch 7 of 25"}]), "net", "digits", 3)
     shown = swept(plan_of([one]), tmp_path, "epoch 7 of 25")

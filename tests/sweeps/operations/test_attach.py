@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import RunFolderError
+from sweeps.operations.attach import log_tail
 from sweeps.operations.controller import LOCK_LIMIT_S, plan_of
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
@@ -92,6 +93,36 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     assert place.submission.chosen == (trial,)
     assert launch(*words).returncode == 0
     assert place.submission.chosen == ()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_controller_that_ended_is_reported_with_all_that_its_job_printed(
+    tmp_path: Path, write_spec: WriteSpec, launch: Command
+) -> None:
+    assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
+    cluster = ClusterRun(RunFolder(tmp_path / "runs" / "small"))
+    assert f"nothing is in {cluster.folder.logs}" in log_tail(cluster)
+    of_job = cluster.folder.logs / "7_0_log"
+    of_job.with_suffix(".out").touch()
+    of_job.with_suffix(".err").write_text("line 21: /env/bin/activate: No such file\n")  # of a line of `setup`
+    assert log_tail(cluster) == f"== {of_job}.err\nline 21: /env/bin/activate: No such file"
+    of_job.with_suffix(".out").write_text("Ray head listens\n")
+    assert {"Ray head listens", "line 21: /env/bin/activate: No such file"} < set(log_tail(cluster).splitlines())
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_full_disk_is_named_before_anything_is_submitted(
+    monkeypatch: pytest.MonkeyPatch, write_spec: WriteSpec, launch: Command
+) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spec = write_spec()
+    monkeypatch.setattr(os, "fsync", refuse)
+    full = launch(spec, "--site", "./site.toml", "--detach")
+    assert full.returncode == 2
+    said = "error: runs/small cannot be written: [Errno 28] No space left on device; make room, or type another --runs"
+    assert said in full.stderr
 
 
 @pytest.mark.usefixtures("slurm")

@@ -185,6 +185,8 @@ BAD_ASSIGNMENTS = {
     "axes.seed=[0, 1": ["--set axes.seed=[0, 1", "[ and ] do not match"],
     'trial.data={ name = "digits"': ["{ and } do not match"],
     "trial.network=": ["--set trial.network=", "has no value"],
+    "axes.seed=null": ["TOML has no such value; type another one, or leave this --set out"],
+    "trial.seed=None": ["TOML has no such value"],
     "axes.seed=0-4": ["--set 'axes.seed={ from = 0, to = 4 }'"],
     "lr=0.1": ["--set lr=0.1", "--set trial.optimisation.learning_rate=0.1"],
     "optimisation.epochs=3": ["--set trial.optimisation.epochs=3"],

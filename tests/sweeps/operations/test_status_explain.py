@@ -98,7 +98,14 @@ def test_status_on_slurm_before_the_controller_begins(
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
     assert "its controller has not begun yet, or ended without an outcome; if no job is listed below, type in" in first
     (job,) = (text for text in others if text.startswith("job "))
-    assert job == "job       7  controller  pending: jobs with a higher priority are first"
+    waits = "job       7  controller  pending: jobs with a higher priority are first"
+    assert job == waits
+    folder.logs.mkdir(exist_ok=True)
+    (folder.logs / "7_0_log.out").write_text("job 7 is queued again: make room there\n")
+    assert (
+        f"{waits}; before, it said: job 7 is queued again: make room there\n"
+        in sweeps_command("status", "runs/small").stdout
+    )
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
