@@ -29,6 +29,14 @@ class Selection:
     score: str  # one of `SCORES`
     not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and arm
 
+    @property
+    def nan_lines(self) -> list[str]:
+        """Return a sentence for each arm with NaN scores, also for one without any other score."""
+        return [
+            f"{arm}, {problem}: {count} with a NaN score, left out of the mean."
+            for (problem, arm), count in sorted(self.not_finite.items())
+        ]
+
 
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
     """Select the arms of a run that have the score: at one asked budget, or at all budgets.

@@ -340,24 +340,21 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
             " that count all looks, type transtailor settled. No best of a column is marked: numbers of seeds depend on"
             " the scores."
         )
-        return lines + _notes_on_missing(chosen, shown, problems)
+        return lines + _notes_on_missing(chosen, shown)
     lines.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
         f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
         "or the 95% interval of the difference contains 0."
     )
-    return lines + _notes_on_missing(chosen, shown, problems)
+    return lines + _notes_on_missing(chosen, shown)
 
 
-def _notes_on_missing(chosen: Selection, shown: Sequence[Cell], problems: Sequence[Problem]) -> list[str]:
+def _notes_on_missing(chosen: Selection, shown: Sequence[Cell]) -> list[str]:
     """Say which intervals and which scores are missing."""
     lines = []
     if any(cell.value.low is None for cell in shown):
         lines.append("A number without an interval has one seed: no interval can be given.")
-    for (problem, arm), count in sorted(chosen.not_finite.items()):
-        if problem in problems:
-            lines.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
-    return lines
+    return [*lines, *chosen.nan_lines]
 
 
 def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
