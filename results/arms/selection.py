@@ -159,7 +159,9 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
 def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
-        return f"no operating points but those of failed trials; to see its trials, type: {command('status', run.path)}"
+        (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
+        which = "but those of failed trials" if written["points"] else "yet"
+        return f"no operating points {which}; to see its trials, type: {command('status', run.path)}"
     has_scores = any(point.test is not None for point in points)
     if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
