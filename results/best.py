@@ -91,8 +91,9 @@ class Limit:
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
     """Return the best operating point of each problem (network, data set, training images, metric) under all limits.
 
-    Each record has the columns of the answer `best`, and of several runs `run`: the point, its scores, the number of `points` that it was chosen
-    from, and how many of them have a finite score. A score that is not finite never wins against one that is.
+    Each record has the columns of the answer `best`, and of several runs `run`: the point, its scores, the number of
+    `points` that it was chosen from, and how many of them have a finite score. A score that is not finite never wins
+    against one that is.
 
     Args:
         by: one of `SCORES`. The test score of a point that was chosen by it is no estimate for new images.

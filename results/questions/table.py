@@ -141,7 +141,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
         lines += not_at_budget(select_arms(run, score=score).arms, asked)
-    lines += _notes(chosen, cells.values(), problems)
+    lines += _notes(chosen, cells.values())
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])
     lines += below_head_lines(run, problems)
@@ -324,7 +324,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     return lines
 
 
-def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]) -> list[str]:
+def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}

@@ -180,9 +180,7 @@ def test_a_file_that_is_not_ours_is_named_and_kept(
     assert path.with_name("points.parquet.kept-1").read_bytes() == content
 
 
-def test_points_of_a_run_that_cannot_be_written_to_go_elsewhere(
-    synthetic: Any, command: Callable[..., Said]
-) -> None:
+def test_points_of_a_run_that_cannot_be_written_to_go_elsewhere(synthetic: Any, command: Callable[..., Said]) -> None:
     with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
         run = synthetic().write(Path(made) / "run")
         Path(made).chmod(0o755)

@@ -73,7 +73,10 @@ def test_trials_without_an_operating_point_yet_have_no_factor_over_points_alone(
     trial = PlannedTrial(
         trial_id="a", label="a", arm="a", settings=JsonSettings({"network": "digits_vgg"}), stages=(stage("tune", 2.0),)
     )
-    assert [each.factor_text for each in cost_of([trial], set().__contains__).baselines.leading_first()] == ["1.00", "–"]
+    assert [each.factor_text for each in cost_of([trial], set().__contains__).baselines.leading_first()] == [
+        "1.00",
+        "–",
+    ]
 
 
 def sums(work_of_trials: Iterable[dict[str, float]]) -> tuple[float, float]:
