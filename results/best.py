@@ -26,7 +26,7 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 """Columns that may be limited -> their unit."""
 
 BEST = """
-SELECT network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
+SELECT {run}network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
     params, '{by}' AS chosen_by, validation_score, test_score, test_images, latency_ms, speed, is_steady,
     is_at_other_speed, count(*) OVER problem AS points,
     count(*) FILTER (isfinite({by})) OVER problem AS scored_points
@@ -91,8 +91,9 @@ class Limit:
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
     """Return the best operating point of each problem (network, data set, training images, metric) under all limits.
 
-    Each record has the columns of the answer `best`: the point, its scores, the number of `points` that it was chosen
-    from, and how many of them have a finite score. A score that is not finite never wins against one that is.
+    Each record has the columns of the answer `best`, and of several runs `run`: the point, its scores, the number of
+    `points` that it was chosen from, and how many of them have a finite score. A score that is not finite never wins
+    against one that is.
 
     Args:
         by: one of `SCORES`. The test score of a point that was chosen by it is no estimate for new images.
@@ -104,7 +105,8 @@ def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] 
     if by not in SCORES:
         raise ResultsError(f"--by {by}: {did_you_mean(by, SCORES)}expected one of {', '.join(SCORES)}")
     conditions = " AND ".join(limit.sql for limit in limits) or "true"
-    return run.rows(BEST.format(by=by, limits=conditions))
+    name_of_run = "run, " if len(run.paths) > 1 else ""
+    return run.rows(BEST.format(run=name_of_run, by=by, limits=conditions))
 
 
 def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:

@@ -53,6 +53,8 @@ class LoadedRun(reader.Run):
     def best(self, by: str = "validation_score", *, under: Mapping[str, float] | None = None) -> "pandas.DataFrame":
         """Return the best operating point of each network and data set, as `transtailor best` does.
 
+        Of several runs, the first column `run` says whose it is.
+
         Args:
             by: "validation_score", or "test_score", which is no estimate for new images if a point is chosen by it.
             under: limits, such as {"macs": 0.8} (up to 1: of the original's), {"params": 100_000}, {"latency_ms": 2}; a
@@ -66,7 +68,11 @@ class LoadedRun(reader.Run):
 
         refuse_gaps(self)
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
-        return frame_of(answer_table("best", best_points(self, by, limits)))
+        points = best_points(self, by, limits)
+        frame = frame_of(answer_table("best", points))
+        if len(self.paths) > 1:
+            frame.insert(0, "run", [point["run"] for point in points])
+        return frame
 
     def compare(
         self, against: str | None = None, *, at: float | None = None, over: Sequence[str] = (), **others: Any

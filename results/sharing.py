@@ -31,8 +31,8 @@ class Baseline:
 
     @property
     def factor(self) -> float | None:
-        """Return separate / shared; None if nothing is computed."""
-        return self.separate / self.shared if self.shared else None
+        """Return separate / shared; None if nothing is computed, or if no trial has an operating point yet."""
+        return self.separate / self.shared if self.shared and self.separate else None
 
     @property
     def factor_text(self) -> str:

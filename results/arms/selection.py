@@ -29,6 +29,14 @@ class Selection:
     score: str  # one of `SCORES`
     not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and arm
 
+    @property
+    def nan_lines(self) -> list[str]:
+        """Return a sentence for each arm with NaN scores, also for one without any other score."""
+        return [
+            f"{arm}, {problem}: {count} with a NaN score, left out of the mean."
+            for (problem, arm), count in sorted(self.not_finite.items())
+        ]
+
 
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
     """Select the arms of a run that have the score: at one asked budget, or at all budgets.
@@ -151,7 +159,9 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
 def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
-        return f"no operating points but those of failed trials; to see its trials, type: {command('status', run.path)}"
+        (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
+        which = "but those of failed trials" if written["points"] else "yet"
+        return f"no operating points {which}; to see its trials, type: {command('status', run.path)}"
     has_scores = any(point.test is not None for point in points)
     if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"

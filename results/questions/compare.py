@@ -169,6 +169,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         lines += far_behind_lines(run, [row.pairs[0] for row in rows])
+        if any(row.arm.name == base.name for row in rows):
+            lines.append(f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at.")
         yield from notes(lines, base.problem)
         yield ""
     yield from _pooled_page(run, compared)

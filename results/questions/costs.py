@@ -42,14 +42,17 @@ WITH kept AS (
 ), cut_off AS (
     SELECT (epoch(ended_at) - epoch(started_at)) * coalesce(len(nodes), 1) / 3600 AS hours
     FROM attempts WHERE status IN ('died', 'interrupted')
+), found AS (
+    SELECT any_value(compute_s * ranks / 3600) AS hours FROM stages GROUP BY stage_key HAVING bool_and(cached)
 )
-SELECT coalesce((SELECT sum(hours ORDER BY hours) FROM stopped), 0) AS stopped_hours,
+SELECT coalesce((SELECT sum(hours ORDER BY hours) FROM found), 0) AS found_hours,
+    coalesce((SELECT sum(hours ORDER BY hours) FROM stopped), 0) AS stopped_hours,
     (SELECT count(*) FROM cut_off) AS cut_off,
     coalesce((SELECT sum(hours ORDER BY hours) FROM cut_off), 0) AS cut_off_hours,
     (SELECT count(DISTINCT comparison) FROM looks WHERE verdict NOT IN ('open', 'incomplete')) AS settled
 """
-"""What halving threw away: stages that only stopped trials have. Of attempts that were cut off, their whole time, with
-that of stages which they finished, and which are kept."""
+"""Stages that no trial of the run has computed itself. What halving threw away: stages that only stopped trials have.
+Of attempts that were cut off, their whole time, with that of stages which they finished, and which are kept."""
 _STAGES_IN_VIEW = 30
 _KINDS: WeakKeyDictionary[Run, Table] = WeakKeyDictionary()
 
@@ -187,10 +190,13 @@ def bill(run: Run) -> str:
     gpu_hours = sum(data.column("gpu_hours"))
     on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
     parts = [f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs"]
+    (row,) = run.rows(BILL)
+    if row["found_hours"]:
+        found = hours_text(row["found_hours"], unit, "rank-")
+        parts.append(f"{found} of them are of stages that were in the cache, from another run or a cut off attempt")
     if spent + saved:
         share = f"{100 * saved / (spent + saved):.0f}% of what {ONE_SCRIPT}, would have computed"
         parts.append(f"sharing stages between trials saved {hours_text(saved, unit, 'rank-')}, {share}")
-    (row,) = run.rows(BILL)
     if row["stopped_hours"]:
         parts.append(f"{hours_text(row['stopped_hours'], unit, 'rank-')} are only of trials that halving stopped")
     if row["cut_off"]:

@@ -202,6 +202,8 @@ def _choose_factors(
     labels = varying.get(LABEL)
     if labels is None:
         factors, aliases = _separate_settings(without_label)
+        if _is_crossed(list(factors.values())):
+            return factors, aliases, ""
         return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
     kept: dict[str, list[str]] = {LABEL: labels}
     for name, levels in factors.items():

@@ -35,10 +35,10 @@ from transtailor import cli
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
     """Yield one table per problem, sorted by cost; of times one for each circumstance. Raises as `fronts_of`."""
     fronts = fronts_of(run, cost, score)
+    chosen = select_arms(run, score=score)
     if cost in TIMED:
-        arms = select_arms(run, score=score).arms
         for circumstance in circumstances_of(run):
-            of_circumstance = fronts_among(arms, costs_in(run, cost, circumstance))
+            of_circumstance = fronts_among(chosen.arms, costs_in(run, cost, circumstance))
             yield from _front_tables(of_circumstance, cost, score, circumstance_text(circumstance))
             if cost == LATENCY:
                 yield from map(Note, _choice_lines(of_circumstance))
@@ -49,7 +49,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         f" over seeds). The share of {FRONT_DRAWS} resamples of the seeds in which this holds is no p-value: of two"
         " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
-    yield from map(Note, [*below_head_lines(run, fronts), *_marks(fronts, cost)])
+    yield from map(Note, [*below_head_lines(run, fronts), *_marks(fronts, cost), *chosen.nan_lines])
     if cost == LATENCY:
         yield Note(COMPARED_BY)
     if cost in TIMED:

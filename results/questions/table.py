@@ -141,7 +141,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
         lines += not_at_budget(select_arms(run, score=score).arms, asked)
-    lines += _notes(chosen, cells.values(), problems)
+    lines += _notes(chosen, cells.values())
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])
     lines += below_head_lines(run, problems)
@@ -324,7 +324,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     return lines
 
 
-def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]) -> list[str]:
+def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
@@ -340,24 +340,21 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
             " that count all looks, type transtailor settled. No best of a column is marked: numbers of seeds depend on"
             " the scores."
         )
-        return lines + _notes_on_missing(chosen, shown, problems)
+        return lines + _notes_on_missing(chosen, shown)
     lines.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
         f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
         "or the 95% interval of the difference contains 0."
     )
-    return lines + _notes_on_missing(chosen, shown, problems)
+    return lines + _notes_on_missing(chosen, shown)
 
 
-def _notes_on_missing(chosen: Selection, shown: Sequence[Cell], problems: Sequence[Problem]) -> list[str]:
+def _notes_on_missing(chosen: Selection, shown: Sequence[Cell]) -> list[str]:
     """Say which intervals and which scores are missing."""
     lines = []
     if any(cell.value.low is None for cell in shown):
         lines.append("A number without an interval has one seed: no interval can be given.")
-    for (problem, arm), count in sorted(chosen.not_finite.items()):
-        if problem in problems:
-            lines.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
-    return lines
+    return [*lines, *chosen.nan_lines]
 
 
 def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:

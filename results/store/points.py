@@ -27,6 +27,7 @@ from transtailor import cli
 from transtailor.errors import reason_of
 from transtailor.files import write_file
 from transtailor.ownership import refuse_outside
+from transtailor.shell import command
 
 if TYPE_CHECKING:
     from results.store.reader import Run
@@ -175,4 +176,11 @@ def points(run: Path) -> Iterator[object]:
 
     with load(run) as tables:
         refuse_gaps(tables)
-        yield write_points(tables)
+        try:
+            yield write_points(tables)
+        except OSError as error:
+            elsewhere = command("query", run, "FROM points", "--format", "parquet")
+            raise ResultsError(
+                f"{points_file(run)} cannot be written: {error.strerror}; to write it elsewhere, type:"
+                f" {elsewhere} > points.parquet"
+            ) from error

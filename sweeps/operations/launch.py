@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
 RECOMMENDED_QUERY = (
-    "SELECT network, arm, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
-    "FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 10"
+    "SELECT network, arm, asked_removed_macs_fraction AS asked, avg(validation_score) AS validation, "
+    "avg(test_score) AS test, count(*) AS points FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 20"
 )
 
 

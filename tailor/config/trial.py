@@ -286,7 +286,8 @@ class TrialConfig(Settings):
         fits = network_shape == data_shape or (network.any_size and differ_only_in_size)
         if not fits:
             raise ValueError(
-                f"network {self.network} reads inputs of shape {network_shape}, {self.data.name} has {data_shape}"
+                f"network {self.network} reads inputs of shape {network_shape}, {self.data.name} has {data_shape};"
+                " choose another network, see docs/networks.md, or another data.name"
             )
         return self
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from results.arms.selection import select_arms
 from results.best import Limit, best_page, best_points
 from results.errors import ResultsError
 from results.store.reader import Run, load
@@ -148,7 +149,7 @@ def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: C
     assert done.stderr.endswith(f"transtailor status {tmp_path}\n")
     done = command("compare", tmp_path, "--against", "fine_tune")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no operating points but those of failed trials" in done.stderr
+    assert "no operating points yet" in done.stderr
     assert done.stderr.endswith(f"transtailor status {tmp_path}\n")
 
 
@@ -157,6 +158,8 @@ def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Pat
     write_run(tmp_path / "failed", [Trial(label="a", seed=0, right=[90], ended="failed")])
     with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="its only ones are of failed trials"):
         list(best_page(run, "validation_score", []))
+    with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="no operating points but those of failed"):
+        select_arms(run)
     write_run(tmp_path / "run", [Trial(label=label, seed=0, right=[90]) for label in "ab"])
     limits = [Limit.parse("latency_ms=2"), Limit.parse("macs=0.9")]
     with load(tmp_path / "run") as run, pytest.raises(ResultsError, match="no sub-model was timed; type: .* time "):

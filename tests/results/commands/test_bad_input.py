@@ -89,7 +89,7 @@ def test_what_is_not_damaged_is_answered(run: Path, command: Command) -> None:
         (without_points, list(COMMANDS)[1:], "4 of 4 finished trials have no row in operating_points"),
         (mixed, list(COMMANDS)[1:], "has rows of 2 trials not in its plan.json"),
         (emptied, ["best"], "no operating point in"),
-        (emptied, ["compare"], "no operating points but those of failed trials"),
+        (emptied, ["compare"], "no operating points yet"),
         (emptied, ["export"], "has no trials yet: nothing to export"),
     ],
 )

@@ -236,6 +236,15 @@ def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
             assert (said in published_table(run, asked=asked).notes) == is_said
 
 
+def test_a_control_with_several_budgets_is_named_with_the_one_that_is_taken(tmp_path: Path) -> None:
+    trials = [Trial(label="l1", seed=seed, right=(80, 70), asked=(0.2, 0.4)) for seed in range(3)]
+    trials += [Trial(label="ours", seed=seed, right=(85, 75), asked=(0.2, 0.4)) for seed in range(3)]
+    run = write_run(tmp_path, trials)
+    said = "Rows at other budgets, too, are compared with l1 at 20% fewer MACs; to compare at one budget, add --at."
+    assert said in "\n".join(lines(run, "l1", None))
+    assert "Rows at other budgets" not in "\n".join(lines(run, "l1", 0.4))
+
+
 def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path) -> None:
     """Of arms that are all above a poor baseline, the lowest is drawn between it and the others."""
     arms = {"fine_tune": 30, "low": 39, "a": 70, "b": 71, "c": 72, "d": 73, "e": 74, "f": 75}

@@ -142,6 +142,17 @@ def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tm
     assert "rate" not in " ".join(found.notes) and not found.aliases
 
 
+def test_crossed_settings_beside_one_that_a_network_does_not_read_are_not_called_incomplete(tmp_path: Path) -> None:
+    several = [
+        replace(trial, label="arm", config={"rate": trial.label, **({"norm": "on"} if trial.network == "net" else {})})
+        for trial in crossed()
+    ]
+    with load(write_run(tmp_path, several)) as run:
+        (found,) = effects_of(findings_of(run))
+    assert list(found.factors) == ["network", "rate"] and dict(found.aliases) == {"network": ["norm"]}
+    assert not any("Not all combinations" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("label", ["TransTailor", "transtailor"])  # before and after "head_only" in the order of names
 def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, label: str) -> None:
     """A path begins with the fit of its head, which is a point of another arm."""

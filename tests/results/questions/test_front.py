@@ -191,6 +191,16 @@ def test_a_front_tells_which_arms_lost_seeds(tmp_path: Path) -> None:
     assert [lost in text for text in texts] == [False, True]
 
 
+def test_a_front_names_an_arm_whose_scores_are_all_nan(tmp_path: Path) -> None:
+    several = [
+        Trial(label=label, seed=seed, right=(80,), validation=(math.nan if label == "a" else 0.8,))
+        for label in "ab" for seed in range(2)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, several)) as run:
+        text = "\n".join(markdown_lines(front_page(run, "macs", "validation_score")))
+    assert "a, net on digits (50 training images): 2 with a NaN score, left out of the mean." in text
+
+
 def test_a_cost_that_was_not_written_down_names_those_that_were(tmp_path: Path) -> None:
     with (
         load(write(tmp_path, seeds=1)) as run,

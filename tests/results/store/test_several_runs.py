@@ -75,6 +75,15 @@ def test_answers_say_how_runs_were_taken_together(runs: tuple[Path, Path], tmp_p
             both.compare("l2")
 
 
+def test_the_best_of_several_runs_names_its_run(runs: tuple[Path, Path]) -> None:
+    with results.load(list(runs)) as both:
+        (best,) = both.best().to_dict("records")
+        written = both.rows("SELECT run FROM trials WHERE trial_id = ?", [best["trial_id"]])
+        assert {"run": best["run"]} in written
+    with results.load(runs[0]) as one:
+        assert "run" not in one.best()
+
+
 def test_a_run_that_finished_a_trial_counts_before_one_that_failed_it_later(tmp_path: Path) -> None:
     trial = Trial(label="arm", seed=0, right=(90, 80), asked=(0.2, 0.4))
     write_run(tmp_path / "finished", [trial])

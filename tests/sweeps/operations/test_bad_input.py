@@ -204,6 +204,8 @@ BAD_ASSIGNMENTS = {
     "axes.sead=[3]": ["--set axes.sead=[3]", "did you mean 'seed'"],
     "resources.ranks=0": ["[resources] ranks", "0"],
     "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
+    "trial.network=vgg11": ["reads inputs of shape (3, 224, 224)", "choose another network, see docs/networks.md"],
+    "settle.looks=[6, 10]": ["--set settle.looks=[6, 10]", "settle is changed in the file alone"],
     "name=other": ["--set name=other", "trial., axes., tuning. or resources.", "--name other?"],
     'name="other one"': ["--name 'other one'?"],
     "trial.pruning.criterion=l2": ["did you mean 'method.criterion'?"],

@@ -68,6 +68,17 @@ def test_cost_by_hand() -> None:
     assert [each.factor for each in in_seconds.baselines.leading_first()] == [12 / 7, 9 / 6, (3 + 4 + 4) / 7]
 
 
+def test_trials_without_an_operating_point_yet_have_no_factor_over_points_alone() -> None:
+    """As the first trials of a search with halving, which rest after some epochs."""
+    trial = PlannedTrial(
+        trial_id="a", label="a", arm="a", settings=JsonSettings({"network": "digits_vgg"}), stages=(stage("tune", 2.0),)
+    )
+    assert [each.factor_text for each in cost_of([trial], set().__contains__).baselines.leading_first()] == [
+        "1.00",
+        "–",
+    ]
+
+
 def sums(work_of_trials: Iterable[dict[str, float]]) -> tuple[float, float]:
     """Slow and obvious: each trial's own stages, and the union of all."""
     own = 0.0
