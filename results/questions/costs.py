@@ -51,8 +51,8 @@ SELECT coalesce((SELECT sum(hours ORDER BY hours) FROM found), 0) AS found_hours
     coalesce((SELECT sum(hours ORDER BY hours) FROM cut_off), 0) AS cut_off_hours,
     (SELECT count(DISTINCT comparison) FROM looks WHERE verdict NOT IN ('open', 'incomplete')) AS settled
 """
-"""Stages that no trial of the run has computed itself. What halving threw away: stages that only stopped trials have.
-Of attempts that were cut off, their whole time, with that of stages which they finished, and which are kept."""
+"""Found: stages that no trial of the run has computed itself. Stopped: stages that only trials have which halving
+stopped. Cut off: the whole time of such attempts, with that of stages which they finished, and which are kept."""
 _STAGES_IN_VIEW = 30
 _KINDS: WeakKeyDictionary[Run, Table] = WeakKeyDictionary()
 
