@@ -159,7 +159,10 @@ def check_may_resume(
         else:
             advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
         if extend:
-            advice += "; --extend is not enough, because old trials are gone or renamed"
+            advice += (
+                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the old"
+                " ones, too"
+            )
         if changed.removed and not changed.added:
             advice += f"\nto go on with the whole run, type: {command('retry', run.path)}"
         raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")

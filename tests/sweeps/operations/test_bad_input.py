@@ -203,6 +203,7 @@ BAD_ASSIGNMENTS = {
     "resources.ranks=0": ["[resources] ranks", "0"],
     "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
     "name=other": ["--set name=other", "trial., axes., tuning. or resources.", "--name other?"],
+    "settle.matters=1": ["'settle.matters' cannot be set", "resources.; change it in the spec"],
     'name="other one"': ["--name 'other one'?"],
     "trial.pruning.criterion=l2": ["did you mean 'method.criterion'?"],
 }
