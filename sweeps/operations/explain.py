@@ -100,7 +100,7 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
             if trial.imports and not imports:
                 yield f"{trial.run} has user modules; to import them and compare stages, add --imports"
                 return
-            yield f"this code, with the data that are here, cannot read its settings, so stages are not compared: {error}"
+            yield f"this code, with the data here, cannot read its settings, so stages are not compared: {error}"
             return
         if dry_runs[-1].trial_id != trial.trial_id:
             yield (

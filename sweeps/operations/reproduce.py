@@ -102,9 +102,7 @@ def _config(trial: KnownTrial) -> TrialConfig:
     try:
         config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
     except ConfigError as error:
-        raise RunFolderError(
-            f"this code, with the data that are here, cannot read its settings: {error}\n{code}"
-        ) from error
+        raise RunFolderError(f"this code, with the data here, cannot read its settings: {error}\n{code}") from error
     id_with_this_code = dry_run(config).trial_id
     if id_with_this_code != trial.trial_id:
         raise RunFolderError(

@@ -165,8 +165,8 @@ def check_may_resume(
             advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
         if extend:
             advice += (
-                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the old"
-                " ones, too"
+                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the"
+                " old ones, too"
             )
         if changed.removed and not changed.added:
             advice += f"\nto go on with the whole run, type: {command('retry', run.path)}"
