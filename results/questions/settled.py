@@ -163,8 +163,8 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     scale = SCALES[first.metric]
     lines = [
         f"{counted(first.family, 'comparison')} with one alpha = {first.alpha:g} over all looks; the smallest"
-        f" difference that matters is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all looks of all of them at once."
-        " Estimate: median-unbiased; a plain mean that stopped its comparison is too extreme.",
+        f" difference that matters is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all"
+        " looks of all of them at once. Estimate: median-unbiased; a plain mean that stopped its comparison is too extreme.",
         seeds_saved(looks),
     ]
     if any(look.verdict == "no difference that matters" for look in last):
@@ -174,15 +174,15 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     differing = sum(look.interval_differs for look in last)
     if differing:
         lines.append(
-            f"{counted(differing, 'interval')} and verdict disagree: the verdict uses alpha that settled comparisons"
-            " have handed on, and needs the sign-flip test, too."
+            f"Interval and verdict disagree in {counted(differing, 'comparison')}: the verdict uses alpha that settled"
+            " comparisons have handed on, and needs the sign-flip test, too."
         )
     collapses = sum(look.has_collapse for look in last)
     if collapses:
         lines.append(
             f"{counted(collapses, 'comparison')} with a collapse among the seeds, a difference of more than ten"
-            " times the median one: such an arm is never called equal, and no test keeps its level on such differences. Look at its"
-            " seeds."
+            " times the median one: such an arm is never called equal, and no test keeps its level on such"
+            " differences. Look at its seeds."
         )
     if longer:
         lines.append(

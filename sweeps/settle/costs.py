@@ -54,8 +54,8 @@ def seed_lines(
     comparisons = planned_comparisons(plan, settle, spec.where)
     looks = ", ".join(str(seeds) for seeds in settle.looks)
     yield (
-        f"settle    {counted(len(comparisons), 'comparison')} with {comparisons[0].comparison.against}, looked at after "
-        f"{looks} seeds; alpha = {settle.alpha:g} for all together, {settle.matters:g} matters"
+        f"settle    {counted(len(comparisons), 'comparison')} with {comparisons[0].comparison.against}, looked at"
+        f" after {looks} seeds; alpha = {settle.alpha:g} for all together, {settle.matters:g} matters"
     )
     least = _trials_until(plan, comparisons, settle.looks[0])
     most = _trials_until(plan, comparisons, settle.most_seeds)

@@ -272,7 +272,7 @@ def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, 
         "looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]]
     )  # the last of a key counts
     with load(tmp_path / "r") as tables:
-        assert "1 interval and verdict disagree" in text_of(settled.settled.answer(tables))
+        assert "Interval and verdict disagree in 1 comparison:" in text_of(settled.settled.answer(tables))
 
 
 def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
