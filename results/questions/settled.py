@@ -164,7 +164,8 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     lines = [
         f"{counted(first.family, 'comparison')} with one alpha = {first.alpha:g} over all looks; the smallest"
         f" difference that matters is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all"
-        " looks of all of them at once. Estimate: median-unbiased; a plain mean that stopped its comparison is too extreme.",
+        " looks of all of them at once. Estimate: median-unbiased;"
+        " a plain mean that stopped its comparison is too extreme.",
         seeds_saved(looks),
     ]
     if any(look.verdict == "no difference that matters" for look in last):
