@@ -75,11 +75,16 @@ def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = Map
         suggestion = close if close in names else elsewhere[close]
         hint = f"; did you mean {suggestion!r}?"
     if len(names) <= NAMES_SHOWN:
-        return f"{hint} (valid: {', '.join(names) or 'none'})"
+        return f"{hint} (valid: {_joined(names) or 'none'})"
     listed = _alike(typed, names, NAMES_SHOWN, LIKENESS_LISTED) or names[:NAMES_SHOWN]
     if close in names and close not in listed:
         listed = [close, *listed]
-    return f"{hint} (valid: {', '.join(listed)}, ... {len(names)} in all)"
+    return f"{hint} (valid: {_joined(listed)}, ... {len(names)} in all)"
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names with commas between them; one that has a comma is in quotes."""
+    return ", ".join(repr(name) if "," in name else name for name in names)
 
 
 def did_you_mean(typed: str, valid: Iterable[str]) -> str:

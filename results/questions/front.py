@@ -30,6 +30,7 @@ from results.text.number_format import SCALES, number
 from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table
 from results.text.shown import ARM_AT_BUDGET, SCORE_INTERVAL
 from transtailor import cli
+from transtailor.plural import counted
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
@@ -128,12 +129,12 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     lost = sum(arm.failed > 0 for arm in arms)
     if lost:
         notes.append(
-            f"{lost} arms lost seeds to failed trials or NaN scores: their means are over the other seeds, so they may"
-            " look too good."
+            f"{counted(lost, 'arm')} lost seeds to failed trials or NaN scores: a mean over the other seeds may look"
+            " too good."
         )
     without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
     if without_cost:
-        notes.append(f"{len(without_cost)} arms have seeds without a {cost}; these seeds are left out of the front.")
+        notes.append(f"Seeds without a {cost} are left out of the front: of {counted(len(without_cost), 'arm')}.")
     return notes
 
 

@@ -30,6 +30,7 @@ from results.text.number_format import SCALES, p_text
 from results.text.page import Heading, Note, Part, Shown, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
+from transtailor.plural import counted
 from transtailor.shell import command
 
 CLAIMED_FROM_SEEDS = 5
@@ -78,6 +79,8 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     arms = select_arms(run).arms
     first_name = arm_called(arms, first)
     second_name = arm_called(arms, second)
+    if first_name == second_name:
+        raise ResultsError(f"{first_name!r} is given twice; type two arms")
     check_budget(arms, asked)
     comparisons = []
     for problem in sorted({arm.problem for arm in arms}):
@@ -262,7 +265,7 @@ def _notes(compared: ByImage) -> list[str]:
         scale = SCALES[compared.first.metric]
         settled = overall.p is not None and overall.p <= SIGNIFICANCE
         lines.append(
-            f"Over {overall.seeds} seeds and {overall.images} images, both as samples:"
+            f"Over {overall.seeds} seeds and {counted(overall.images, 'image')}, both as samples:"
             f" {scale.difference(overall.difference)} points, 95% {scale.difference(overall.low)} …"
             f" {scale.difference(overall.high)}, p = {p_text(overall.p)}:"
             f" {'the two differ' if settled else 'inconclusive'}."
@@ -271,7 +274,7 @@ def _notes(compared: ByImage) -> list[str]:
             lines.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
     lines.append(f"McNemar's p is about one pair of models.{_shared_images(compared)}")
     if compared.unpaired:
-        lines.append(f"{compared.unpaired} seeds have only one of the two arms and are left out.")
+        lines.append(f"Left out, as only one of the two arms has them: {counted(compared.unpaired, 'seed')}.")
     if len(compared.first.environments | compared.second.environments) > 1:
         lines.append("Computed on mixed hardware, ranks or torch versions.")
     return lines

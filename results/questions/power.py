@@ -169,12 +169,12 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     without_spread = sum(not pairing.result.difference.deviation for pairing in pairings)
     if without_spread:
         lines.append(
-            f"{without_spread} comparisons have no spread (equal arms, or one pair), so nothing can be planned from"
-            " them."
+            f"In {counted(without_spread, 'comparison')} all differences are equal, or there is one pair: no spread,"
+            " so nothing can be planned from that."
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        lines.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+        lines.append(f"Computed on mixed hardware, ranks or torch versions: {counted(mixed, 'comparison')}.")
     unpaired = [pairing for pairing in pairings if pairing.result.unpaired]
     if unpaired:
         text = ", ".join(f"{pairing.first} ({counted(pairing.result.difference.n, 'pair')})" for pairing in unpaired)

@@ -38,6 +38,7 @@ from results.text.number_format import SCALES, percent
 from results.text.page import Heading, Part, Table, answer_table, notes
 from results.text.shown import VERDICT, interval, verdict_text
 from transtailor import cli
+from transtailor.plural import counted
 
 LOOKS = """
 SELECT network, dataset, train_images, arm, asked_removed_macs_fraction, against, metric, seeds, mean, low, high,
@@ -161,9 +162,10 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     first = last[0]
     scale = SCALES[first.metric]
     lines = [
-        f"{first.family} comparisons share alpha = {first.alpha:g} over all looks; the smallest difference that matters"
-        f" is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all looks of all of them at once."
-        " Estimate: median-unbiased; a plain mean that stopped its comparison is too extreme.",
+        f"{counted(first.family, 'comparison')} with one alpha = {first.alpha:g} over all looks; the smallest"
+        f" difference that matters is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all"
+        " looks of all of them at once. Estimate: median-unbiased;"
+        " a plain mean that stopped its comparison is too extreme.",
         seeds_saved(looks),
     ]
     if any(look.verdict == "no difference that matters" for look in last):
@@ -173,15 +175,15 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     differing = sum(look.interval_differs for look in last)
     if differing:
         lines.append(
-            f"{differing} intervals disagree with their verdict: it uses alpha that settled comparisons have"
-            " handed on, and needs the sign-flip test, too."
+            f"Interval and verdict disagree in {counted(differing, 'comparison')}: the verdict uses alpha that settled"
+            " comparisons have handed on, and needs the sign-flip test, too."
         )
     collapses = sum(look.has_collapse for look in last)
     if collapses:
         lines.append(
-            f"{collapses} comparisons have a collapse among their seeds, a difference of more than ten times the median"
-            " one: such an arm is never called equal, and no test keeps its level on such differences. Look at its"
-            " seeds."
+            f"{counted(collapses, 'comparison')} with a collapse among the seeds, a difference of more than ten"
+            " times the median one: such an arm is never called equal, and no test keeps its level on such"
+            " differences. Look at its seeds."
         )
     if longer:
         lines.append(
@@ -190,7 +192,7 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
         )
     incomplete = sum(look.verdict == "incomplete" for look in last)
     if incomplete:
-        lines.append(f"{incomplete} comparisons lost trials: they have no verdict, and got no more seeds.")
+        lines.append(f"{counted(incomplete, 'comparison')} lost trials: no verdict, and no more seeds.")
     lines += [f"No more seeds are added: {reason}." for reason in sorted({look.ended for look in last if look.ended})]
     return lines
 
@@ -214,7 +216,7 @@ def headline(findings: Findings) -> str:
     counts = [(word, sum(look.verdict == word for look in last)) for word in (*SETTLED, "open", "incomplete")]
     text = ", ".join(f"{count} {word}" for word, count in counts if count)
     against = ", ".join(sorted({comparison.against for comparison in looks}))
-    return f"{len(last)} comparisons with {against}: {text}. {seeds_saved(looks)}"
+    return f"{counted(len(last), 'comparison')} with {against}: {text}. {seeds_saved(looks)}"
 
 
 def chart(findings: Findings, problem: Problem) -> Chart | None:

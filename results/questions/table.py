@@ -33,6 +33,7 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
 from results.text.page import Part, Shown, Strong, Table, TableRecord, answer_table, notes
 from transtailor import cli
+from transtailor.plural import counted
 
 Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
 
@@ -294,8 +295,8 @@ def _notes_on_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [
-        f"{column.title}: {rows} of the rows lost seeds to failed trials or NaN scores."
-        " Their means are over the other seeds, so they are not compared."
+        f"{column.title}: {counted(rows, 'row')} lost seeds to failed trials or NaN scores."
+        " A mean over the other seeds is not compared."
     ]
 
 
@@ -304,7 +305,10 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     if not pairings:
         return []
     reach = smallest_p(seeds) if seeds else 1.0
-    text = f"{column.title}: {comparisons} comparisons with the best over {seeds} seeds reach p = {reach:.3g} at best"
+    text = (
+        f"{column.title}: over {counted(seeds, 'seed')}, {counted(comparisons, 'comparison')} with the best can reach"
+        f" p = {reach:.3g} at best"
+    )
     if reach > SIGNIFICANCE:
         text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
     lines = [f"{text}."]
@@ -320,7 +324,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     }  # fmt: skip
     for mark, count in marks.items():
         if count:
-            lines.append(f"{column.title}: {count} of the comparisons with the best {mark}.")
+            lines.append(f"{column.title}: {counted(count, 'comparison')} with the best {mark}.")
     return lines
 
 
@@ -417,10 +421,10 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
             text += f" ± {scale.value((high - low) / 2)}"
         else:
             text += f" IQM, {scale.value(low)} … {scale.value(high)}"
-    counted = f"{seeds} of {planned}" if seeds < planned else str(seeds)
-    counted += f", {cell.failed} failed" if cell.failed else ""
-    counted += f", {cell.verdict}" if cell.verdict else ""
-    return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
+    of_seeds = f"{seeds} of {planned}" if seeds < planned else str(seeds)
+    of_seeds += f", {cell.failed} failed" if cell.failed else ""
+    of_seeds += f", {cell.verdict}" if cell.verdict else ""
+    return f"{text} ({of_seeds}){' =' if cell.place == 'tie' else ''}"
 
 
 def _column_record(column: PublishedColumn) -> dict[str, Any]:

@@ -17,6 +17,8 @@ LEVEL = 0.95
 BOOTSTRAP_FROM = 15
 """From this many values the interquartile mean and its bootstrap are used."""
 RESAMPLES = 4_999
+ROUNDING = 1e-12
+"""Scores that differ by less are equal: the difference comes from the order of additions."""
 
 Statistic = Literal["mean", "IQM"]  # IQM is the mean of the middle half
 
@@ -62,6 +64,8 @@ def mean_interval(values: Sequence[float]) -> Mean:
     if n == 1:
         return Mean(1, centre, None, None, None)
     deviation = math.sqrt(math.fsum((data - centre) ** 2) / (n - 1))
+    if np.ptp(data) <= ROUNDING * max(1.0, np.abs(data).max()):
+        deviation = 0.0
     half = t_quantile(n - 1) * deviation / math.sqrt(n)
     return Mean(n, centre, deviation, centre - half, centre + half)
 

@@ -11,13 +11,11 @@ from typing import TypeVar
 import numpy as np
 
 from results.sign_flip import DRAWS, EXACT_UP_TO, SIGNIFICANCE, pairs_needed, smallest_p
-from results.statistics.means import Mean, finite, mean_interval
+from results.statistics.means import ROUNDING, Mean, finite, mean_interval
 from transtailor.plural import counted
 
 Block = TypeVar("Block", bound=Hashable)
 
-_ROUNDING = 1e-12
-"""Scores that differ by less are equal: the difference comes from the order of additions."""
 _SIGNS_OF_BYTES = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0)
 """(8, 256): one sign for each bit."""
 
@@ -60,7 +58,7 @@ def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -
     """
     blocks = [block for block in first if block in second]
     differences = finite([first[block] - second[block] for block in blocks])
-    differences[np.abs(differences) < _ROUNDING] = 0.0
+    differences[np.abs(differences) < ROUNDING] = 0.0
     n = len(blocks)
     return Paired(
         difference=mean_interval(list(differences)),
@@ -84,7 +82,7 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
     """
     data = np.asarray(differences, dtype=float)
     sums = np.abs(signed_sums(data, np.random.default_rng(0)))
-    return float(np.mean(sums >= sums[0] - _ROUNDING * len(data)))
+    return float(np.mean(sums >= sums[0] - ROUNDING * len(data)))
 
 
 def signed_sums(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ from results.store.reader import load
 from results.text.settings import setting_lines
 from sweeps.command_options import complete_runs_and_trials
 from sweeps.errors import RunFolderError
+from sweeps.run.relaunch import prepared_again
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.spec.json_settings import JsonSettings
 from tailor.common.errors import ConfigError
@@ -99,12 +100,12 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
             if trial.imports and not imports:
                 yield f"{trial.run} has user modules; to import them and compare stages, add --imports"
                 return
-            yield f"this version of the code cannot read its settings, so stages are not compared: {error}"
+            yield f"this code, with the data here, cannot read its settings, so stages are not compared: {error}"
             return
         if dry_runs[-1].trial_id != trial.trial_id:
             yield (
-                f"{trial.trial_id} was made by another version of its method or stages; "
-                f"with this code the same settings have the id {dry_runs[-1].trial_id}"
+                f"{why_another(trial)}; with this code and these data the same settings have the id "
+                f"{dry_runs[-1].trial_id}"
             )
     first_stages = dry_runs[0].stages
     second_stages = dry_runs[1].stages
@@ -112,6 +113,12 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
     shared = [stage for stage in second_stages if stage.key in first_keys]
     kinds = ", ".join(stage.kind for stage in shared) or "none"
     yield f"stages in common: {len(shared)} of {len(first_stages)} and {len(second_stages)}: {kinds}"
+
+
+def why_another(trial: KnownTrial) -> str:
+    """Say why the settings of a trial now make another one: its data set or the code has changed."""
+    again = "; ".join(prepared_again(open_run(RunFolder(trial.run)), [trial.settings]))
+    return again or f"trial {trial.trial_id} was made by another version of its method or stages"
 
 
 def _points(trial: KnownTrial) -> dict[int, dict[str, Any]]:

@@ -154,8 +154,11 @@ def _assumed(plan: Plan, effect: float | None, deviation: float | None) -> "Assu
             f"--effect and --deviation are for a spec with [settle], and {plan.name} has none; for a run, type: "
             f"{command('power', f'runs/{plan.name}', '--against', 'ARM', '--difference', '0.01')}"
         )
+    from results.command_options import refuse_points
     from sweeps.settle.costs import Assumed
 
+    refuse_points("--effect", effect)
+    refuse_points("--deviation", deviation)
     return Assumed(effect=effect, deviation=deviation)
 
 

@@ -9,7 +9,7 @@ from results.store.reader import load
 from results.text.number_format import SCALES
 from sweeps.command_options import cache_option, complete_trials
 from sweeps.errors import RunFolderError
-from sweeps.operations.explain import KnownTrial, find_trial
+from sweeps.operations.explain import KnownTrial, find_trial, why_another
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
@@ -102,12 +102,12 @@ def _config(trial: KnownTrial) -> TrialConfig:
     try:
         config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
     except ConfigError as error:
-        raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
+        raise RunFolderError(f"this code, with the data here, cannot read its settings: {error}\n{code}") from error
     id_with_this_code = dry_run(config).trial_id
     if id_with_this_code != trial.trial_id:
         raise RunFolderError(
-            f"trial {trial.trial_id} was made by another version of its method or stages: with this code the same "
-            f"settings are trial {id_with_this_code}; {code}"
+            f"{why_another(trial)}: with this code and these data the settings of trial {trial.trial_id} are trial "
+            f"{id_with_this_code}; {code}"
         )
     return config
 

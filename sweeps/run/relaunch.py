@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sweeps.run.run_folder import (
     save_imports,
 )
 from sweeps.run.run_lock import RunLock
+from sweeps.spec.json_settings import JsonSettings
 from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.plural import counted
@@ -72,7 +73,11 @@ def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]
     counts = f"{added} added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
     old_settings = [{**trial.settings.values, "label": trial.label} for trial in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
-    lines = [*_changed_modules(record, plan), *_prepared_again(record, plan), *_changes(old_settings, new_settings)]
+    lines = [
+        *_changed_modules(record, plan),
+        *prepared_again(record, [trial.settings for trial in plan.trials]),
+        *_changes(old_settings, new_settings),
+    ]
     if not lines:
         lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
     if len(lines) > SHOWN:
@@ -90,12 +95,12 @@ def _changed_modules(record: LaunchRecord, plan: Plan) -> Iterator[str]:
             yield f"the module {module.file.name} was changed: SHA-256 {before[:12]} -> {digest[:12]}"
 
 
-def _prepared_again(record: LaunchRecord, plan: Plan) -> Iterator[str]:
+def prepared_again(record: LaunchRecord, settings: Iterable[JsonSettings]) -> Iterator[str]:
     """Name the data sets that had other images when the run was launched."""
     before: dict[str, str] = {}
     for launch in record.provenance["history"]:
         before |= launch.get("data", {})
-    for folder, digest in digests_of_data(trial.settings for trial in plan.trials).items():
+    for folder, digest in digests_of_data(settings).items():
         if before.get(folder, digest) != digest:
             yield f"the data set {folder} was prepared again: digest {before[folder][:12]} -> {digest[:12]}"
 
@@ -159,7 +164,10 @@ def check_may_resume(
         else:
             advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
         if extend:
-            advice += "; --extend is not enough, because old trials are gone or renamed"
+            advice += (
+                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the"
+                " old ones, too"
+            )
         if changed.removed and not changed.added:
             advice += f"\nto go on with the whole run, type: {command('retry', run.path)}"
         raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")

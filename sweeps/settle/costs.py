@@ -18,6 +18,7 @@ from sweeps.spec.settle_settings import SettleSettings
 from sweeps.spec.spec import Spec
 from tailor.execution.dry_run import PlannedStage
 from transtailor.files import is_there
+from transtailor.plural import counted
 
 WorkOf = Callable[[PlannedStage, str], float]
 
@@ -53,8 +54,8 @@ def seed_lines(
     comparisons = planned_comparisons(plan, settle, spec.where)
     looks = ", ".join(str(seeds) for seeds in settle.looks)
     yield (
-        f"settle    {len(comparisons)} comparisons with {comparisons[0].comparison.against}, looked at after {looks} "
-        f"seeds; alpha = {settle.alpha:g} for all together, {settle.matters:g} matters"
+        f"settle    {counted(len(comparisons), 'comparison')} with {comparisons[0].comparison.against}, looked at"
+        f" after {looks} seeds; alpha = {settle.alpha:g} for all together, {settle.matters:g} matters"
     )
     least = _trials_until(plan, comparisons, settle.looks[0])
     most = _trials_until(plan, comparisons, settle.most_seeds)

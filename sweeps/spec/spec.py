@@ -374,7 +374,7 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
         name = text.strip("'\"")
         return f"; did you mean --name {shlex.quote(name)}?"
     if top_key in SPEC_KEYS and top_key not in tables:
-        return f"; {top_key} is changed in the file alone"
+        return "; change it in the spec"
     dotted_keys = dict(settings_by_name())
     for key in TRIAL_KEYS:
         dotted_keys[key] = key

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
-from tailor.prepare.folder import CLASS_FOLDERS
 from tailor.prepare.label_columns import word_of
 from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
 from transtailor.names import nearest
@@ -148,7 +147,9 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
             [Refused(file.path, "a control character in its class") for file in files if file.class_name in broken],
         )
     if len(classes) == 1:
-        advice = f": {CLASS_FOLDERS}" if has_all_classes else ""
+        advice = ""
+        if has_all_classes:
+            advice = ": expected a folder for each class, or a table (--labels) with two or more classes"
         raise ConfigError(
             f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{advice}"
         )

@@ -24,6 +24,7 @@ def test_the_end_of_a_message_has_the_hint_and_all_valid_names() -> None:
     assert nearest("digts", {"photos": 1, "digits": 2}) == "; did you mean 'digits'? (valid: digits, photos)"
     assert nearest("x", ["digits"]) == " (valid: digits)"
     assert nearest("x", []) == " (valid: none)"
+    assert nearest("x", ["prune l1, proposal 0", "digits"]) == " (valid: digits, 'prune l1, proposal 0')"
 
 
 def test_of_many_names_the_first_are_shown() -> None:

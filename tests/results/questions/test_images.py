@@ -93,6 +93,8 @@ def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path
         assert found.unpaired == 1
         with pytest.raises(ResultsError, match="did you mean 'second'"):
             compare_by_image(run, "first", "secnd")
+        with pytest.raises(ResultsError, match="'first' is given twice; type two arms"):
+            compare_by_image(run, "first", "first")
         with pytest.raises(ResultsError, match="at 0.9 of the MACs removed; budgets: 0.2"):
             compare_by_image(run, "first", "second", 0.9)
     twice = [*arms([[0]], [[1]]), Trial(label="first", seed=0, right=([0],), config={"x": 1})]

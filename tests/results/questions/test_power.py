@@ -61,3 +61,14 @@ def test_one_seed_and_an_unknown_arm_say_why(tmp_path: Path) -> None:
             list(markdown_lines(seeds_needed_page(run, "base", None, None)))
         with pytest.raises(ResultsError, match="did you mean 'base'"):
             list(markdown_lines(seeds_needed_page(run, "bas", None, None)))
+
+
+def test_equal_differences_of_unequal_scores_plan_nothing(tmp_path: Path) -> None:
+    """The differences of 0.92 and 0.67, and of 0.58 and 0.33, are equal but for their last bits."""
+    trials = [Trial(label=label, seed=s, right=(right,)) for label, of in {"base": (92, 58), "arm": (67, 33)}.items()
+              for s, right in enumerate(of)]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        lines = list(markdown_lines(seeds_needed_page(run, "base", 0.2, None)))
+    planned = row(lines, "arm")
+    assert (planned["deviation"], planned["detectable"], planned["needed"]) == ("0.00", "–", "–")
+    assert any("In 1 comparison all differences are equal" in line for line in lines)

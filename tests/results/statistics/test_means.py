@@ -29,6 +29,8 @@ def test_equal_values_have_an_interval_of_no_width_and_a_single_one_has_none() -
         assert (equal.value, equal.low, equal.high) == (0.5, 0.5, 0.5)
         assert (summary([0.7], rng(), statistic).value, summary([0.7], rng(), statistic).low) == (0.7, None)
     assert summary([], rng(), "mean").value is None
+    rounded = mean_interval([11 / 12 - 8 / 12, 7 / 12 - 4 / 12, 5 / 12 - 2 / 12])
+    assert (rounded.deviation, rounded.low == rounded.high) == (0.0, True)
 
 
 def test_the_statistic_changes_at_fifteen_values() -> None:

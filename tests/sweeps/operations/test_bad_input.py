@@ -205,8 +205,8 @@ BAD_ASSIGNMENTS = {
     "resources.ranks=0": ["[resources] ranks", "0"],
     "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
     "trial.network=vgg11": ["reads inputs of shape (3, 224, 224)", "choose another network, see docs/networks.md"],
-    "settle.looks=[6, 10]": ["--set settle.looks=[6, 10]", "settle is changed in the file alone"],
     "name=other": ["--set name=other", "trial., axes., tuning. or resources.", "--name other?"],
+    "settle.matters=1": ["'settle.matters' cannot be set", "resources.; change it in the spec"],
     'name="other one"': ["--name 'other one'?"],
     "trial.pruning.criterion=l2": ["did you mean 'method.criterion'?"],
 }

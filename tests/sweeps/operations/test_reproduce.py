@@ -75,7 +75,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     run.plan.write_text(run.plan.read_text().replace(trial, "f" * 16))
     done = sweeps_command("reproduce", "runs/trained", "ffff")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"with this code the same settings are trial {trial}" in done.stderr
+    assert f"with this code and these data the settings of trial {'f' * 16} are trial {trial}" in done.stderr
     run.plan.write_text(run.plan.read_text().replace('"steps"', '"stepps"'))
     assert "cannot read its settings" in sweeps_command("reproduce", "runs/trained", "ffff").stderr
 

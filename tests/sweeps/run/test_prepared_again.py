@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import RunFolderError
+from sweeps.operations.explain import find_trial
+from sweeps.operations.reproduce import reproduce
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
@@ -23,7 +25,7 @@ def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Pa
     sets, spec = tmp_path / "sets", tmp_path / "birds.toml"
     spec.write_text(BIRDS.format(root=str(sets)))
     prepare("birds", class_folders(tmp_path / "images", 5), sets, "--image-px", "32")
-    _, lock, _ = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+    run, lock, _ = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
     lock.release()
     shutil.copytree(sets, tmp_path / "moved")
     shutil.rmtree(sets / "birds")
@@ -32,6 +34,11 @@ def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Pa
         RunFolderError, match=rf"\n  the data set {sets}/birds was prepared again: digest \w{{12}} -> \w{{12}}\n"
     ):
         start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+    trial = find_trial("", [run.path])
+    with pytest.raises(
+        RunFolderError, match=rf"^the data set {sets}/birds was prepared again: .* are trial \w{{16}}; "
+    ):
+        next(reproduce(trial, cache=tmp_path / "cache"))
     shutil.rmtree(sets)
     shutil.copytree(tmp_path / "moved", sets)
     _, lock, done = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)

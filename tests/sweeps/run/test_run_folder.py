@@ -308,6 +308,7 @@ def test_changed_trials_are_shown_and_refused(run: RunFolder, write_spec: WriteS
     for part in ("6 trials added, 6 removed", "optimisation.epochs: 25 -> 3", "seed: 0, 1 -> 0, 5", "--name"):
         assert part in message
     assert ("--extend is not enough" in message) == extend
+    assert ("to add values to an axis, list the old ones, too" in message) == extend
     assert files_of(run) == before
 
 

@@ -62,7 +62,7 @@ def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
     assert "| 10 |" in rows["transtailor"] and "| better, but trained longer |" in rows["transtailor"]
     assert "1 of the arms trained for more epochs than their control" in text
     assert "| worse |" in rows["head_only"] and "| no difference that matters | 15 |" in rows["prune l1"]
-    assert "5 comparisons share alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
+    assert "5 comparisons with one alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
     assert " p " not in text.splitlines()[4]
 
 
@@ -272,7 +272,7 @@ def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, 
         "looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]]
     )  # the last of a key counts
     with load(tmp_path / "r") as tables:
-        assert "1 intervals disagree with their verdict" in text_of(settled.settled.answer(tables))
+        assert "Interval and verdict disagree in 1 comparison:" in text_of(settled.settled.answer(tables))
 
 
 def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:

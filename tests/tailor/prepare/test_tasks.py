@@ -87,7 +87,7 @@ def test_a_second_folder_is_the_source() -> None:
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat", "dog"), 0.2, "target task has one class, 'eel'"),
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat",), 0.2, "source task has one class, 'cat'"),
         ({"cat": 1, "dog": 2}, None, (), 0.2, "class 'cat' has 1 image"),
-        ({"images": 9}, None, (), 0.2, "one class, 'images', of 9 images.*folder of its own.*--labels"),
+        ({"images": 9}, None, (), 0.2, "one class, 'images', of 9 images.*expected a folder for each class.*--labels"),
         ({"cat": 2, "dog": 2}, None, (), 0.0, "--test-fraction is 0.0"),
         ({"cat": 2, "dog": 2}, None, (), 1.0, "--test-fraction is 1.0"),
     ],
