@@ -21,7 +21,8 @@ from transtailor.waiting import WaitedTooLong, wait_for
 LATE_S = 5.0
 """A stop has to be noticed within 10 s."""
 TURNS = 2
-"""Two names, made LATE_S apart: a client may ask the server just after one was made, and not after both."""
+APART_S = LATE_S
+"""Two names, made so far apart: a client may ask the server just after one was made, and not after both."""
 NAMES_LIMIT_S = CACHED_S + 15.0
 POLL_S = 0.2
 VERDICT = ".transtailor-doctor.json"  # in the shared folder
@@ -45,11 +46,11 @@ class Verdict(Record):
 
 
 def make_names(folder: DoctorFolder, ranks: range) -> None:
-    """On the login node, after the nodes have looked: make the names for which they wait; takes `LATE_S`."""
+    """On the login node, after the nodes have looked: make the names for which they wait; takes `APART_S`."""
     times_s = []
     for turn in range(TURNS):
         if turn > 0:
-            time.sleep(LATE_S)
+            time.sleep(APART_S)
         for rank in ranks:
             for path in _names(folder, rank, turn):
                 make_folder(path.parent)

@@ -24,7 +24,7 @@ def test_names_are_seen_where_opening_a_folder_asks_the_server(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "NAMES_LIMIT_S", 4.0)
-    monkeypatch.setattr(names, "LATE_S", 1.0)
+    monkeypatch.setattr(names, "APART_S", 1.0)
     node, login = clients.start("node", "login")
     finding = found(node, login)
     assert finding.state == "fine" and finding.text.endswith("without opening its folder not within 4 s"), finding
@@ -35,7 +35,7 @@ def test_names_are_seen_where_opening_a_folder_asks_the_server(
 
 def test_a_mount_without_close_to_open_is_refused(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "NAMES_LIMIT_S", 4.0)
-    monkeypatch.setattr(names, "LATE_S", 1.0)
+    monkeypatch.setattr(names, "APART_S", 1.0)
     (login,) = clients.start("login")
     (node,) = clients.start("node", cto=0)
     finding = found(node, login)

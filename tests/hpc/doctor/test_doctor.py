@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.doctor import job
+from hpc.doctor import job, names
 from hpc.doctor.checklist import Checklist
 from hpc.doctor.finding import (
     Checks,
@@ -135,6 +135,7 @@ class SmallSlurm:
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallSlurm]:
+    monkeypatch.setattr(names, "APART_S", 0.0)
     small = SmallSlurm(tmp_path, monkeypatch)
     yield small
     small.over.set()
