@@ -23,7 +23,7 @@ endif
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-test: $(READY)  ## does it work here? At most six minutes on two cores; no root, no SLURM, no browser. SEED=1 shuffles the order
+test: $(READY)  ## does it work here? Seven minutes on two cores; no root, no SLURM, no browser. SEED=1 shuffles the order
 	$(PYTEST) -n 3 $(SHUFFLED) -m "not check and not long"
 
 check: $(READY)  ## what every change must pass, and CI runs: format, lint, types, examples, `make test`, then all other tests

@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def test_a_file_that_is_not_ours_is_named_and_kept(
 
 
 def test_points_of_a_run_that_cannot_be_written_to_go_elsewhere(synthetic: Any, command: Callable[..., Said]) -> None:
-    with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
+    with tempfile.TemporaryDirectory() as made, chdir(made):  # others than root cannot enter pytest's own, nor this one
         run = synthetic().write(Path(made) / "run")
         Path(made).chmod(0o755)
         assert command("points", run).returncode == 0  # and all is imported, which nobody may not read
