@@ -316,6 +316,7 @@ class Cluster:
             queued = listed.get(job.id)
             if queued is not None:
                 job.take_from_queue(queued, now_s, clock_was_set_by_s)
+            # The look that follows a submission may be too early for squeue to list the job.
             elif job.joined_s is None and job.submitted_s < self._polled_s - 2 * LOOK_AGAIN_S:
                 self._forget(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 

@@ -63,9 +63,8 @@ def mean_interval(values: Sequence[float]) -> Mean:
     centre = math.fsum(data) / n
     if n == 1:
         return Mean(1, centre, None, None, None)
-    deviation = math.sqrt(math.fsum((data - centre) ** 2) / (n - 1))
-    if np.ptp(data) <= ROUNDING * max(1.0, np.abs(data).max()):
-        deviation = 0.0
+    are_equal = np.ptp(data) <= ROUNDING * max(1.0, np.abs(data).max())
+    deviation = 0.0 if are_equal else math.sqrt(math.fsum((data - centre) ** 2) / (n - 1))
     half = t_quantile(n - 1) * deviation / math.sqrt(n)
     return Mean(n, centre, deviation, centre - half, centre + half)
 

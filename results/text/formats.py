@@ -265,17 +265,11 @@ def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str
         if _line_width(widths, shown) <= width or len(shown) == 1:
             break
         shown.pop()
-    words = {column: textwrap.wrap(headings[column], widths[column]) for column in shown}
-    height = max(map(len, words.values()), default=0)
-    lines_of_heading = []
-    for line in range(height):
-        words_of_line = [""] * len(headings)
-        for column, of_column in words.items():
-            if line >= height - len(of_column):
-                words_of_line[column] = of_column[line - height]
-        lines_of_heading.append(words_of_line)
+    words = [textwrap.wrap(headings[column], widths[column]) if column in shown else [] for column in columns]
+    height = max(map(len, words), default=0)
+    ending_together = [[""] * (height - len(of_column)) + of_column for of_column in words]
     lines = []
-    for cells_of_line in [*lines_of_heading, *rows]:
+    for cells_of_line in [*zip(*ending_together, strict=True), *rows]:
         padded = [_pad(cells_of_line[column], widths[column], right=column not in left) for column in shown]
         lines.append(GAP.join(padded).rstrip())
     lines.insert(height, "─" * _line_width(widths, shown))

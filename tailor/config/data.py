@@ -81,24 +81,20 @@ class DataConfig(Settings):
 
         Of one that is not there yet, what is known or expected of the complete one; `is_there` is False then.
         """
-        if not self._can_be_planned or self.root is None or self.image_px is None:
+        counts = self._expected_counts()
+        if counts is None or self.root is None or self.image_px is None:
             return datasets.info(self.name, self.root)
-        return datasets.info_or_expected(self.name, self.root, self.image_px, **self._expected_counts())
+        return datasets.info_or_expected(self.name, self.root, self.image_px, **counts)
 
-    @property
-    def _can_be_planned(self) -> bool:
-        """Whether enough is expected of the data set to plan trials before it is there."""
-        return {"classes", "images"} <= self._expected_counts().keys()
-
-    def _expected_counts(self) -> dict[str, int]:
-        """Return what is known of the layout, and what is expected; {}: neither is given."""
+    def _expected_counts(self) -> dict[str, int] | None:
+        """Return what is known of the layout, and what is expected; None: it is not enough to plan trials."""
         counts: dict[str, int] = {}
         if self.layout is not None:
             official = OFFICIAL[self.layout]
             counts.update(classes=official.classes, images=official.images, test_images=official.test_images)
         if self.expected is not None:
             counts.update(self.expected.model_dump(exclude_defaults=True, exclude={"prepare"}))
-        return counts
+        return counts if {"classes", "images"} <= counts.keys() else None
 
     @field_validator("root")
     @classmethod
@@ -127,7 +123,7 @@ class DataConfig(Settings):
         try:
             info = self.info
         except ConfigError as error:
-            is_half_expected = self.expected is not None and not self._can_be_planned
+            is_half_expected = self.expected is not None and self._expected_counts() is None
             wish = "\nto plan before it is there, give expected.classes and expected.images, or its official layout"
             raise ValueError(f"{error}{wish if is_half_expected else ''}") from error
         if info.is_there:

@@ -427,8 +427,9 @@ def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "
 @lru_cache(maxsize=1024)  # a plan asks for the few donors of its thousands of trials again and again
 def _data_named(name: str, like: DataConfig) -> DataConfig:
     """Return another data set, with the same numbers of images and pixels. Raises ValueError: it cannot have them."""
-    is_expected = like.layout is None and like.expected is not None
-    expected = {**like.model_dump()["expected"], "prepare": ""} if is_expected else None
+    expected = None  # beside a layout they complete it, and the other data set has no layout
+    if like.layout is None and like.expected is not None:
+        expected = like.expected.model_copy(update={"prepare": ""})
     own = {"name": name, "layout": None, "sha256": None, "expected": expected}
     return DataConfig.model_validate(like.model_dump() | own)
 

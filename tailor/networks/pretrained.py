@@ -148,7 +148,7 @@ def _todays_name(old: str, known: set[str]) -> str:
 
 
 def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
-    classes = tensors[f"{NETWORKS[network].head}.weight"].shape[:1].numel()
+    classes = tensors[f"{NETWORKS[network].head}.weight"].shape[:1].numel()  # 1 of a single number
     new = building.build(network, classes, seed=0).state_dict()
     # Weights saved by other programs may lack the norms' counters, which nothing here reads.
     missing = [name for name in new if name not in tensors and not name.endswith("num_batches_tracked")]

@@ -117,15 +117,20 @@ def test_what_is_scaled_from_another_network_has_a_range_of_twenty_fold() -> Non
     assert (far.least_s(tuning, "resnet"), far.most_s(tuning, "resnet")) == pytest.approx((0.5, 20.0))
 
 
-def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp_path: Path) -> None:
-    plan = quick_plan(tmp_path)
-    write_planned(tmp_path / "runs" / "earlier", plan)
+def write_measured(run: Path, plan: Plan, but: str = "") -> None:
+    """Write a run that has computed all stages of a plan, at one speed, but those of a kind."""
+    write_planned(run, plan)
     rows = [
         {"trial_id": trial.trial_id, "stage_key": stage.key, "kind": stage.kind, "order": order, "cached": False,
          "compute_s": 1e-6 * stage.work}
-        for trial in plan.trials for order, stage in enumerate(trial.stages)
+        for trial in plan.trials for order, stage in enumerate(trial.stages) if stage.kind != but
     ]  # fmt: skip
-    write_stages(tmp_path / "runs" / "earlier", rows)
+    write_stages(run, rows)
+
+
+def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp_path: Path) -> None:
+    plan = quick_plan(tmp_path)
+    write_measured(tmp_path / "runs" / "earlier", plan)
     assert (
         "SCALED" not in lines(plan, tmp_path / "runs") and " to " not in lines(plan, tmp_path / "runs").split("ends")[1]
     )
@@ -140,13 +145,7 @@ def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp
 def test_a_plan_scales_no_network_from_itself(tmp_path: Path) -> None:
     """Where a kind of stage is new to a network that was measured."""
     plan = quick_plan(tmp_path)
-    write_planned(tmp_path / "runs" / "earlier", plan)
-    rows = [
-        {"trial_id": trial.trial_id, "stage_key": stage.key, "kind": stage.kind, "order": order, "cached": False,
-         "compute_s": 1e-6 * stage.work}
-        for trial in plan.trials for order, stage in enumerate(trial.stages)
-    ]  # fmt: skip
-    write_stages(tmp_path / "runs" / "earlier", [row for row in rows if row["kind"] != "fine_tune"])
+    write_measured(tmp_path / "runs" / "earlier", plan, but="fine_tune")
     page = lines(plan, tmp_path / "runs")
     assert "assumed as fast as the mean of all others: fine_tune, so the end is a range\n" in page
     assert "SCALED" not in page
