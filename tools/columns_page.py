@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from results.columns import Column, answer_columns, declared
-from results.store.schema import SCHEMA_VERSION, TABLES, VIEWS, TableSchema
+from results.store.schema import COLUMNS_OF_VIEWS, SCHEMA_VERSION, TABLES, TableSchema
 from transtailor.files import write_file
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "columns.md"
@@ -43,7 +43,7 @@ def _points() -> Iterator[str]:
     yield "most columns of `operating_points`, those below, and one for each setting of the trial, such as"
     yield "`optimisation_learning_rate`. How to use it: [reading](reading.md#one-tidy-table)."
     yield ""
-    yield from _columns(VIEWS["points"])
+    yield from _columns(COLUMNS_OF_VIEWS["points"])
 
 
 def _measured_points() -> Iterator[str]:
@@ -57,7 +57,7 @@ def _measured_points() -> Iterator[str]:
     yield "(the columns of the key of `timings` but for the model, and the number of `models`). The view `latencies`"
     yield "has those of every circumstance, with the whole network's `reference_latency_ms` and the `widths` timed."
     yield ""
-    yield from _columns(VIEWS["measured_points"])
+    yield from _columns(COLUMNS_OF_VIEWS["measured_points"])
 
 
 def _other_views() -> Iterator[str]:

@@ -183,9 +183,12 @@ class Doctor:
             ("the controller's whole job", self.site.controller_site(), controller),
         ):
             plain_site = site.model_copy(update={"scratch_folder": None, "setup": (), "container": ()})
-            with suppress(SlurmError):  # such as a limit of jobs in the queue, in which the doctor's own are
+            try:
                 self._whole_jobs[title] = submit(plain_site, need, ["true"]).ids[0]
-                self._jobs.append(self._whole_jobs[title])
+            except SlurmError as error:  # such as a limit of jobs in the queue, in which the doctor's own are
+                self.checklist.add(title, unknown(f"not tried beside the doctor's own jobs: {error}"))
+                continue
+            self._jobs.append(self._whole_jobs[title])
 
     def _whole(self, job: str) -> Finding:
         """Return whether SLURM, which takes jobs that are too large or long on most clusters, will ever start this."""

@@ -58,7 +58,7 @@ def trial_counts(run: Run) -> CountsByArm:
     return {arm: total_counts(counts_of_seeds) for arm, counts_of_seeds in rows_by_arm.items()}
 
 
-def failed_trials(run: Run) -> dict[tuple[Problem, str], int]:
+def failed_by_arm(run: Run) -> dict[tuple[Problem, str], int]:
     """Count the failed trials of every planned problem and arm."""
     return {key: count.failed for key, count in trial_counts(run).items()}
 

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Setting
-from results.arms.counts import failed_trials
+from results.arms.counts import failed_by_arm
 from results.arms.problem import Problem
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.arms.tuning import Tried
@@ -82,7 +82,7 @@ def findings_of(run: Run) -> Findings:
         best=best,
         ended=ended,
         environments=environments,
-        arms=comparison.arms_of(best, environments, failed_trials(run)),
+        arms=comparison.arms_of(best, environments, failed_by_arm(run)),
         methods={row["arm"]: row["method"] for row in run.rows(METHODS)},
         scales={point.problem: SCALES[point.metric] for point in reversed(points)},
         problems=sorted({point.problem for point in points if point.test is not None}),

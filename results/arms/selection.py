@@ -1,12 +1,12 @@
 """Select the arms to compare: the best setting of [tuning] by validation, at one budget or at all."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from results.arms.comparison import Arm, Point, arms_of, budget_order, environments_of, points_of
-from results.arms.counts import failed_trials
+from results.arms.counts import failed_by_arm
 from results.arms.names import arms_called
 from results.arms.problem import Problem
 from results.arms.tuning import best_settings, ended_settings
@@ -93,6 +93,13 @@ def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
     return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
+def at_one_budget_only(base: Arm, names: Container[str]) -> list[str]:
+    """Return a sentence if arms of other budgets, among them the base itself, are compared with the base's one."""
+    if base.name not in names:
+        return []
+    return [f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at."]
+
+
 def _name(arm: ArmOrPoint) -> str:
     """Return the name of an arm, or of the arm that a point belongs to."""
     return arm.name if isinstance(arm, Arm) else arm.arm
@@ -145,7 +152,7 @@ def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
 
 
 def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
-    return [arm for arm in arms_of(points, environments_of(run), failed_trials(run)) if arm.test.mean is not None]
+    return [arm for arm in arms_of(points, environments_of(run), failed_by_arm(run)) if arm.test.mean is not None]
 
 
 def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:

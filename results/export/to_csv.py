@@ -7,7 +7,7 @@ from results.store.schema import TABLES
 from transtailor.files import make_folder, name_file
 
 _MEASURED = frozenset({"operating_points", "predictions", "estimates", "timings"})
-VIEWS = {"points": _MEASURED | {"planned", "trials", "stages", "proposals"}, "measured_points": _MEASURED}
+TABLES_OF_VIEWS = {"points": _MEASURED | {"planned", "trials", "stages", "proposals"}, "measured_points": _MEASURED}
 """View -> the tables that it is made of."""
 
 
@@ -32,7 +32,7 @@ class CsvFiles:
                 written += self._write(run, name, table.key)
                 self._versions[name] = version
                 changed.add(name)
-        for view, tables in VIEWS.items():
+        for view, tables in TABLES_OF_VIEWS.items():
             if tables & changed:
                 written += self._write(run, view, TABLES["operating_points"].key)
         return written

@@ -8,6 +8,7 @@ from results.arms.comparison import budget_order, compare
 from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
+from results.arms.selection import at_one_budget_only
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.pairs import holm
@@ -86,6 +87,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     yield ""
     if left_out:
         yield Note(f"Left out: {'; '.join(left_out)}.")
+    yield from map(Note, at_one_budget_only(compared[0][0], {row.these.arm for row in rows}))
     yield from map(Note, READ)
     complete = sum(row.sets.is_complete for row in rows)
     yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")

@@ -10,6 +10,7 @@ from typing import Any
 from results.arms.against import compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
+from results.arms.selection import at_one_budget_only
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -48,7 +49,10 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        yield from notes(below_head_lines(run, [base.problem], controls), base.problem)
+        lines = below_head_lines(run, [base.problem], controls) + at_one_budget_only(
+            base, {arm.name for arm, _ in pairs}
+        )
+        yield from notes(lines, base.problem)
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

@@ -21,7 +21,7 @@ from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
-from results.arms.selection import not_at_budget, select_arms
+from results.arms.selection import at_one_budget_only, not_at_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
@@ -169,8 +169,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         lines += far_behind_lines(run, [row.pairs[0] for row in rows])
-        if any(row.arm.name == base.name for row in rows):
-            lines.append(f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at.")
+        lines += at_one_budget_only(base, {row.arm.name for row in rows})
         yield from notes(lines, base.problem)
         yield ""
     yield from _pooled_page(run, compared)
@@ -427,10 +426,11 @@ def section(findings: Findings) -> Section | None:
     pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots: better or worse. Rings: inconclusive."
-    if len(pairings) > 1:
+    tested = [pairing for pairing in pairings if (pairing.result.smallest_p or 1.0) <= SIGNIFICANCE]
+    if len(tested) > 1:
         text += (
-            f" These are {len(pairings)} comparisons, each tested on its own at 0.05: without any true difference,"
-            f" about {0.05 * len(pairings):.1f} of them would look real."
+            f" {len(tested)} comparisons are each tested on their own at {SIGNIFICANCE:g}: without any true difference,"
+            f" about {SIGNIFICANCE * len(tested):.1f} of them would look real."
         )
     section_against = Section(
         "against", "All arms against full fine-tuning", text,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from results.arms.comparison import arms_of, compare
-from results.arms.counts import failed_trials
+from results.arms.counts import failed_by_arm
 from results.arms.findings import Findings
 from results.arms.verdict import verdict
 from results.columns import Column
@@ -173,7 +173,7 @@ def headline(findings: Findings) -> str:
     for point in findings.points:
         if point.test is not None:
             ends[point.trial_id] = replace(point, asked=None)
-    arms = arms_of(ends.values(), findings.environments, failed_trials(findings.run))
+    arms = arms_of(ends.values(), findings.environments, failed_by_arm(findings.run))
     arms = [arm for arm in arms if arm.rank is not None]  # with a score, and without failed trials
     if not arms:
         why = "none is confirmed with new seeds ([confirm])"

@@ -7,7 +7,7 @@ from typing import Any
 from results.arms import comparison, tuning
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing
-from results.arms.counts import failed_trials
+from results.arms.counts import failed_by_arm
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
@@ -78,7 +78,7 @@ def overview(findings: Findings) -> list[TableBlock]:
     Each record also has what stands beside its row: the sign and the colour of the arm, which of its trials failed, and
     whether it is the first budget of its arm, which is named there only.
     """
-    failed = failed_trials(findings.run)
+    failed = failed_by_arm(findings.run)
     looks = None
     if is_settled_run(findings.run):
         looks = {} if has_several_families(findings.run) else settled_verdicts(findings.run)
@@ -220,7 +220,7 @@ def tuning_section(findings: Findings) -> Section | None:
     section.blocks.append(TableBlock(_settings_table(counts), derived=True))
     first = tuning.first_setting(findings.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_trials(findings.run)))
+    pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_by_arm(findings.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]

@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.schema import TABLES, VIEWS
+from results.store.schema import COLUMNS_OF_VIEWS, TABLES
 from transtailor import cli
 from transtailor.errors import reason_of
 from transtailor.files import write_file
@@ -47,7 +47,7 @@ def points_table(run: "Run") -> pa.Table:
     metadata: dict[str, Mapping[str | bytes, str | bytes]] = {
         field.name: field.metadata for field in run.setting_fields() if field.metadata
     }
-    for column in (*TABLES["operating_points"].columns, *VIEWS["points"]):
+    for column in (*TABLES["operating_points"].columns, *COLUMNS_OF_VIEWS["points"]):
         metadata[column.name] = {"unit": column.unit, "meaning": column.meaning}
     return points.cast(pa.schema([field.with_metadata(metadata[field.name]) for field in points.schema]))
 

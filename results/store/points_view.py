@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from results.store.schema import TABLES, VIEWS
+from results.store.schema import COLUMNS_OF_VIEWS, TABLES
 from results.store.views import literal
 from results.text.settings import leaves
 from transtailor.documents import read_json
@@ -112,7 +112,7 @@ def column_names(keys: Iterable[str]) -> dict[str, str]:
     >>> column_names(["seed", "method.asked_removed_macs_fraction", "optimisation.learning_rate", "model.a", "model_a"])
     {'optimisation.learning_rate': 'optimisation_learning_rate', 'model.a': 'model__a', 'model_a': 'model_a'}
     """
-    columns_of_points = {column.name for column in (*TABLES["operating_points"].columns, *VIEWS["points"])}
+    columns_of_points = {column.name for column in (*TABLES["operating_points"].columns, *COLUMNS_OF_VIEWS["points"])}
     settings = [key for key in keys if key not in columns_of_points and not key.rpartition(".")[2].startswith("asked_")]
     uses = Counter(key.replace(".", "_") for key in settings)
     uses.update(columns_of_points)

@@ -49,7 +49,7 @@ def _read_tables() -> Iterator[TableSchema]:
 TABLES: Mapping[str, TableSchema] = MappingProxyType({table.name: table for table in _read_tables()})
 """All tables by name; read only."""
 
-VIEWS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
+COLUMNS_OF_VIEWS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
     {name: columns_from(columns) for name, columns in declared()["views"].items()}
 )
 """View -> the columns that it has beside those of its tables."""

@@ -105,6 +105,7 @@ def _how_to_save(content: Any, path: Path, head: str) -> str:
     parts = {reader: content}
     if isinstance(content, dict):
         parts |= {f"{reader}[{key!r}]": part for key, part in content.items()}
+    saved = []
     for expression, part in parts.items():
         names = part if _is_state_dict(part) else ()
         prefixes = [name.removesuffix(head) for name in names if f".{name}".endswith(f".{head}")]
@@ -112,9 +113,13 @@ def _how_to_save(content: Any, path: Path, head: str) -> str:
             prefix = min(prefixes, key=len)
             if prefix:
                 expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items() if k.startswith({prefix!r})}}"
-            new_path = str(path.with_suffix(".state_dict.pth"))
-            return f"in Python, type torch.save({expression}, {new_path!r}), and give that file"
-    return "weights of another architecture? give torch.save(model.state_dict(), ...)"
+            saved.append(expression)
+    if not saved:
+        return "weights of another architecture? give torch.save(model.state_dict(), ...)"
+    new_path = str(path.with_suffix(".state_dict.pth"))
+    advice = f"in Python, type torch.save({saved[0]}, {new_path!r}), and give that file"
+    others = "".join(f"; or, in the place of these weights, {other}" for other in saved[1:])  # such as their average
+    return advice + others
 
 
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:

@@ -177,6 +177,15 @@ def test_a_job_that_slurm_takes_and_never_starts_is_a_miss(slurm: SmallSlurm) ->
     assert f"✗ a worker's whole job: {said} (PartitionTimeLimit)\n" in out
 
 
+def test_a_whole_job_that_cannot_be_submitted_beside_the_doctors_own_is_said(slurm: SmallSlurm) -> None:
+    slurm.refuses({"#SBATCH --no-requeue": "Job violates accounting/QOS policy (QOSMaxSubmitJobPerUserLimit)"})
+    is_sound, out = slurm.examine()
+    assert is_sound, out
+    assert marked(out, "–") == ["accounting", "a worker's whole job"]
+    assert "– a worker's whole job: not tried beside the doctor's own jobs: " in out
+    assert "QOSMaxSubmitJobPerUserLimit" in out
+
+
 def test_an_account_that_is_missing_is_said_before_anything_is_submitted(slurm: SmallSlurm) -> None:
     slurm.refuses({"sbatch": "Batch job submission failed: Invalid account or account/partition combination"})
     slurm.over.set()

@@ -2,8 +2,8 @@
 
 FOLDER/state is what squeue says of all ("RUNNING|None"), empty while there is none, or FOLDER/state-9 of one while
 they run; FOLDER/refusals.json has what a
-command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}; "without GPUs"
-has what is said to each job that asks for none.
+command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}, or by a line of
+a job that is submitted; "without GPUs" has what is said to each job that asks for none.
 """
 
 import json
@@ -19,7 +19,8 @@ text = Path(arguments[-1]).read_text(encoding="utf-8") if command == "sbatch" el
 for name, said in refusals.items():
     if name == "without GPUs" and text and "--gpus-per-node" not in text:
         sys.exit(f"{command}: error: {said}")
-    if name in (command, *(word.partition("=")[0] for word in arguments)):
+    is_line = name in text.splitlines() and "--test-only" not in arguments
+    if is_line or name in (command, *(word.partition("=")[0] for word in arguments)):
         if name == "--test-only" and "--exclude" not in text:  # a second node is refused, and one is not
             continue
         sys.exit(f"{command}: error: {said}")

@@ -8,7 +8,9 @@ import pytest
 
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.compare import chart, versus_arm_page
+from results.questions.across import across_datasets_page
+from results.questions.anytime import anytime_page
+from results.questions.compare import chart, section, versus_arm_page
 from results.questions.table import published_table
 from results.store.reader import load
 from results.text.formats import markdown_lines
@@ -236,13 +238,29 @@ def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
             assert (said in published_table(run, asked=asked).notes) == is_said
 
 
-def test_a_control_with_several_budgets_is_named_with_the_one_that_is_taken(tmp_path: Path) -> None:
-    trials = [Trial(label="l1", seed=seed, right=(80, 70), asked=(0.2, 0.4)) for seed in range(3)]
-    trials += [Trial(label="ours", seed=seed, right=(85, 75), asked=(0.2, 0.4)) for seed in range(3)]
-    run = write_run(tmp_path, trials)
+@pytest.mark.parametrize("page", [versus_arm_page, anytime_page, across_datasets_page])
+def test_a_control_with_several_budgets_is_named_with_the_one_that_is_taken(page: Any, tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, dataset=dataset, right=right, asked=(0.2, 0.4))
+        for label, right in (("l1", (80, 70)), ("ours", (85, 75))) for seed in range(3) for dataset in "ab"
+    ]  # fmt: skip
     said = "Rows at other budgets, too, are compared with l1 at 20% fewer MACs; to compare at one budget, add --at."
-    assert said in "\n".join(lines(run, "l1", None))
-    assert "Rows at other budgets" not in "\n".join(lines(run, "l1", 0.4))
+    with load(write_run(tmp_path, trials)) as run:
+        assert said in "\n".join(markdown_lines(page(run, "l1", None)))
+        assert "Rows at other budgets" not in "\n".join(markdown_lines(page(run, "l1", 0.4)))
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(4, ""), (6, "2 comparisons are each tested on their own at 0.05")])
+def test_only_comparisons_that_can_look_real_are_counted(seeds: int, said: str, tmp_path: Path) -> None:
+    arms = {"fine_tune": 80, "a": 70, "b": 71}
+    trials = [
+        Trial(label=label, method="fine_tune" if label == "fine_tune" else "prune", seed=seed, right=(right + seed,))
+        for label, right in arms.items() for seed in range(seeds)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        page = section(findings_of(run))
+    assert page is not None and ("would look real" in page.text) == bool(said)
+    assert said in page.text
 
 
 def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path) -> None:

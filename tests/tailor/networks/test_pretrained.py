@@ -144,6 +144,15 @@ def test_weights_inside_of_a_checkpoint_come_out_by_what_is_said(
     assert_equal_tensors(loaded, tensors)
 
 
+def test_a_checkpoint_with_an_average_of_its_weights_leaves_the_choice(tmp_path: Path) -> None:
+    last, average = (dict(building.build("digits_vgg", 5, seed=seed).state_dict()) for seed in (1, 2))
+    path, sha256 = saved(tmp_path / "net.pth", {"state_dict": last, "state_dict_ema": average})
+    with pytest.raises(ConfigError, match="or, in the place of these weights, ") as refused:
+        pretrained.load(path, sha256, "digits_vgg")
+    said = str(refused.value).partition("in the place of these weights, ")[2]
+    assert_equal_tensors(eval(said, {"torch": torch}), average)  # noqa: S307
+
+
 @pytest.mark.parametrize("suffixes", [(".pth", ".safetensors"), (".safetensors", ".pth"), (".safetensors", ".ST")])
 def test_a_file_is_read_whatever_its_suffix(suffixes: tuple[str, str], tmp_path: Path) -> None:
     tensors = dict(building.build("digits_vgg", 5, seed=3).state_dict())
