@@ -6,13 +6,21 @@ from typing import Any
 from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.store.reader import Run
 
+ARMS_OF_TRIALS = """
+SELECT trial_id, arm, network, dataset, NULL::BIGINT AS last_order FROM planned
+UNION ALL
+SELECT trial_id, arm, network, dataset, max("order")
+FROM operating_points LEFT JOIN stages USING (trial_id, stage_key) GROUP BY trial_id, arm, network, dataset
+"""
+"""The arms that a trial has stages of: its own with all (null), and that of a point with those up to the point. A path
+of TransTailor begins with a point of head_only, which needs none of the later stages."""
 COSTS = f"""
 WITH arms AS (
-    SELECT trial_id, arm FROM planned UNION SELECT trial_id, arm FROM operating_points
-    UNION SELECT trial_id, NULL FROM stages
+    SELECT trial_id, arm, last_order FROM ({ARMS_OF_TRIALS})
+    UNION SELECT trial_id, NULL, NULL FROM stages
 ), uses AS (
     SELECT arm, stage_key, count(DISTINCT trial_id) AS trials, any_value(kind) = '{SOURCE_KIND}' AS trains_source
-    FROM stages JOIN arms USING (trial_id) GROUP BY arm, stage_key
+    FROM stages JOIN arms USING (trial_id) WHERE last_order IS NULL OR "order" <= last_order GROUP BY arm, stage_key
 ), points AS (
     SELECT arm, stage_key FROM operating_points UNION SELECT NULL, stage_key FROM operating_points
 ), named AS (

@@ -42,7 +42,7 @@ from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, tooltip
-from results.sign_flip import SIGNIFICANCE
+from results.sign_flip import SIGNIFICANCE, pairs_needed
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
 from results.store.reader import Run
@@ -228,12 +228,17 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
-    comparisons = counted(sum(p is not None for p in corrected.values()), "comparison")
+    compared = [row for row in rows if corrected[row.models] is not None]
+    family = len({row.models for row in compared})
+    comparisons = counted(family, "comparison")
     of_settled = f" of {len(settled)}" if settled else ""
+    could = ""
+    if compared and not any(_can_reach(row.pairing, SIGNIFICANCE / family) for row in compared):
+        could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
     lines = [
         "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half.",
         f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
-        f" {'are' if left > 1 else 'is'} significant.",
+        f" {'are' if left > 1 else 'is'} significant{could}.",
     ]
     repeated = len(rows) - len(corrected)
     if repeated:
@@ -245,10 +250,10 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
             " no verdict and no part in the correction."
         )
-    longer = sum(row.pairing.trained_longer for row in rows)
+    longer = {row.arm.name for row in rows if row.pairing.trained_longer}
     if longer:
-        arms = counted(longer, "arm")
-        baseline = "its baseline" if longer == 1 else "their baselines"
+        arms = counted(len(longer), "arm")
+        baseline = "its baseline" if len(longer) == 1 else "their baselines"
         lines.append(
             f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
             " a fine-tuning of the same length to the spec."
@@ -265,6 +270,11 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
         )
     return lines
+
+
+def _can_reach(pairing: Pairing, p: float) -> bool:
+    """Whether its sign-flip test has enough pairs for this p."""
+    return pairing.result.smallest_p is not None and pairing.result.smallest_p <= p
 
 
 _MOST_BUDGETS = 4
@@ -426,11 +436,12 @@ def section(findings: Findings) -> Section | None:
     pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots: better or worse. Rings: inconclusive."
-    tested = [pairing for pairing in pairings if (pairing.result.smallest_p or 1.0) <= SIGNIFICANCE]
-    if len(tested) > 1:
+    if len(pairings) > 1:
+        able = sum(_can_reach(pairing, SIGNIFICANCE) for pairing in pairings)
+        expected = f"up to {SIGNIFICANCE * able:.2g}" if able else "with so few pairs, none"
         text += (
-            f" {len(tested)} comparisons are each tested on their own at {SIGNIFICANCE:g}: without any true difference,"
-            f" about {SIGNIFICANCE * len(tested):.1f} of them would look real."
+            f" These are {len(pairings)} comparisons, each tested on its own at {SIGNIFICANCE}: without any true"
+            f" difference, {expected} of them would look real on average."
         )
     section_against = Section(
         "against", "All arms against full fine-tuning", text,

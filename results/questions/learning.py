@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from results.arms.cost import ARMS_OF_TRIALS
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
@@ -11,17 +12,17 @@ from results.store.views import literal
 from results.text.number_format import SCALES
 from results.text.page import Table, TableRecord
 
-CURVES = """
-WITH arms AS (
-    SELECT DISTINCT trial_id, arm, network, dataset FROM planned
-    UNION SELECT DISTINCT trial_id, arm, network, dataset FROM operating_points
-), curves AS (
+_MOST_EPOCHS = 50
+CURVES = f"""
+WITH curves AS (
     SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
         arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
         arg_min(validation_loss, trial_id) AS validation_loss,
         arg_min(validation_score, trial_id) AS validation_score,
         CASE WHEN count(DISTINCT arm) = 1 THEN any_value(arm) ELSE 'shared by several arms' END AS arm
-    FROM epochs JOIN arms USING (trial_id) GROUP BY stage_key, kind, epoch, network, dataset
+    FROM epochs JOIN ({ARMS_OF_TRIALS}) USING (trial_id)
+    WHERE last_order IS NULL OR "order" <= last_order
+    GROUP BY stage_key, kind, epoch, network, dataset
 )
 SELECT network, dataset, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
     median(train_loss) AS train_loss, quantile_cont(train_loss, 0.25) AS loss_lower_quartile,
@@ -30,21 +31,20 @@ SELECT network, dataset, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
         AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile,
     median(validation_loss) AS validation_loss, median(validation_score) AS validation_score
 FROM (FROM curves SELECT *,
-    greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {most}) AS BIGINT)) AS step,
+    greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {_MOST_EPOCHS}) AS BIGINT)) AS step,
     max(epoch) OVER (PARTITION BY network, dataset, kind, arm) AS last)
 WHERE isfinite(train_loss) AND (epoch % step = 0 OR epoch = last)
 GROUP BY network, dataset, kind, arm, epoch
 ORDER BY network, dataset, kind, arm, epoch
 """
-"""Each stage counts once, however many trials share it; of long trainings, about `most` epochs are kept."""
-_MOST_EPOCHS = 50
+"""Each stage counts once, however many trials share it; of long trainings, about `_MOST_EPOCHS` are kept."""
 _MOST_FILLED = 12
 """With more arms, a panel has neither areas of quartiles nor dots."""
 
 
 def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
     """Draw a figure for each network and data set."""
-    data = query_table(findings.run, CURVES.format(most=_MOST_EPOCHS))
+    data = query_table(findings.run, CURVES)
     charts = {}
     by_problem: dict[tuple[str, str], list[TableRecord]] = {}
     for record in data.records:

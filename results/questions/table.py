@@ -35,7 +35,7 @@ from results.text.page import Part, Shown, Strong, Table, TableRecord, answer_ta
 from transtailor import cli
 from transtailor.plural import counted
 
-Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
+Place = Literal["best", "tie", "behind", "unsettled", "not equally tuned", "incomplete", "looked at"]
 
 
 Looks = Mapping[tuple[Problem, str, float | None], RecordedLook]
@@ -57,6 +57,7 @@ class Cell:
 
     Attributes:
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
+            not equally tuned, and not compared, if the best was chosen from another number of settings;
             incomplete, and not compared, if seeds failed; looked at, if only the looks of [settle] have a verdict.
         verdict: of the last look; empty without one.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
@@ -264,6 +265,8 @@ def _with_best(
 
 def _place(pairing: Pairing, p: float | None) -> Place:
     """Place the second arm of a pairing relative to the first, which is the best of its column."""
+    if pairing.tuning_budgets_differ:
+        return "not equally tuned"
     best_is_ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
     is_significant = p is not None and p <= SIGNIFICANCE
     return "behind" if best_is_ahead and is_significant and not pairing.doubts else "tie"
@@ -313,18 +316,18 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
         text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
     lines = [f"{text}."]
     marks = {
-        "were computed on mixed hardware, ranks or torch versions":
+        "computed on mixed hardware, ranks or torch versions":
             sum(pairing.is_mixed for pairing in pairings),
-        "were chosen from different numbers of settings, so none of them is marked as behind":
+        "of arms that were chosen from different numbers of settings":
             sum(pairing.tuning_budgets_differ for pairing in pairings),
-        "have seeds that only one of the two has; no test reads those":
+        "with seeds that only one of the two has; no test reads those":
             sum(pairing.result.unpaired > 0 for pairing in pairings),
-        "have fewer distinct models than pairs":
+        "with fewer distinct models than pairs":
             sum(pairing.shares_models for pairing in pairings),
     }  # fmt: skip
     for mark, count in marks.items():
         if count:
-            lines.append(f"{column.title}: {counted(count, 'comparison')} with the best {mark}.")
+            lines.append(f"{column.title}: {counted(count, 'comparison')} with the best, {mark}.")
     return lines
 
 
@@ -424,6 +427,7 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     of_seeds = f"{seeds} of {planned}" if seeds < planned else str(seeds)
     of_seeds += f", {cell.failed} failed" if cell.failed else ""
     of_seeds += f", {cell.verdict}" if cell.verdict else ""
+    of_seeds += f", {cell.place}" if cell.place == "not equally tuned" else ""
     return f"{text} ({of_seeds}){' =' if cell.place == 'tie' else ''}"
 
 

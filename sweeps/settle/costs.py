@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from results.arms.looks import Comparison, RecordedLook, last_looks
-from results.statistics.sequential import Design
+from results.statistics.sequential import FEWEST_FOR_EQUAL, Design
 from results.statistics.sequential_plan import expected_seeds
 from results.store.reader import load
 from sweeps.errors import SpecError
@@ -57,6 +57,8 @@ def seed_lines(
         f"settle    {counted(len(comparisons), 'comparison')} with {comparisons[0].comparison.against}, looked at"
         f" after {looks} seeds; alpha = {settle.alpha:g} for all together, {settle.matters:g} matters"
     )
+    if settle.most_seeds < FEWEST_FOR_EQUAL:
+        yield f"          no difference that matters: never found here, as it takes {FEWEST_FOR_EQUAL} seeds or more"
     least = _trials_until(plan, comparisons, settle.looks[0])
     most = _trials_until(plan, comparisons, settle.most_seeds)
     text = f"          {len(least.trials)} trials at least, {len(most.trials)} at most"

@@ -129,9 +129,15 @@ class LatencyTable(Settings):
             )
         return lines
 
-    def how_to_make(self) -> str:
-        """Return the command that measures such a table."""
-        words = ["model", "table", self.network, "--image-px", self.input_shape[-1], "--classes", self.classes]
+    def how_to_make(self, classes: int | None = None) -> str:
+        """Return the command that measures such a table; by default of as many classes as this one."""
+        words = ["model", "table", self.network, "--image-px", self.input_shape[-1]]
+        words += ["--classes", self.classes if classes is None else classes]
+        if self.rule["residual"] != "coupled":
+            words += ["--residual", self.rule["residual"]]
+        if not self.rule["linear"]:
+            words.append("--no-linear")
+        words += ["--threads", self.circumstance["threads"]]
         return command(*words, "--out", f"{self.network}.table.json")
 
     def write(self, file: Path) -> str:

@@ -85,6 +85,7 @@ def _try_training(
     """Raise ConfigError unless the network runs on images, forward and backward, and uses all that it trains."""
     with explain_errors(f"it cannot be built with num_classes = {classes}", "mend its builder"):
         model = building.build(network, classes, seed=0)
+    building.refuse_unregistered(model)
     if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
         raise ConfigError("it has lazy layers, which have no width before their first call; give them their widths")
     _refuse_head(model, NETWORKS[network].head, classes)

@@ -78,6 +78,35 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in first_names}
 
 
+def refuse_unregistered(model: nn.Module) -> None:
+    """Raise ConfigError if layers or weights of the model are in a plain list, tuple or dictionary.
+
+    Torch does not see them there: it trains, moves and saves them no more than this program.
+
+    >>> model = nn.Module()
+    >>> model.layers = [nn.Linear(2, 3)]
+    >>> refuse_unregistered(model)
+    Traceback (most recent call last):
+    tailor.common.errors.ConfigError: layers is a list with a Linear, which torch neither trains nor saves; write...
+    """
+    registered = {id(part) for part in (*model.modules(), *model.parameters())}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            is_dict = isinstance(value, dict)
+            if not is_dict and not isinstance(value, list | tuple):
+                continue
+            for part in value.values() if is_dict else value:
+                is_weight = isinstance(part, nn.Parameter)
+                is_layer = isinstance(part, nn.Module) and bool(part.state_dict())
+                if (is_weight or is_layer) and id(part) not in registered:
+                    container = ("Parameter" if is_weight else "Module") + ("Dict" if is_dict else "List")
+                    raise ConfigError(
+                        f"{f'{path}.{name}' if path else name} is a {type(value).__name__} with a"
+                        f" {type(part).__name__}, which torch neither trains nor saves; write"
+                        f" torch.nn.{container}(...), or take it out of the network"
+                    )
+
+
 def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy, also of a weight that a hook keeps computed (`torch.nn.utils.weight_norm`), which deepcopy refuses.
 

@@ -62,6 +62,13 @@ def refuse_other_network(table: LatencyTable, state: ModelState, groups: tuple[G
             f"{differing[0].removesuffix('.weight')} ({len(differing)} such layers); measure one for it with "
             "transtailor model table"
         )
+    head = [block for block in table.blocks if block.outputs == table.classes][-1]
+    classes = shapes[head.weight][0]
+    if classes != table.classes:
+        raise ConfigError(
+            f"the table is of {table.network} with {table.classes} classes, and this network has {classes}; measure one"
+            f" for it, type: {table.how_to_make(classes)}"
+        )
     unknown = [group.name for group in groups if group.name not in table.widths]
     if unknown:
         raise ConfigError(

@@ -17,7 +17,7 @@ from tailor.data.task_data import Batch, Samples
 from tailor.facts.networks import NETWORKS, network_stub
 from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
-from tailor.networks.building import copied
+from tailor.networks.building import copied, refuse_unregistered
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
 NUMBERS = (torch.float32, torch.float64)
@@ -102,6 +102,7 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
+    refuse_unregistered(model)
     others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if others:
         raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")

@@ -10,8 +10,10 @@ import pytest
 from results.arms.cost import SharingSavings, cost_of_run
 from results.arms.fronts import DEVICE_HOURS, costs_of
 from results.questions.costs import KINDS, bill
+from results.questions.learning import CURVES
 from results.store.reader import load
 from results.store.writer import Writer
+from tests.results.exact_run import Trial, rows_of
 
 STAGE = {"kind": "k", "kind_version": 1, "order": 0, "device": "cpu", "ranks": 2, "torch_version": "2",
          "stored_bytes": 0, "tensors_sha256": "0", "code_digest": "c", "cached": False}  # fmt: skip
@@ -179,3 +181,23 @@ def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path) -> None:
             "3.0 rank-minutes were computed, none of them on GPUs; 2.0 rank-minutes of them are of stages that were in"
             " the cache, from another run or a cut off attempt; sharing"
         )
+
+
+def test_the_head_that_a_path_begins_with_has_no_later_stage_of_it(tmp_path: Path) -> None:
+    """The stages of a trial: source, point 0 (of head_only), point 1; the third is fine-tuned for two epochs."""
+    rows = rows_of([Trial(label="TransTailor", seed=seed, right=(90, 50), asked=(0.0, 0.2)) for seed in (0, 1)])
+    for row in rows["planned"]:
+        row["head_arm"] = "head_only"
+    of_source = rows["epochs"][0]
+    for stage in rows["stages"]:
+        if stage["order"] == 2:
+            tuned = {name: stage[name] for name in ("trial_id", "stage_key", "order")} | {"kind": "fine_tune"}
+            rows["epochs"] += [of_source | tuned | {"epoch": epoch} for epoch in (0, 1)]
+    writer = Writer(tmp_path / "tables")
+    for table, several in rows.items():
+        writer.write(table, several)
+    with load(tmp_path) as run:
+        _, arms = cost_of_run(run)
+        arms_of_kinds = {(row["kind"], row["arm"]) for row in run.rows(CURVES)}
+    assert {name: arm.stages for name, arm in arms.items()} == {"TransTailor": 2 * 3, "head_only": 2 * 2}
+    assert arms_of_kinds == {("train_source", "shared by several arms"), ("fine_tune", "TransTailor")}

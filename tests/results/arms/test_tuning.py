@@ -1,5 +1,6 @@
 """The best of k settings by validation, worked out by hand from rows made here."""
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -11,9 +12,12 @@ import pytest
 from results.arms.comparison import Point, Setting, arms_of, compare, points_of
 from results.arms.problem import Problem
 from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, setting_text
+from results.questions.table import published_page, published_table
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
+from results.text.formats import markdown_lines
+from tests.results.exact_run import Trial, rows_of
 
 DIGITS = Problem("vgg11", "digits")
 SLOW = Setting(0, '{"optimisation.learning_rate": 0.0005}')
@@ -156,3 +160,25 @@ def test_the_report_refuses_to_call_unequal_tuning_equal(tmp_path: Path, synthet
     assert "Inconclusive: the tuning budgets are not equal" in text
     with load(run) as tables:
         assert len(ended_settings(tables)[Tried(DIGITS, "fine_tune", "fine_tune", 3)]) == 1
+
+
+def test_a_table_does_not_call_an_unequally_tuned_arm_a_tie(tmp_path: Path) -> None:
+    tuned = [
+        Trial(label="tuned", seed=seed, right=(90 + seed - 5 * order,), config={"rate": order})
+        for seed in range(6)
+        for order in (0, 1)
+    ]
+    rows = rows_of([*tuned, *(Trial(label="plain", seed=seed, right=(50 + seed % 2,)) for seed in range(6))])
+    for row in rows["planned"]:
+        if row["label"] == "tuned":
+            order = json.loads(row["config_json"])["rate"]
+            row.update(tuning_json=json.dumps({"rate": order}), tuning_order=order)
+    writer = Writer(tmp_path / "tables")
+    for table, several in rows.items():
+        writer.write(table, several)
+    with load(tmp_path) as run:
+        text = list(markdown_lines(published_page(published_table(run))))
+    (plain,) = [line for line in text if line.startswith("| plain")]
+    assert plain.endswith("| 50.50 ± 0.57 (6, not equally tuned) |")
+    (note,) = [line for line in text if "settings" in line]
+    assert note.endswith("1 comparison with the best, of arms that were chosen from different numbers of settings.")

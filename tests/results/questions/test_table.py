@@ -106,7 +106,7 @@ def test_a_seed_that_is_not_there_yet_is_left_out_of_all_comparisons(tmp_path: P
     made = table(tmp_path, [*trials(best=BEST, close=CLOSE, far=FAR[:6]), later])
     assert cell(made, "far").p == pytest.approx(4 / 2**6)  # as with seven seeds
     assert {cell(made, name).smallest_p for name in ("close", "far")} == {2 / 2**6}
-    assert any("have seeds that only one of the two has" in note for note in made.notes)
+    assert any("with seeds that only one of the two has" in note for note in made.notes)
 
 
 def test_equal_rows_are_one_in_a_family(tmp_path: Path) -> None:

@@ -246,6 +246,9 @@ def test_the_plan_says_how_many_trials_run_at_least_and_at_most() -> None:
     lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
     assert "5 comparisons with fine_tune, looked at after 10, 14, 20 seeds" in lines[0]
     assert "50 trials at least, 100 at most" in lines[1]  # five trials of each seed
+    few = settled_spec(looks=[10, 17])
+    lines = list(seed_lines(few, lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
+    assert "no difference that matters: never found here, as it takes 18 seeds or more" in lines[1]
 
 
 def test_a_control_that_prunes_is_compared_at_the_same_budget() -> None:

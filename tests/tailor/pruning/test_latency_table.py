@@ -143,6 +143,16 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
         latency_terms(table.replace(widths={}), state, found)
 
 
+def test_a_table_of_other_classes_says_how_to_measure_one_for_these() -> None:
+    """A module has as many outputs as its task has classes, and `model table` measures 1000 unless told."""
+    table = made_up_table("digits_resnet", (1, 8, 8), GroupRule(linear=True), classes=9)
+    state, found = whole("digits_resnet", (1, 8, 8), GroupRule(), classes=5)
+    again = "model table digits_resnet --image-px 8 --classes 5 --residual inside --threads "
+    with pytest.raises(ConfigError, match=rf"with 9 classes, and this network has 5; .* type: .*{again}\d+ --out"):
+        latency_terms(table, state, found)
+    assert "--no-linear --threads" in table.replace(rule=GroupRule().identity()).how_to_make()
+
+
 def test_a_missing_cell_is_no_number(table: LatencyTable) -> None:
     state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
     block = table.blocks[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import nn, ones
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
@@ -37,6 +37,7 @@ from tests.tailor.user_module.layer_parts import (
     Tied,
     Tokens,
     Twice,
+    Unregistered,
     Vectors,
     Volumes,
     scaled_by_count,
@@ -272,6 +273,14 @@ CASES: dict[str, Case] = {
     ),
     **parts_of(Volumes, OF_VOLUMES, prunes=BOTH),
     "lazy": Case(framed(Frame, lambda: nn.LazyConv2d(WIDTH, 3, padding=1)), refused="lazy layers"),
+    "layers in a list": Case(
+        framed(Frame, lambda: Unregistered([nn.Conv2d(WIDTH, WIDTH, 3, padding=1)])),
+        refused=r"part.hidden is a list .*neither trains nor saves; write torch.nn.ModuleList\(...\)",
+    ),
+    "weights in a dictionary": Case(
+        framed(Frame, lambda: Unregistered({"scale": nn.Parameter(ones(1))})),
+        refused=r"part.hidden is a dict .*; write torch.nn.ParameterDict\(...\)",
+    ),
     "counts its filters": Case(
         without_bias(framed(Frame, lambda: Code(scaled_by_count))),
         refused="its code computes with the number of filters",

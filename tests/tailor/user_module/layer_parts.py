@@ -239,6 +239,23 @@ class InTraining(nn.Module):
         return self.compute(x) if self.training else x
 
 
+class Unregistered(nn.Module):
+    """A layer or a weight in a plain list or dictionary, which torch does not see."""
+
+    def __init__(self, hidden: list[nn.Module] | dict[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.activation = nn.ReLU()
+        self.seen = [self.activation, nn.ReLU()]  # without weights, or seen by another name
+        self.hidden = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.hidden, dict):
+            return self.activation(x) * self.hidden["scale"]
+        for layer in [*self.seen, *self.hidden]:
+            x = layer(x)
+        return x
+
+
 class Reshaping(nn.Module):
     """A network of convolution and linear layers between which the code has the number of features."""
 

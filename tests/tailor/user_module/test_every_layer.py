@@ -35,7 +35,8 @@ from tools.masked_reference import mask_model
 
 SHAPE = (1, 8, 8)
 RULE = GroupRule(residual="coupled", linear=True)
-QUICK = ("PReLU of each channel", "InstanceNorm2d", "scale", "weight_norm", "auxiliary output", "counts its filters")
+QUICK = ("PReLU of each channel", "InstanceNorm2d", "scale", "weight_norm", "auxiliary output", "counts its filters",
+         "layers in a list")  # fmt: skip
 PLUGIN = """
 from dataclasses import replace
 
