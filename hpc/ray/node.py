@@ -255,6 +255,9 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USE_TLS": "0",  # unless the cluster has certificates of its own
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray would end workers, and Tune the sweep with them, when a machine is 95% full, whoever filled it. Without,
+        # the kernel ends a process, Ray's first, which is a death like others.
+        "RAY_memory_monitor_refresh_ms": "0",
         # A head would keep an event of each call, up to 100,000, for the absent dashboard.
         "RAY_task_events_report_interval_ms": "0",
     }

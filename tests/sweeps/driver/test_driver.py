@@ -83,7 +83,9 @@ class Swept:
 def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """All trials of a site in one sweep: one after the other, or on Ray in two slots."""
     site, folder, recorder = request.param, tmp_path_factory.mktemp(request.param), Recorder()
-    outcome = sweep(plan_of(TRIALS[site]), folder, recorder, site=site, slots=SLOTS[site])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_memory_usage_threshold", "0")  # Ray's monitor of memory would take every machine for full
+        outcome = sweep(plan_of(TRIALS[site]), folder, recorder, site=site, slots=SLOTS[site])
     return Swept(site, folder, recorder, outcome)
 
 
