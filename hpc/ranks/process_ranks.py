@@ -228,6 +228,8 @@ class _RankProcess:
         except subprocess.TimeoutExpired:
             return RankDied(f"{self} closed its connection and does not end", self._log_tail())
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+        if status == -signal.SIGKILL:
+            how += ", as the kernel does when memory is short"
         return RankDied(f"{self} {how}{limits_hint()}", self._log_tail())
 
     def heartbeat(self) -> Heartbeat:

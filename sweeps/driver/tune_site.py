@@ -280,7 +280,7 @@ class _TuneSearcher(Searcher):
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
             self._sweep_state.note_loss(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
-            self._note_death(ours, "the process that held the trial's ranks ended", None, nodes)
+            self._note_death(ours, "the process that held the trial's ranks ended; was memory short?", None, nodes)
         else:
             self._report(ours, from_tune(TrialReport, result), nodes)
 

@@ -194,7 +194,7 @@ PLANTED = (
     Planted(
         "a lost slot's trial is forgotten",
         f"{TUNE}:_TuneSearcher.on_trial_complete",
-        'self._note_death(ours, "the process that held the trial\'s ranks ended", None, nodes)',
+        'self._note_death(ours, "the process that held the trial\'s ranks ended; was memory short?", None, nodes)',
         "pass",
     ),
     Planted(
