@@ -187,8 +187,8 @@ class Doctor:
                 self._whole_jobs[title] = submit(plain_site, need, ["true"]).ids[0]
             except SlurmError as error:  # such as a limit of jobs in the queue, in which the doctor's own are
                 self.checklist.add(title, unknown(f"not tried beside the doctor's own jobs: {error}"))
-                continue
-            self._jobs.append(self._whole_jobs[title])
+            else:
+                self._jobs.append(self._whole_jobs[title])
 
     def _whole(self, job: str) -> Finding:
         """Return whether SLURM, which takes jobs that are too large or long on most clusters, will ever start this."""

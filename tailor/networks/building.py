@@ -92,19 +92,22 @@ def refuse_unregistered(model: nn.Module) -> None:
     registered = {id(part) for part in (*model.modules(), *model.parameters())}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            is_dict = isinstance(value, dict)
-            if not is_dict and not isinstance(value, list | tuple):
+            if not isinstance(value, list | tuple | dict):
                 continue
-            for part in value.values() if is_dict else value:
-                is_weight = isinstance(part, nn.Parameter)
-                is_layer = isinstance(part, nn.Module) and bool(part.state_dict())
-                if (is_weight or is_layer) and id(part) not in registered:
-                    container = ("Parameter" if is_weight else "Module") + ("Dict" if is_dict else "List")
-                    raise ConfigError(
-                        f"{f'{path}.{name}' if path else name} is a {type(value).__name__} with a"
-                        f" {type(part).__name__}, which torch neither trains nor saves; write"
-                        f" torch.nn.{container}(...), or take it out of the network"
-                    )
+            parts = value.values() if isinstance(value, dict) else value
+            hidden = next((part for part in parts if _has_weights(part) and id(part) not in registered), None)
+            if hidden is not None:
+                kind = "Parameter" if isinstance(hidden, nn.Parameter) else "Module"
+                container = f"{kind}Dict" if isinstance(value, dict) else f"{kind}List"
+                raise ConfigError(
+                    f"{f'{path}.{name}' if path else name} is a {type(value).__name__} with a {type(hidden).__name__},"
+                    f" which torch neither trains nor saves; write torch.nn.{container}(...), or take it out of the"
+                    " network"
+                )
+
+
+def _has_weights(part: object) -> bool:
+    return isinstance(part, nn.Parameter) or (isinstance(part, nn.Module) and bool(part.state_dict()))
 
 
 def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:
