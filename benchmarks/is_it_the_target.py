@@ -2,8 +2,9 @@
 
     python benchmarks/is_it_the_target.py runs/is_it_the_target
 
-Adds the points of ended trials, and how far each keeps the filters of the own importance, to the Parquet files in the
-folder is_it_the_target beside that page. Once all seeds have ended it computes the contrasts from all that is there.
+Adds the points of ended trials to the Parquet file in the folder is_it_the_target beside that page. Once all seeds have
+ended it computes the contrasts from all that is there. With `--filters RUN` it writes instead, as a page of its own,
+how far each donor of that run keeps the filters that the target keeps.
 """
 
 import sys
@@ -14,9 +15,12 @@ if __name__ == "__main__":
 
 from collections.abc import Mapping, Sequence
 
+import results
 from benchmarks.photographs_study import Row as Point
 from benchmarks.photographs_study import add
 from benchmarks.record import EVIDENCE, Measured, Row, parser_of, table_of, write
+from results.arms.findings import findings_of
+from results.questions.donors import transfers
 from results.statistics.pairs import Paired, compare_pairs, holm
 from results.statistics.sets import over_sets
 
@@ -24,7 +28,7 @@ TARGETS = ("trashnet6", "clothing10", "fruit14", "packages9")
 OWN, RANDOM, OTHERS = "target", "random filters", "the three other sets"
 CONTROLS = ("shuffled", "scrambled", "noise")
 SEEDS = 12
-OVER = "all four"
+CONTRASTS = ((OWN, OTHERS), *((OWN, donor) for donor in (*CONTROLS, RANDOM)), (OTHERS, RANDOM))
 POINTS = f"""
 SELECT dataset, CASE WHEN label = '{RANDOM}' THEN label ELSE json_extract_string(config_json, '$.pruning.scores_from')
     END AS donor, seed, removed_macs_fraction, validation_score, test_score, trial_id, status
@@ -40,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
     parser.add_argument("--rows", type=Path, default=EVIDENCE / "is_it_the_target", help="the folder of the file")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many seeds are planned")
+    parser.add_argument("--filters", type=Path, help="the folder of a run: which filters each donor keeps")
     asked = parser.parse_args(arguments)
+    if asked.filters:
+        write(filters_table(asked.filters), asked.out.with_name("is_it_the_target_filters"))
+        return 0
     scores = scores_of(add(asked.rows / "points.parquet", asked.runs, POINTS, ("dataset", "donor", "seed")))
     ended = [seed for seed in range(asked.seeds) if all(seed in of_seeds for of_seeds in scores.values())]
     if len(ended) < asked.seeds or len(scores) < len(TARGETS) * (len(TARGETS) + len(CONTROLS) + 1):
@@ -71,26 +79,41 @@ def mean_scores(scores: Scores, targets: Sequence[str], donor: str) -> dict[int,
 
 
 def results_table(scores: Scores) -> Measured:
-    """Return a row for each contrast over all targets, with those of single targets below it."""
-    contrasts = [(OWN, OTHERS), *((OWN, donor) for donor in (*CONTROLS, RANDOM)), (OTHERS, RANDOM)]
-    over = [_pair(scores, TARGETS, *contrast) for contrast in contrasts]
+    """Return a row for each planned contrast, and below them one for each single set as a donor."""
+    over = [_pair(scores, TARGETS, *contrast) for contrast in CONTRASTS]
     corrected = [over[0].p, *holm([pair.p for pair in over[1:]])]  # the primary contrast stands alone
-    rows: list[Row] = []
-    for contrast, pair, p in zip(contrasts, over, corrected, strict=True):
-        rows.append(_row(contrast, OVER, pair, p))
-        singles = [_pair(scores, [target], *contrast) for target in TARGETS]
-        rows += [_row(contrast, target, single, None) for target, single in zip(TARGETS, singles, strict=True)]
-        new = over_sets([single.difference.mean or 0.0 for single in singles])
-        low, high = (100 * value for value in (new.new_low or 0.0, new.new_high or 0.0))
-        rows.append({**_row(contrast, "a new target", pair, None), "p": None, "low_95": low, "high_95": high})
+    rows = [_row(scores, *found) for found in zip(CONTRASTS, over, corrected, strict=True)]
+    rows += [_row(scores, (OWN, donor), None, None) for donor in TARGETS]
     return table_of(
         "Whose images score the filters",
         rows,
         (
-            "Test accuracy at 40% fewer MACs in percentage points, first minus second, paired by seed; 95% t intervals."
-            " all four: the mean over the targets within each seed. The first contrast is the primary one; p of the"
-            " others over all four are corrected together (Holm). Single targets are description.",
-            "a new target: the prediction interval over four targets, of which each is one observation.",
+            "Test accuracy at 40% fewer MACs in percentage points, first minus second, paired by seed; 95% t intervals;"
+            " sign-flip p. points: the mean over the four targets within each seed. The first contrast is the primary"
+            " one; p of the five others are corrected together (Holm). All else is description.",
+            "new_target: the prediction interval over four targets, of which each is one observation.",
+        ),
+    )
+
+
+def filters_table(run: Path) -> Measured:
+    """Return how far each donor keeps the filters that the target's own images keep."""
+    with results.load(run) as tables:
+        found = [one for one in transfers(findings_of(tables)) if one.kappa is not None]
+    of_seeds = {one.own.problem.dataset: one.kappa_of_seeds for one in found}
+    kappas = {(one.own.problem.dataset, one.donor): one.kappa for one in found}
+    rows: list[Row] = [
+        {"donor": donor, **{target: kappas.get((target, donor)) for target in TARGETS}}
+        for donor in (*TARGETS, *CONTROLS)
+    ]
+    rows.append({"donor": "the target, another seed", **{target: of_seeds[target] for target in TARGETS}})
+    seeds = max(one.pairing.result.difference.n for one in found)
+    return table_of(
+        "Which filters each donor keeps",
+        rows,
+        (
+            f"Cohen's kappa with the filters that the target's own images keep, at 40% fewer MACs: 1 the same, 0 as by"
+            f" chance; mean over {seeds} seeds. The last row is of two seeds of the target's own.",
         ),
     )
 
@@ -99,15 +122,36 @@ def _pair(scores: Scores, targets: Sequence[str], first: str, second: str) -> Pa
     return compare_pairs(mean_scores(scores, targets, first), mean_scores(scores, targets, second))
 
 
-def _row(contrast: tuple[str, str], target: str, pair: Paired, corrected: float | None) -> Row:
-    difference = pair.difference
-    mean, low, high = (
-        None if value is None else 100 * value for value in (difference.mean, difference.low, difference.high)
-    )
+def _row(scores: Scores, contrast: tuple[str, str], over: Paired | None, corrected: float | None) -> Row:
+    """Return a contrast over all targets, if there is one, and on each; a set is no other donor of itself."""
+    singles = {
+        target: _pair(scores, [target], *contrast).difference if target not in contrast else None for target in TARGETS
+    }
+    means = [single.mean or 0.0 for single in singles.values() if single is not None]
+    new = over_sets(means) if over else None
     return {
-        "contrast": " - ".join(contrast), "target": target, "seeds": difference.n, "points": mean, "low_95": low,
-        "high_95": high, "p": pair.p, "p_corrected": corrected,
-    }  # fmt: skip
+        "contrast": " - ".join(contrast),
+        "seeds": over.difference.n if over else None,
+        "points": _points(over.difference.mean) if over else None,
+        "low_95": _points(over.difference.low) if over else None,
+        "high_95": _points(over.difference.high) if over else None,
+        "p": over.p if over else None,
+        "p_corrected": corrected,
+        **{
+            target: _text(single.mean, single.low, single.high) if single else None
+            for target, single in singles.items()
+        },
+        "new_target": _text(new.mean.mean, new.new_low, new.new_high) if new else None,
+    }
+
+
+def _points(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+def _text(mean: float | None, low: float | None, high: float | None) -> str:
+    mean, low, high = (100 * (value or 0.0) for value in (mean, low, high))
+    return f"{mean:.2f} ({low:.2f} … {high:.2f})"
 
 
 if __name__ == "__main__":
