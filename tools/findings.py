@@ -103,6 +103,13 @@ def default(arm: str, what: str) -> Excerpt:
     )
 
 
+def on_targets(contrast: str, what: str) -> Excerpt:
+    """Return a contrast of the study on donors, over its targets and on each."""
+    targets = ("{trashnet6}", "{clothing10}", "{fruit14}", "{packages9}")
+    cells = ("{points}", "{low_95} … {high_95}", "{p_corrected}", *targets)
+    return Excerpt(what, "is_it_the_target_contrasts", {"contrast": contrast}, cells)
+
+
 COMPARED = ("difference", "95%", "p", "p (Holm)")
 DIGITS_20, DIGITS_40 = "methods_on_digits/at_20", "methods_on_digits/at_40"
 RECIPE_40 = "recipe_on_photographs/at_40"
@@ -237,18 +244,6 @@ FINDINGS: Mapping[str, FindingsTable] = {
         ("test accuracy (%)", "share of the whole network's ms", "p against `TransTailor by ms` (Holm)"),
         faster("whole network", "Taylor by ms", "TransTailor by ms", "whole network, 65 px", "whole network, INT8"),
     ),
-    "Does a search find what a grid finds?": FindingsTable(
-        ("share of the grid's time", "confirming, on top", "points minus the grid's winner", "one-sided 95% bound"),
-        tuple(
-            Excerpt(
-                f"`tpe`, rungs after 1 and 4 epochs, {settings} settings",
-                "search",
-                {"sampler": "tpe", "stops": "halving 1, 4", "settings": settings},
-                ("{share_of_grid}", "{confirming_share}", "{confirmed_difference}", "{confirmed_lower_95}"),
-            )
-            for settings in ("96",)
-        ),
-    ),
     "Does a sweep survive kills, full disks and bad input?": FindingsTable(
         ("faults or inputs", "launches", "promises broken"),
         (
@@ -262,21 +257,6 @@ FINDINGS: Mapping[str, FindingsTable] = {
             Excerpt("a sweep on a real SLURM, anything struck", "faults_slurm", {"fault": "all"}, STRUCK),
             Excerpt("the same, each node a client of its own", "faults_clients", {"fault": "all"}, STRUCK),
             Excerpt("mutated input of every kind", "fuzzing", {"what was read": "all"}, ("{inputs}", "–", "{faults}")),
-        ),
-    ),
-    "Do intervals and tests keep their level?": FindingsTable(
-        ("claimed", "found"),
-        tuple(
-            Excerpt(
-                f"{what}: {drawn}, n = {number}",
-                "coverage",
-                {"what": what, "n": number, "drawn from": drawn},
-                ("{claimed}", "{found}"),
-            )
-            for what, number, drawn in (
-                ("mean, t interval", "10", "accuracies near 95%"),
-                ("a table tells any of equal arms from the best", "12 arms, 10 seeds", "normal"),
-            )
         ),
     ),
     "How fast is the program itself?": FindingsTable(

@@ -233,13 +233,14 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     comparisons = counted(family, "comparison")
     of_settled = f" of {len(settled)}" if settled else ""
     could = ""
-    if compared and not any(_can_reach(row.pairing, SIGNIFICANCE / family) for row in compared):
+    if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
-    lines = [
-        "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half.",
-        f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
-        f" {'are' if left > 1 else 'is'} significant{could}.",
-    ]
+    lines = ["ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half."]
+    if compared:
+        lines.append(
+            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
+            f" {'are' if left > 1 else 'is'} significant{could}."
+        )
     repeated = len(rows) - len(corrected)
     if repeated:
         lines.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
@@ -270,11 +271,6 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
         )
     return lines
-
-
-def _can_reach(pairing: Pairing, p: float) -> bool:
-    """Whether its sign-flip test has enough pairs for this p."""
-    return pairing.result.smallest_p is not None and pairing.result.smallest_p <= p
 
 
 _MOST_BUDGETS = 4
@@ -437,7 +433,7 @@ def section(findings: Findings) -> Section | None:
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots: better or worse. Rings: inconclusive."
     if len(pairings) > 1:
-        able = sum(_can_reach(pairing, SIGNIFICANCE) for pairing in pairings)
+        able = sum(pairing.result.can_reach(SIGNIFICANCE) for pairing in pairings)
         expected = f"up to {SIGNIFICANCE * able:.2g}" if able else "with so few pairs, none"
         text += (
             f" These are {len(pairings)} comparisons, each tested on its own at {SIGNIFICANCE}: without any true"

@@ -38,6 +38,10 @@ class Paired:
         blocks = self.wins + self.losses + self.ties
         return (self.wins + self.ties / 2) / blocks if blocks else None
 
+    def can_reach(self, p: float) -> bool:
+        """Whether there are enough pairs for a sign-flip test to give this p."""
+        return self.smallest_p is not None and self.smallest_p <= p
+
 
 def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -> Paired:
     """Compare the first with the second, block by block.
@@ -147,7 +151,7 @@ def doubts(result: Paired) -> list[str]:
         reasons.append("one pair gives no interval")
     elif centre.low <= 0 <= centre.high:
         reasons.append("the 95% interval of the difference contains 0")
-    if result.smallest_p > SIGNIFICANCE:
+    if not result.can_reach(SIGNIFICANCE):
         reasons.append(
             f"{counted(centre.n, 'pair')} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
             f" ({pairs_needed()} or more could)"

@@ -1,9 +1,8 @@
 """A SLURM of a few jobs, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the jobs' nodes.
 
-FOLDER/state is what squeue says of all ("RUNNING|None"), empty while there is none, or FOLDER/state-9 of one while
-they run; FOLDER/refusals.json has what a
-command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}, or by a line of
-a job that is submitted; "without GPUs" has what is said to each job that asks for none.
+FOLDER/state is what squeue says of all jobs ("RUNNING|None"), empty while there is none; FOLDER/state-9 of job 9 alone.
+FOLDER/refusals.json has what a command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ...,
+"--signal": ...}, or by a line of a job that is submitted; "without GPUs" has what each job that asks for none is told.
 """
 
 import json
