@@ -95,13 +95,11 @@ def worker_need(site: Site, need: RankNeed, logs: Path, name: str) -> Need:
 
 
 def controller_need(site: Site, logs: Path, name: str) -> Need:
-    """Return what the controller's job asks for."""
+    """Return what the controller's job asks for at `site.controller_site()`."""
     controller = site.controller
     return Need(
         log_folder=logs,
         job_name=name,
-        cpus=min(controller.cpus, site.cpus_per_node),
-        memory_gb=min(controller.memory_gb, site.memory_gb or controller.memory_gb),
         gpus=controller.gpus_per_node,
         walltime_min=controller.walltime_min or site.walltime_min,
         signal_before_s=site.drain_before_s,

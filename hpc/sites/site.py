@@ -113,6 +113,9 @@ class SubmissionLimits(SiteRecord):
     """GPUs times hours of walltime that the workers of one sweep may ask for."""
 
 
+CONTROLLER_GB = 4.0
+
+
 class Controller(SiteRecord):
     """The job that drives a sweep and trains nothing; None is the value for all jobs of the site."""
 
@@ -123,7 +126,8 @@ class Controller(SiteRecord):
     """GPUs that it asks for and does not use, as partitions want whose jobs all have to ask for some."""
     gres: OneLine | None = None
     cpus: Count = 1
-    memory_gb: MemoryGb = 4.0
+    memory_gb: MemoryGb | None = None
+    """None: CONTROLLER_GB, or what a worker's node has where that is less."""
     walltime_min: Count | None = None
     container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
     """Words before its command. Not the site's: it submits jobs, and few containers have an sbatch."""
@@ -200,9 +204,11 @@ class Site(SiteRecord):
         return flags
 
     def controller_site(self) -> "Site":
-        """Return this site for the controller's job: with its own partition, qos and constraint, and its own GPUs."""
+        """Return this site for the controller's job: with its own partition, qos, constraint, CPUs, memory and GPUs."""
         controller = self.controller
         changes: dict[str, Any] = {
+            "cpus_per_node": controller.cpus,  # its partition may have other nodes than the workers'
+            "memory_gb": controller.memory_gb or min(CONTROLLER_GB, self.memory_gb or CONTROLLER_GB),
             "gpus_per_node": controller.gpus_per_node,
             "gres": self.gres if controller.gpus_per_node else None,
             "limits": self.limits.model_copy(update={"gpu_hours_per_sweep": None}),  # of workers

@@ -256,6 +256,13 @@ def controllers(site: Site) -> set[str]:
     return lines_of(script(site.controller_site(), need, ["echo", "hi"]))
 
 
+def test_a_controller_gets_what_its_site_says_though_workers_have_less() -> None:
+    small = Site(cpus_per_node=1, memory_gb=1.2, walltime_min=60)
+    assert controllers(small) >= {"#SBATCH --cpus-per-task=1", "#SBATCH --mem=1229MB"}
+    large = small.model_copy(update={"controller": Controller(cpus=2, memory_gb=2.5)})
+    assert controllers(large) >= {"#SBATCH --cpus-per-task=2", "#SBATCH --mem=2560MB"}
+
+
 def test_the_changes_are_of_all_fields_of_a_controller() -> None:
     assert set(CONTROLLER_CHANGES) | {"gres"} == set(Controller.model_fields)
 
