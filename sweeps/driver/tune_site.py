@@ -303,7 +303,8 @@ class _TuneSearcher(Searcher):
             has_lost = self._pool.has_lost(death.nodes)
             if has_lost or time.monotonic() - death.at_s >= self._pool.node_death_s:
                 counts = None if has_lost is None else not has_lost
-                self._sweep_state.note_loss(death.trial_id, death.cause, death.log_tail, counts=counts)
+                cause = "a worker of the trial was lost" if has_lost else death.cause
+                self._sweep_state.note_loss(death.trial_id, cause, death.log_tail, counts=counts)
             else:
                 undecided.append(death)
         self._deaths[:] = undecided

@@ -215,5 +215,6 @@ def test_a_death_counts_once_it_is_known_that_no_node_died(
     outcome = swept(tmp_path, Losing(ray_folder, says), plan, Recorder())
     assert outcome.finished == (statuses[-1] == "finished")
     with load(tmp_path / "runs" / "fake") as tables:
-        rows = tables.rows("SELECT status FROM attempts ORDER BY attempt")
+        rows = tables.rows("SELECT status, cause FROM attempts ORDER BY attempt")
     assert [row["status"] for row in rows] == statuses
+    assert (rows[0]["cause"] == "a worker of the trial was lost") == bool(says)
