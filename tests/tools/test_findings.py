@@ -49,7 +49,7 @@ def test_an_arm_of_the_digits_says_for_how_many_epochs_it_was_tuned() -> None:
         arm, asked = row.where["arm"], (0.2 if row.page.endswith("at_20") else 0.4)
         its = epochs[(points.label == arm) & points.asked_removed_macs_fraction.isin([0.0, asked])].max()
         assert f"{its:.0f} epochs" in row.what.partition(", against")[0], row.what
-    assert len(of_digits) == 13
+    assert len(of_digits) == 12
 
 
 def test_it_is_one_short_page() -> None:
