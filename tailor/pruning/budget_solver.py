@@ -200,28 +200,21 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
     for name in changed:
         parts.append(parts[-1] | {name: after[name]})
     enough = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
-    if too_much(parts[enough]) > BUDGET_MARGIN:
-        last_cut = None
-        if enough > 0:
-            last_cut = (changed[enough - 1], too_much(parts[enough - 1]))
-        raise _budget_error(budget, too_much(parts[enough]), last_cut)
+    way = "earlier steps removed them"
+    if enough > 0:
+        before_last = max(0.0, budget.asked_removed_macs_fraction + too_much(parts[enough - 1]))
+        way = f"the last filters of {changed[enough - 1]} lead there from {before_last:.3f}"
+    refuse_exceeded(budget, too_much(parts[enough]), way)
     return parts[enough]
 
 
-def _budget_error(budget: Budget, too_much: float, last_cut: tuple[str, float] | None) -> ConfigError:
-    """The error for a budget that is exceeded by `too_much`.
-
-    Args:
-        last_cut: the group that was cut last, and `too_much` before it was.
-    """
+def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
+    """Raise ConfigError if more than BUDGET_MARGIN is removed beyond the budget; `way` says how it came to that."""
+    if too_much <= BUDGET_MARGIN:
+        return
     asked = budget.asked_removed_macs_fraction
-    removed = asked + too_much
-    way = "earlier steps removed them"
-    if last_cut is not None:
-        name, too_much_before = last_cut
-        way = f"the last filters of {name} lead there from {max(0.0, asked + too_much_before):.3f}"
-    return ConfigError(
-        f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
+    raise ConfigError(
+        f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {asked + too_much:.3f} of "
         f"the MACs of {budget.state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
         "pruning.width_multiple"
     )

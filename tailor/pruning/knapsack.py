@@ -28,9 +28,6 @@ WAYS_AT_ONCE = 256
 ROUNDS = 12
 """Times that the knapsack with present widths is solved (C); after some the widths hardly change."""
 
-PASSES = 4
-"""Times that each group is widened by one where there is room left at the end (C)."""
-
 Widths = dict[str, int]
 """Name of a group -> filters that it keeps."""
 Way = Literal["exact", "iterated"]
@@ -64,8 +61,16 @@ class Solution:
     way: Way
 
 
-def solve(choices: Mapping[str, Choices], terms: Sequence[CostTerm], budget: float, constant: float = 0.0) -> Solution:
+def solve(
+    choices: Mapping[str, Choices],
+    terms: Sequence[CostTerm],
+    budget: float,
+    constant: float = 0.0,
+    finer: Mapping[str, Choices] | None = None,
+) -> Solution:
     """Return the widths with the largest importance whose cost is at most the budget; of equal ones the cheapest.
+
+    With `finer`, groups take the next of these widths while there is room, also where no importance is gained.
 
     >>> choices = {"a": Choices(widths=(1, 2), values=(1.0, 3.0)), "b": Choices(widths=(1, 2), values=(1.0, 1.5))}
     >>> terms = [CostTerm(groups=("b", "a"), cost=lambda b, a: 1.0 * a * b)]
@@ -77,6 +82,7 @@ def solve(choices: Mapping[str, Choices], terms: Sequence[CostTerm], budget: flo
         terms: each reads only groups in `choices`.
         budget: in any unit.
         constant: the cost of what no group changes, in the same unit.
+        finer: of each group all widths of `choices`, and others.
 
     Raises:
         ConfigError: no widths are within the budget.
@@ -89,6 +95,10 @@ def solve(choices: Mapping[str, Choices], terms: Sequence[CostTerm], budget: flo
     chosen = _iterate(costs) if order is None else _eliminate(costs, order)
     if chosen is None:
         raise unreachable(costs, budget, constant)
+    if finer is not None:
+        widths = {name: choices[name].widths[number] for name, number in chosen.items()}
+        choices, costs = finer, _Ticks(finer, terms, budget - constant)
+        chosen = _widened(costs, {name: finer[name].widths.index(width) for name, width in widths.items()})
     return Solution(
         widths={name: choices[name].widths[chosen[name]] for name in choices},
         value=sum(choices[name].values[chosen[name]] for name in choices),
@@ -332,7 +342,7 @@ def _iterate(costs: _Ticks) -> dict[str, int] | None:
 
 
 def _widened(costs: _Ticks, chosen: dict[str, int]) -> dict[str, int]:
-    """Return the same widths or larger ones within the budget: where importance is cheapest first."""
+    """Return the same widths or larger ones until none fits: first where importance is cheapest."""
     choices = costs.choices
     reading: dict[str, list[CostTerm]] = {name: [] for name in choices}
     for term in costs.terms:
@@ -349,11 +359,13 @@ def _widened(costs: _Ticks, chosen: dict[str, int]) -> dict[str, int]:
         return choices[name].values[number + 1] - choices[name].values[number], added_ticks
 
     room = TICKS - costs.ticks(chosen)
-    for _ in range(PASSES):
+    before = None
+    while before != chosen:
+        before = chosen
         gains = {name: one_wider(name) for name in choices if chosen[name] + 1 < len(choices[name].widths)}
         for name in sorted(gains, key=lambda name: -gains[name][0] / max(1, gains[name][1])):
             value, added_ticks = one_wider(name)
-            if value > 0.0 and added_ticks <= room:
+            if value >= 0.0 and added_ticks <= room:
                 chosen = chosen | {name: chosen[name] + 1}
                 room -= added_ticks
     return chosen

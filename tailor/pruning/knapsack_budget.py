@@ -10,26 +10,33 @@ from tailor.config.latency_table import LatencyTable
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
-from tailor.pruning.budget_solver import Budget, Minimum, Ranking, lowest_in_each, ranks_by_kind
+from tailor.pruning.budget_solver import Budget, Minimum, Ranking, lowest_in_each, ranks_by_kind, refuse_exceeded
 from tailor.pruning.group_records import Group, Kept
 from tailor.pruning.knapsack import Choices, CostTerm, Solution, solve
 from tailor.pruning.latency_terms import latency_terms
 from tailor.pruning.weight_widths import WeightWidths
 
 MOST_WIDTHS = 8
-"""Widths that a group is offered (C): the whole one, the smallest, and others at equal distances."""
+"""Widths of a group that are combined with all of the others' (C): the whole one, the smallest, and others between."""
 
 
 def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
     """Return the filters that stay, with the largest sum of scores within the budget in MACs, and the solution.
 
+    What is left of the budget keeps more filters, also some without importance: arms are compared at one budget.
+
     Raises:
-        ConfigError: all groups at their smallest width are not within the budget.
+        ConfigError: all groups at their smallest width are not within the budget, or it is exceeded by more than
+            BUDGET_MARGIN.
     """
     terms, constant = macs_terms(budget.state, budget.groups)
-    allowed = original_macs(budget.state) * (1.0 - budget.asked_removed_macs_fraction)
-    widths = {group.name: widths_of(group, budget) for group in budget.groups}
-    solution = solve(choices_of(budget.groups, ranking, widths), terms, allowed, constant)
+    original = original_macs(budget.state)
+    allowed = original * (1.0 - budget.asked_removed_macs_fraction)
+    every = {group.name: widths_of(group, budget) for group in budget.groups}
+    some = {name: spread(widths) for name, widths in every.items()}
+    finer = choices_of(budget.groups, ranking, every)
+    solution = solve(choices_of(budget.groups, ranking, some), terms, allowed, constant, finer)
+    refuse_exceeded(budget, (allowed - solution.cost) / original, "no wider layer is within the budget")
     return kept_of(budget.groups, ranking, solution), solution
 
 
@@ -56,17 +63,23 @@ def knapsack_by_table(
 
 
 def widths_of(group: Group, budget: Budget) -> tuple[int, ...]:
-    """Return at most MOST_WIDTHS widths, ascending: such as the budget allows, at least its minimum, and the whole."""
+    """Return the widths, ascending: such as the budget allows, at least its minimum, and the whole."""
     shapes = cost.original_shapes(budget.state.network, budget.state.classes)
     original = group.filters_in(shapes)
     allowed = {group.filters}
     for width in range(budget.minimum[group.name], group.filters):
         allowed.add(min(group.filters, budget.widths.rounded_up(width, original, group.filters_each)))
-    widths = sorted(allowed)
-    if len(widths) > MOST_WIDTHS:
-        places = np.linspace(0, len(widths) - 1, MOST_WIDTHS)
-        widths = [widths[round(place)] for place in places]
-    return tuple(widths)
+    return tuple(sorted(allowed))
+
+
+def spread(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return at most MOST_WIDTHS of these widths, the first and the last among them.
+
+    >>> spread(tuple(range(1, 13)))
+    (1, 3, 4, 6, 7, 9, 10, 12)
+    """
+    places = np.linspace(0, len(widths) - 1, min(MOST_WIDTHS, len(widths)))
+    return tuple(widths[round(place)] for place in places)
 
 
 def choices_of(

@@ -108,6 +108,10 @@ class PruneByKnapsack(DrawnStage):
     kind = "prune_by_knapsack"
     seed: int | None  # of random scores instead of the criterion's; None: the criterion's
 
+    @property
+    def version(self) -> int:
+        return 2  # what is left of the budget keeps more filters
+
     def kept_fraction(self, before: float) -> float:
         return min(before, 1.0 - self.asked_removed_macs_fraction)
 
