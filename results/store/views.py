@@ -70,7 +70,7 @@ nothing is pruned and nothing tuned yet, so arm, label and method are those of t
 COMPARED_POINTS = """
 SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
 LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
-WHERE ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed')
+WHERE (arm <> arm_of_trial OR ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed'))
     AND ({trial}) NOT IN (
         SELECT ({trial}) FROM (SELECT *, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'search')
     )
@@ -82,9 +82,10 @@ QUALIFY coalesce(arm = arm_of_trial, true) OR (
 )
 """
 """The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly. Without those of a search, which are the better the more settings were tried: only the trials that confirm
-its best settings are compared. And each fit of a head once, though many paths begin with it: from a trial of its arm
-or, where that has no point with this seed, from one of the paths."""
+scored badly. But the fit of a head with which a path began is whole, and of another arm. Without those of a search,
+which are the better the more settings were tried: only the trials that confirm its best settings are compared. And each
+fit of a head once, though many paths begin with it: from a trial of its arm or, where that has no point with this seed,
+from one of the paths."""
 
 COUNTED_TRIALS = """
 SELECT trial_id, run FROM (

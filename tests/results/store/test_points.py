@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.arms.comparison import points_of
+from results.arms.findings import findings_of
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.loaded_run import load
@@ -113,6 +114,24 @@ def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthe
     rows = run.rows("SELECT trial_id, point, is_compared FROM points")
     assert {(row["trial_id"], row["point"]) for row in rows if row["is_compared"]} == chosen
     assert len(chosen) < len(rows)
+
+
+def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:
+    """The head's fit is of another arm, which would else lose the seeds at which the path fails later."""
+    rows = rows_of(
+        [
+            Trial(label="path", seed=seed, right=(50, 90), asked=(0.0, 0.2), ended=ended)
+            for seed, ended in enumerate(("finished", "failed", "finished"))
+        ]
+    )
+    for row in rows["planned"]:
+        row["head_arm"] = "head_only"
+    writer = Writer(tmp_path / "tables")
+    for table, several in rows.items():
+        writer.write(table, several)
+    with load_tables(tmp_path) as run:
+        arms = {arm.name: (len(arm.points), arm.failed) for arm in findings_of(run).arms}
+        assert arms == {"head_only": (3, 0), "path": (2, 1)}
 
 
 def test_names_of_settings_cannot_collide() -> None:
