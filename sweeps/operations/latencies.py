@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tailor.parallel.process_group import ProcessGroup
 
 WAITING = """
-SELECT trial_id, any_value(arm) AS arm, list(point ORDER BY point) AS points,
-    list(model_key ORDER BY point) AS model_keys
+SELECT trial_id, list(point ORDER BY point) AS points, list(model_key ORDER BY point) AS model_keys,
+    list(arm ORDER BY point) AS arms
 FROM (FROM operating_points QUALIFY row_number() OVER (PARTITION BY model_key ORDER BY trial_id, point) = 1)
 WHERE ? OR model_key NOT IN (
     SELECT model_key FROM timings WHERE ({circumstance}) = ({values}))
@@ -87,6 +87,7 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
         for trial in trials:
             trial_id = trial["trial_id"]
             model_keys = dict(zip(trial["points"], trial["model_keys"], strict=True))
+            arms = dict(zip(trial["points"], trial["arms"], strict=True))  # a path may begin with another arm's point
             rows = []
             for point, state in _cached_states(record.trials[trial_id], trial_id, cache, ranks, model_keys):
                 programs = saved.sub_model(state)
@@ -96,7 +97,7 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
                 unsteady += not latency.is_steady
                 row = _row(latency, widths, reference_ms)
                 rows.append(row | {"model_key": model_keys[point], "code_digest": digest})
-                yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency, widths, reference_ms)}"
+                yield f"{trial_id}  {arms[point]}, point {point}: {_costs(latency, widths, reference_ms)}"
             write_timings(run.tables, rows)
             timed += len(rows)
     if timed:
@@ -114,7 +115,7 @@ def _open_to_write(run: RunFolder) -> LaunchRecord:
 
 
 def _waiting(tables: Run, circumstance: "Circumstance", *, again: bool) -> list[dict[str, Any]]:
-    """Return the trials with models to time: `trial_id`, `arm`, `points` and their `model_keys`."""
+    """Return the trials with models to time: `trial_id`, `points`, and their `model_keys` and `arms`."""
     values = asdict(circumstance)
     sql = WAITING.format(circumstance=", ".join(values), values=", ".join("?" * len(values)))
     return tables.rows(sql, [again, *values.values()])
