@@ -29,7 +29,9 @@ from transtailor.files import refuse_unwritable, write_file
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 NOT_GIVEN = "not given"
-LOADING_THE_NETWORK = "tailor.execution.plugins.load(Path(FILE_OF_THE_NETWORK))"
+LOADING_THE_NETWORK = (
+    "from pathlib import Path; from tailor.execution import plugins; plugins.load(Path(FILE_OF_THE_NETWORK))"
+)
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
@@ -188,9 +190,7 @@ def card(description: Mapping[str, Any]) -> str:
     widths = _widths(description["cost"]["layers"])
     is_users_network = f"network {description['network']}" in facts["imports"]
     before = (
-        f"import tailor.execution.plugins\nfrom pathlib import Path\n\n{LOADING_THE_NETWORK}\n"
-        if is_users_network
-        else "import tailor\n\n"
+        LOADING_THE_NETWORK.replace("; ", "\n") + "\n\nimport tailor\n\n" if is_users_network else "import tailor\n\n"
     )
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
@@ -250,7 +250,7 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def saved_text(folder: Path, network: str) -> str:
     """Return the line that says where a sub-model was saved, and how to load it in Python."""
     before = "" if digest_of(NETWORKS, network) is None else f"{LOADING_THE_NETWORK}; "
-    return f"saved in {folder}; to load it: {before}tailor.load_model({str(folder)!r})"
+    return f"saved in {folder}; to load it: {before}import tailor; tailor.load_model({str(folder)!r})"
 
 
 def _inputs(description: Mapping[str, Any]) -> str:

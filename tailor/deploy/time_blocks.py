@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -58,5 +58,9 @@ def table(
     if measured.held_out_median_error > USED_UP_TO:
         return
     allocation = {"name": "latency", "asked_latency_fraction": 0.6, "table": str(out), "table_sha256": sha256}
-    pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in allocation.items())
-    yield f"to prune by it: allocation = {{ {pairs} }}"
+    yield f"to prune by it, type below [trial]: {_toml('pruning', {'residual': residual, 'linear': linear})}"
+    yield f"and below [trial.method]: {_toml('allocation', allocation)}"
+
+
+def _toml(name: str, values: dict[str, Any]) -> str:
+    return f"{name} = {{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in values.items())} }}"

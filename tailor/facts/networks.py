@@ -69,7 +69,7 @@ class _Networks(Registry[NetworkInfo]):
 
     elsewhere = (
         "; one of timm is typed timm/NAME; your own needs the file that registers it: imports = [FILE] in a spec, "
-        "--import FILE behind a command, tailor.execution.plugins.load(Path(FILE)) in Python"
+        "--import FILE behind a command, from tailor.execution import plugins; plugins.load(Path(FILE)) in Python"
     )
 
     def _can_be_added(self, name: object) -> bool:

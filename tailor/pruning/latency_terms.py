@@ -73,7 +73,8 @@ def refuse_other_network(table: LatencyTable, state: ModelState, groups: tuple[G
     if unknown:
         raise ConfigError(
             f"the table has no widths of {unknown[0]} ({len(unknown)} such groups): it was measured for other settings "
-            "of [pruning]; measure one with the same --residual and --linear"
+            "of [pruning]; give the trial the pruning.residual and pruning.linear that it was measured with, "
+            "or measure one with --residual and --linear as the trial has them"
         )
 
 

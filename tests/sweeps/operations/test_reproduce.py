@@ -40,7 +40,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
 
     done = sweeps_command("reproduce", "runs/trained", trial, "--point", "0", "--save", "first", "--cache", "new")
     assert [line for line in done.stdout.splitlines() if line.startswith("point 1")] == []
-    assert "saved in first; to load it: tailor.load_model('first')" in done.stdout
+    assert "saved in first; to load it: import tailor; tailor.load_model('first')" in done.stdout
     assert _parameters(tmp_path / "first") == points[0]["params"]
     assert 0 < len(_stages(tmp_path / "new")) < len(computed)
 

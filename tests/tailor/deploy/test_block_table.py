@@ -121,6 +121,8 @@ def test_a_small_network_is_measured(tmp_path: Path) -> None:
         assert "median error" in str(error) and "table_sha256 = " not in done.stdout
         return
     assert "table_sha256 = " in done.stdout
-    (advice,) = (line for line in done.stdout.splitlines() if line.startswith("to prune by it: "))
-    assert tomllib.loads(advice.partition(": ")[2])["allocation"]["table"] == str(file)
+    advice = done.stdout.partition("to prune by it, ")[2]
+    pasted = "".join(line.partition("]: ")[2] for line in advice.splitlines(keepends=True))
+    spec = tomllib.loads(pasted)
+    assert spec["pruning"] == {"residual": "coupled", "linear": True} and spec["allocation"]["table"] == str(file)
     assert table.network == "digits_resnet" and table.whole_ms > table.least_ms >= 0

@@ -67,7 +67,8 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
     assert main([*typed, "--device", "cpu", "--licence", "CC BY 4.0"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert all(
-        f"saved in {tmp_path}/models/point_{number}; to load it: tailor.load_model(" in said for number in (0, 1)
+        f"saved in {tmp_path}/models/point_{number}; to load it: import tailor; tailor.load_model(" in said
+        for number in (0, 1)
     )
     config = parse_trial(SHORT | {"network": "digits_resnet", "method": TRANSTAILOR}, "test")
     assert sorted(folder.name for folder in (tmp_path / "models").iterdir()) == ["point_0", "point_1"]
