@@ -53,6 +53,6 @@ def verdict(pairing: Pairing) -> str:
     explains = ", which may explain part of it" if mean > 0 else ""
     longer = f" {first} trained for longer{explains}." if pairing.trained_longer else ""
     return (
-        f"{first if mean > 0 else second} is better, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they"
-        f" can reach is {result.smallest_p:.3g}).{longer}"
+        f"{first} is {'better' if mean > 0 else 'worse'} than {second}, by {amount} over {pairs} (p = {result.p:.3g}; the smallest"
+        f" they can reach is {result.smallest_p:.3g}).{longer}"
     )

@@ -53,15 +53,15 @@ CLEAR = [0.10, 0.11, 0.10, 0.09, 0.10, 0.12]
 
 def test_six_clear_pairs_settle_it_either_way() -> None:
     words = verdict(pairing(CLEAR))
-    assert words.startswith("A is better, by 10.33 points on average over 6 pairs (p = 0.0312; the smallest")
-    assert verdict(pairing([-value for value in CLEAR])).startswith("B is better, by 10.33 points")
+    assert words.startswith("A is better than B, by 10.33 points on average over 6 pairs (p = 0.0312; the smallest")
+    assert verdict(pairing([-value for value in CLEAR])).startswith("A is worse than B, by 10.33 points")
     assert verdict_word(pairing(CLEAR)) == "better"
     assert verdict_word(pairing([-value for value in CLEAR])) == "worse"
 
 
 def test_r_squared_is_no_percentage() -> None:
     words = verdict(pairing(CLEAR, metric="r_squared"))
-    assert words.startswith("A is better, by 0.1033 in R² on average over 6 pairs")
+    assert words.startswith("A is better than B, by 0.1033 in R² on average over 6 pairs")
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_a_first_arm_that_trained_longer_is_said_wherever_its_verdict_is() -> No
     assert verdict(longer).endswith(" A trained for longer, which may explain part of it.")
     assert pairings_table([longer], "", where=False).rows[0][-1] == "better, but trained longer"
     behind = verdict(pairing([-value for value in CLEAR], trained_longer=True))  # which its training does not explain
-    assert behind.startswith("B is better") and behind.endswith(" A trained for longer.")
+    assert behind.startswith("A is worse than B") and behind.endswith(" A trained for longer.")

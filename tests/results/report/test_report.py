@@ -144,7 +144,9 @@ def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any
 def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) -> None:
     synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
     text = text_of(write_report(tmp_path).read_text())
-    assert text.count("transtailor at 20% fewer MACs is better, by") == 4  # the headline, each network, and pooled
+    assert (
+        text.count("transtailor at 20% fewer MACs is better than fine_tune, by") == 4
+    )  # the headline, each network, and pooled
     assert text.count(", against fine_tune") == 3  # each verdict says against what
     assert "over 12 pairs" not in text and text.count("over 6 pairs") == 4  # the seed is the unit when pooled, too
 
@@ -304,7 +306,9 @@ def test_r_squared_stands_as_it_is_and_accuracies_in_per_cent(tmp_path: Path, sy
     assert "-0.2500 0.9850 0.9850 … 0.9850" in text
     assert "validation R²" in text and "test R²" in text
     assert "test accuracy" not in page and "validation %" not in text
-    assert re.search(r"transtailor at 20% fewer MACs is better, by 1\.5\d\d\d in R² on average over 6 pairs", text)
+    assert re.search(
+        r"transtailor at 20% fewer MACs is better than fine_tune, by 1\.5\d\d\d in R² on average over 6 pairs", text
+    )
     specs = {name: json.dumps(figure.data["spec"], ensure_ascii=False) for name, figure in figures_of(page).items()}
     assert '"test R²"' in specs["pareto-figure"] and '"20% removed"' in specs["against0"]
     assert "difference in test R² to fine_tune" in text

@@ -287,7 +287,10 @@ def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Pat
         "Of 3 settings searched and 2 confirmed with new seeds, arm, proposal 1 is best by validation: test accuracy"
         f" {100 * (mean.mean or 0):.2f}% [{100 * (mean.low or 0):.2f} … {100 * (mean.high or 0):.2f}], n = 6, on"
     ) in said
-    assert f"arm, proposal 1 is better, by 5.00 points on average over 6 pairs (p = {paired.p:.3g};" in said
+    assert (
+        f"arm, proposal 1 is better than arm, proposal 0, by 5.00 points on average over 6 pairs (p = {paired.p:.3g};"
+        in said
+    )
     assert "99.00" not in said
 
 
@@ -365,7 +368,7 @@ def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_pat
         findings = findings_of(run)
         text = headline(findings)
         (block,) = overview(findings)
-    assert text.startswith("transtailor at 20% fewer MACs is better, by 10.50 points")
+    assert text.startswith("transtailor at 20% fewer MACs is better than fine_tune, by 10.50 points")
     assert text.endswith(
         "transtailor at its other budgets: at 40% inconclusive (+0.00 points), at 60% worse (-10.50 points)."
     )
