@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.arms.same_data import data_digests
 from results.errors import ResultsError
 from results.store.reader import Run, load
 from transtailor.documents import read_json
@@ -46,6 +47,7 @@ def run_lines(first: Path, second: Path) -> Iterator[str]:
         a, b = both.paths
         yield from _specs(first, second)
         yield from _codes(first, second)
+        yield from _data(data_digests(first), data_digests(second))
         yield from _same_or_both("computed on", _environments(both, a), _environments(both, b))
         first_ends = {row["trial_id"]: row for row in both.rows(ENDS, [a])}
         second_ends = {row["trial_id"]: row for row in both.rows(ENDS, [b])}
@@ -78,6 +80,12 @@ def _codes(first: Path, second: Path) -> Iterator[str]:
     yield from _same_or_both("code", a[:12], b[:12])
     if a != b:
         yield f"  to compare: diff -r {first / 'code' / a[:12]} {second / 'code' / b[:12]}"
+
+
+def _data(first: dict[str, str], second: dict[str, str]) -> Iterator[str]:
+    for name in sorted(first.keys() & second.keys()):
+        if first[name] != second[name]:
+            yield f"data set {name}: other images, {first[name][:12]}  |  {second[name][:12]}"
 
 
 def _digest(run: Path) -> str | None:

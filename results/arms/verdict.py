@@ -52,7 +52,8 @@ def verdict(pairing: Pairing) -> str:
         return f"{lean} over {pairs}. Inconclusive: {'; '.join(pairing.doubts)}."
     explains = ", which may explain part of it" if mean > 0 else ""
     longer = f" {first} trained for longer{explains}." if pairing.trained_longer else ""
+    word = "better" if mean > 0 else "worse"
     return (
-        f"{first} is {'better' if mean > 0 else 'worse'} than {second}, by {amount} over {pairs} (p = {result.p:.3g}; the smallest"
-        f" they can reach is {result.smallest_p:.3g}).{longer}"
+        f"{first} is {word} than {second}, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they can reach is"
+        f" {result.smallest_p:.3g}).{longer}"
     )

@@ -75,11 +75,24 @@ def _refuse_other_table(trial: TrialConfig) -> None:
             if of_table != of_trial
         ]
         raise ConfigError(
-            f"{trial.latency_table} is a table of {'; '.join(differing)}; measure one for this trial with "
-            f"{command('model', 'table', trial.network)} and its options"
+            f"{trial.latency_table} is a table of {'; '.join(differing)}; change the trial, or measure one for it, "
+            f"type: {command('model', 'table', trial.network, *_table_options(trial))}"
         )
     for budget in budgets:
         table.asked_ms(budget.asked_latency_ms, budget.asked_latency_fraction)
+
+
+def _table_options(trial: TrialConfig) -> list[str]:
+    linear = "--linear" if trial.pruning.linear else "--no-linear"
+    options = ["--image-px", str(trial.data.input_shape[-1]), "--classes", str(trial.data.info.target_classes)]
+    return [
+        *options,
+        "--residual",
+        trial.pruning.residual,
+        linear,
+        "--out",
+        f"{trial.network.replace('/', '_')}.table.json",
+    ]
 
 
 def _how_to_get(file: Path, weights: str) -> str:

@@ -1,5 +1,6 @@
 """Several runs as one: every row says its run, and what is compared has each trial once."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 
 import results
 from results.arms.comparison import points_of
+from results.arms.findings import findings_of
+from results.diff import run_lines
 from results.errors import ResultsError
 from results.store.schema import TABLES
 from results.store.writer import Writer
@@ -55,6 +58,21 @@ def test_a_trial_of_both_runs_is_compared_once_as_it_was_written_last(runs: tupl
         ("a", True),
         ("b", False),
     }
+
+
+def test_other_images_under_one_name_are_refused(tmp_path: Path) -> None:
+    """A data set that was prepared again is another one: each seed would be averaged over both."""
+    folders = []
+    for name, sha256 in (("a", "1" * 64), ("b", "2" * 64), ("c", "1" * 64)):
+        folder = write_run(tmp_path / name, [Trial(label="l1", seed=seed, right=(70,)) for seed in range(2)])
+        history = [{"data": {f"/any/{name}/birds": sha256}}]
+        (folder / "provenance.json").write_text(json.dumps({"code_digest": "3" * 64, "history": history}))
+        folders.append(folder)
+    with results.load([folders[0], folders[2]]) as equal:
+        assert findings_of(equal).arms
+    with results.load(folders) as mixed, pytest.raises(ResultsError, match="data set birds of a .* and that of b"):
+        findings_of(mixed)
+    assert "data set birds: other images, 111111111111  |  222222222222" in list(run_lines(*folders[:2]))
 
 
 def test_answers_say_how_runs_were_taken_together(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -131,7 +131,10 @@ def test_latencies_out_of_reach_are_refused_before_a_start(
 
 def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     other_network = made_up_table("digits_vgg", (1, 8, 8), GroupRule())
-    with pytest.raises(ConfigError, match="is a table of network digits_vgg and not digits_resnet"):
+    with pytest.raises(
+        ConfigError,
+        match="is a table of network digits_vgg and not digits_resnet.* type: .*table digits_resnet --image-px",
+    ):
         refuse_missing([trial(*written(other_network, tmp_path))])
     state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
     with pytest.raises(ConfigError, match="this network has another layer"):
