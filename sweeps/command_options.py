@@ -79,7 +79,8 @@ _OF_PLAN = (
     cli.option("--runs", type=cli.FOLDER, default="runs", help="folder with all runs"),
     cache_option,
     cli.option(
-        "--only", metavar="TRIAL", help="run only this trial (id, or first digits); give it its own run with --name"
+        "--only", multiple=True, metavar="TRIAL",
+        help="run only this trial (id, or first digits; repeatable); give it its own run with --name",
     ),
     cli.option(
         "--again", multiple=True, metavar="TRIAL",

@@ -63,7 +63,7 @@ class LaunchOptions:
     name: str | None = None
     runs: Path = Path("runs")
     cache: Path = Path("cache")
-    only: str | None = None
+    only: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
     extend: bool = False
     update_code: bool = False
@@ -197,8 +197,8 @@ def _plan_launch(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
     plan = make_plan(spec)
     if options.no_sharing:
         plan = no_sharing(plan)
-    if options.only is not None:
-        plan = select_trials(plan, [options.only])
+    if options.only:
+        plan = select_trials(plan, options.only)
     return plan, None
 
 

@@ -303,3 +303,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     second = launch(*arguments)
     assert (second.returncode, second.stdout.splitlines()[0]) == (0, "runs/small: resumed"), second.stderr
     assert "3 of 3 trials finished, 0 failed" in second.stdout
+
+
+def test_several_trials_may_be_chosen(write_spec: WriteSpec, launch: Command, plan: Plan) -> None:
+    first, second = (trial.trial_id for trial in plan.trials[:2])
+    said = launch(write_spec(), "--only", first, "--only", second, "--plan")
+    chosen = [trial.trial_id for trial in plan.trials if f"| {trial.trial_id} |" in said.stdout]
+    assert said.returncode == 0 and chosen == [first, second], said.stdout + said.stderr
