@@ -221,7 +221,7 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
     uneven: list[str] = []
     for name, values in _separate_settings(varying)[0].items():
         is_of_factors = len(set(zip(cells, values, strict=True))) == len(set(cells))
-        if name in factors or name == LABEL or is_of_factors:
+        if name in factors or is_of_factors:
             continue
         others.append(name)
         if not all(_is_crossed([levels, values]) for levels in factors.values()):

@@ -123,7 +123,7 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
     assert list(found.factors) == ["label", "network"]
     assert any("label stands for them" in note for note in found.notes)
     assert list(asked.factors) == list(text.factors) == ["network"]
-    assert any("Other settings vary too" in note for note in asked.notes)
+    assert any("Other settings vary too and count as noise: label, x.p" in note for note in asked.notes)
 
 
 def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tmp_path: Path) -> None:
