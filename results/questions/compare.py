@@ -270,6 +270,10 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
         lines.append(
             f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
         )
+    paired = [row for row in rows if row.pairing.result.difference.n]
+    same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
+    if same:
+        lines.append(f"{'; '.join(same)}: the very models of the control, of which nothing was removed or changed.")
     return lines
 
 

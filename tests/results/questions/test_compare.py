@@ -128,6 +128,16 @@ def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
     assert "1 row with the same models as another row: counted as one comparison." in text
 
 
+def test_an_arm_that_changed_nothing_is_said_to_be_its_control(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=label, seed=seed, right=(right,), asked=(0.0,), model=model and f"{model} {seed}")
+        for label, right, model in (("fine_tune", 80, "own"), ("adaptation", 80, "own"), ("l1", 80, None))
+        for seed in range(3)
+    ]
+    said = "\n".join(lines(write_run(tmp_path, trials), "fine_tune", None))
+    assert "- adaptation: the very models of the control" in said and "l1: the very" not in said
+
+
 def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
     trials = [
         Trial(label=label, seed=seed, network=network, right=(right + seed,), shared_source=True)
