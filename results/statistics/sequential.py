@@ -207,7 +207,7 @@ class Look:
         z: of the t statistic.
         limit: of |z| at this look, when it was decided.
         left: how many comparisons of the family were not better or worse then.
-        p: of the sign-flip test; None if it was not needed, because z is inside the limits.
+        p: of the sign-flip test; None if it was not needed, because z is inside the limit.
     """
 
     seeds: int
@@ -260,9 +260,10 @@ def look_at(differences: Mapping[Name, Sequence[float]], design: Design, image: 
                 verdict = "no difference that matters"
             if verdict != "open":
                 open_names.discard(name)
-            p = sign_p(name, seeds) if name in different else None
             left = different.get(name, left_now)
-            looks[name][-1] = replace(last, limit=design.limits(left)[number], left=left, p=p, verdict=verdict)
+            limit = design.limits(left)[number]
+            p = sign_p(name, seeds) if name in different or abs(last.z) > limit else None
+            looks[name][-1] = replace(last, limit=limit, left=left, p=p, verdict=verdict)
     return looks
 
 
