@@ -138,6 +138,11 @@ def boundaries(alpha: float, fractions: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(limits)
 
 
+def signs_can_reach(limit: float, seeds: int) -> bool:
+    """Whether a sign-flip test of so many seeds can reach the level of this limit of |z|, whatever the signs are."""
+    return bool(smallest_p(seeds) <= 2 * special.ndtr(-limit))
+
+
 def _limit(motion: _Motion, fraction: float, allowed: float) -> float:
     """Return the limit that the motion crosses at the next look with this probability."""
 
@@ -195,6 +200,14 @@ class Design:
     def limits(self, left: int | None = None) -> tuple[float, ...]:
         """Return the limits of |z| while this many comparisons of the family are not better or worse; None: all."""
         return boundaries(self.alpha / (left or self.family), self.fractions)
+
+    @property
+    def fewest_seeds(self) -> int | None:
+        """The first look that can settle a comparison, whatever was measured before; None: no look can."""
+        for seeds, limit in zip(self.looks, self.limits(), strict=True):
+            if seeds >= FEWEST_FOR_EQUAL or signs_can_reach(limit, seeds):
+                return seeds
+        return None
 
 
 @dataclass(frozen=True)
@@ -310,8 +323,7 @@ def unbiased_mean(look: Look, design: Design) -> float:
     limits = []
     fractions = []
     for seeds, limit, fraction in zip(design.looks, design.limits(look.left), design.fractions, strict=True):
-        could_settle = smallest_p(seeds) <= 2 * special.ndtr(-limit)  # by signs, whatever they were
-        if seeds == look.seeds or (seeds < look.seeds and could_settle):
+        if seeds == look.seeds or (seeds < look.seeds and signs_can_reach(limit, seeds)):
             limits.append(limit)
             fractions.append(fraction)
     if look.z == 0.0:
