@@ -126,7 +126,10 @@ def _value_text(value_json: str, most: int) -> str:
 
 
 def _names_of_label(label: str, telling: Sequence[Telling], keys: Iterable[str]) -> dict[Telling, str]:
-    """Name the configurations of one label: in full, or shorter where a name would be too long."""
+    """Name the configurations of one label: in full, or shorter where a name would be too long.
+
+    What is none is left out first: of milliseconds or their share, a name is to say the one that was asked.
+    """
     distinct = list(dict.fromkeys(telling))
     if len(distinct) == 1:
         return {distinct[0]: _cut(label, LONGEST)}
@@ -135,7 +138,8 @@ def _names_of_label(label: str, telling: Sequence[Telling], keys: Iterable[str])
         shown_keys.update(key for key, _ in settings)
     endings = _endings(shown_keys, keys)
     needed = _needed(distinct)
-    for shown, longest_value in ((distinct, LONGEST), (needed, LONGEST), (needed, _LONGEST_VALUE)):
+    given = [tuple(pair for pair in settings if pair[1] != "null") or settings for settings in distinct]
+    for shown, longest_value in ((distinct, LONGEST), (given, LONGEST), (needed, LONGEST), (needed, _LONGEST_VALUE)):
         names = [_name_with(label, settings, endings, longest_value) for settings in shown]
         if max(map(len, names)) <= LONGEST and len(set(names)) == len(distinct):
             return dict(zip(distinct, names, strict=True))

@@ -100,6 +100,16 @@ def at_one_budget_only(base: Arm, names: Container[str]) -> list[str]:
     return [f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at."]
 
 
+def without_control(arms: Sequence[Arm], compared: Container[Problem], control: str) -> list[str]:
+    """Return a sentence for each problem that is not compared, as the control has no score there, and its arms."""
+    lines = []
+    for problem in sorted({arm.problem for arm in arms}):
+        if problem not in compared:
+            names = "; ".join(sorted({arm.name for arm in arms if arm.problem == problem}))
+            lines.append(f"Not compared: {names} of {problem}, where no score of {control} is shown.")
+    return lines
+
+
 def _name(arm: ArmOrPoint) -> str:
     """Return the name of an arm, or of the arm that a point belongs to."""
     return arm.name if isinstance(arm, Arm) else arm.arm

@@ -18,7 +18,7 @@ GROUP BY ALL ORDER BY ALL
 
 @dataclass(frozen=True)
 class SharedTraining:
-    """A kind of training that seeds of one arm share: `seeds` seeds have only `distinct` trainings."""
+    """A kind of training of which seeds of one arm share some: `seeds` seeds have `distinct` trainings together."""
 
     problem: Problem
     arm: str
@@ -42,9 +42,9 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
         stages.setdefault((problem, row["arm"], row["kind"]), {})[row["seed"]] = tuple(row["keys"])
     shared = []
     for (problem, arm, kind), keys_by_seed in sorted(stages.items()):
-        distinct = len(set(keys_by_seed.values()))
-        if distinct < len(keys_by_seed):
-            shared.append(SharedTraining(problem, arm, kind, distinct=distinct, seeds=len(keys_by_seed)))
+        distinct = set().union(*keys_by_seed.values())
+        if len(distinct) < sum(map(len, keys_by_seed.values())):
+            shared.append(SharedTraining(problem, arm, kind, distinct=len(distinct), seeds=len(keys_by_seed)))
     return shared
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from results.arms.against import compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
-from results.arms.selection import at_one_budget_only
+from results.arms.findings import findings_of
+from results.arms.selection import at_one_budget_only, without_control
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -40,7 +41,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    for base, pairs in compared_arms(run, against, asked):
+    compared = compared_arms(run, against, asked)
+    for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""
         yield f"Compared with {base}."
@@ -53,6 +55,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
             base, {arm.name for arm, _ in pairs}
         )
         yield from notes(lines, base.problem)
+    problems = {base.problem for base, _ in compared}
+    yield from notes(without_control(findings_of(run).tested, problems, compared[0][0].name))
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

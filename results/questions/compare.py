@@ -21,7 +21,7 @@ from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
-from results.arms.selection import at_one_budget_only, not_at_budget, select_arms
+from results.arms.selection import at_one_budget_only, not_at_budget, select_arms, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
@@ -153,7 +153,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
     compared = _compare_arms(run, against, asked)
-    tested = [] if asked is None else findings_of(run).tested  # of which some may have no point there
+    tested = findings_of(run).tested  # of which some may have no point there
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -172,6 +172,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         lines += at_one_budget_only(base, {row.arm.name for row in rows})
         yield from notes(lines, base.problem)
         yield ""
+    yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
     yield from _pooled_page(run, compared)
 
 
@@ -443,12 +444,14 @@ def section(findings: Findings) -> Section | None:
             f" These are {len(pairings)} comparisons, each tested on its own at {SIGNIFICANCE}: without any true"
             f" difference, {expected} of them would look real on average."
         )
+    problems = {pairing.problem for pairing in pairings if pairing.problem}
+    text = " ".join([text, *without_control(findings.tested, problems, "full fine-tuning")])
     section_against = Section(
         "against", "All arms against full fine-tuning", text,
         empty="No arm to compare with full fine-tuning yet.",
         short="Pairs",
     )  # fmt: skip
-    for number, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
+    for number, problem in enumerate(sorted(problems)):
         drawn = chart(findings, problem)
         if drawn is None:
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 from results.arms.comparison import Arm, Pairing, budget_order, compare
 from results.arms.problem import Problem
-from results.arms.selection import arm_called, select_arms
+from results.arms.selection import arm_called, select_arms, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record
 from results.command_options import against_option, at_option, over_option, refuse_points
@@ -112,6 +112,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         yield ""
         yield from notes(_notes(needs, difference), problem)
         yield ""
+    yield from map(Note, without_control(arms, families, name))
     yield from map(Note, support_lines(run, families))
 
 

@@ -138,6 +138,11 @@ def boundaries(alpha: float, fractions: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(limits)
 
 
+def signs_can_reach(limit: float, seeds: int) -> bool:
+    """Whether a sign-flip test of so many seeds can reach the level of this limit of |z|, whatever the signs are."""
+    return bool(smallest_p(seeds) <= 2 * special.ndtr(-limit))
+
+
 def _limit(motion: _Motion, fraction: float, allowed: float) -> float:
     """Return the limit that the motion crosses at the next look with this probability."""
 
@@ -196,6 +201,14 @@ class Design:
         """Return the limits of |z| while this many comparisons of the family are not better or worse; None: all."""
         return boundaries(self.alpha / (left or self.family), self.fractions)
 
+    @property
+    def fewest_seeds(self) -> int | None:
+        """The first look that can settle a comparison, whatever was measured before; None: no look can."""
+        for seeds, limit in zip(self.looks, self.limits(), strict=True):
+            if seeds >= FEWEST_FOR_EQUAL or signs_can_reach(limit, seeds):
+                return seeds
+        return None
+
 
 @dataclass(frozen=True)
 class Look:
@@ -207,7 +220,7 @@ class Look:
         z: of the t statistic.
         limit: of |z| at this look, when it was decided.
         left: how many comparisons of the family were not better or worse then.
-        p: of the sign-flip test; None if it was not needed, because z is inside the limits.
+        p: of the sign-flip test; None if it was not needed, because z is inside the limit.
     """
 
     seeds: int
@@ -260,9 +273,10 @@ def look_at(differences: Mapping[Name, Sequence[float]], design: Design, image: 
                 verdict = "no difference that matters"
             if verdict != "open":
                 open_names.discard(name)
-            p = sign_p(name, seeds) if name in different else None
             left = different.get(name, left_now)
-            looks[name][-1] = replace(last, limit=design.limits(left)[number], left=left, p=p, verdict=verdict)
+            limit = design.limits(left)[number]
+            p = sign_p(name, seeds) if name in different or abs(last.z) > limit else None
+            looks[name][-1] = replace(last, limit=limit, left=left, p=p, verdict=verdict)
     return looks
 
 
@@ -309,8 +323,7 @@ def unbiased_mean(look: Look, design: Design) -> float:
     limits = []
     fractions = []
     for seeds, limit, fraction in zip(design.looks, design.limits(look.left), design.fractions, strict=True):
-        could_settle = smallest_p(seeds) <= 2 * special.ndtr(-limit)  # by signs, whatever they were
-        if seeds == look.seeds or (seeds < look.seeds and could_settle):
+        if seeds == look.seeds or (seeds < look.seeds and signs_can_reach(limit, seeds)):
             limits.append(limit)
             fractions.append(fraction)
     if look.z == 0.0:

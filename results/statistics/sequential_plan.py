@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from results.sign_flip import smallest_p
-from results.statistics.sequential import FEWEST_FOR_EQUAL, Design
+from results.statistics.sequential import FEWEST_FOR_EQUAL, Design, signs_can_reach
 
 PATHS = 4_000
 SEED = 0  # fixed, so that the same plan says the same
@@ -64,8 +63,7 @@ def expected_seeds(difference: float, deviation: float, design: Design) -> Expec
         values = differences[:, :seeds]
         means = values.mean(axis=1)
         half = float(special.stdtrit(seeds - 1, special.ndtr(limit))) * values.std(axis=1, ddof=1) / math.sqrt(seeds)
-        signs_can_settle = smallest_p(seeds) <= 2 * special.ndtr(-limit)
-        is_different = is_open & (np.abs(means) > half) & signs_can_settle
+        is_different = is_open & (np.abs(means) > half) & signs_can_reach(limit, seeds)
         is_equal = is_open & ~is_different & (np.abs(means) + half < design.matters) & (seeds >= FEWEST_FOR_EQUAL)
         different += int(is_different.sum())
         equal += int(is_equal.sum())

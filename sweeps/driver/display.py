@@ -97,7 +97,7 @@ class SweepProgress:
         if self.is_over and not self.counts.failed:
             return 1.0  # work that is left by a path that stopped early, or by rounding, is none
         all_work = self.work_done + self.work_left
-        fraction = self.work_done / all_work if all_work > 0 else 1.0
+        fraction = self.work_done / all_work if all_work > 0 else float(self.is_over)
         return min(fraction, 1.0 if self.is_over else 0.99)
 
     @property

@@ -344,27 +344,26 @@ def _what_can_be_settled(plan: Plan) -> str:
     """Say the smallest p that a sign-flip test of pairs with the same seed can reach: 2 / 2^n for n seeds.
 
     Networks and data sets add none: they are averaged within a seed.
-    With Holm's correction over all other arms of a network and data set, as in `compare`, p is as many times larger.
+    With Holm's correction p is as many times larger as `compare` has rows for a network and data set: each arm at each
+    budget, that of heads on which paths begin too, but the one that the others are compared with.
     """
-    seeds: dict[tuple[object, ...], set[int]] = defaultdict(set)
-    arms: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    seeds: dict[tuple[object, ...], dict[tuple[object, ...], set[int]]] = defaultdict(lambda: defaultdict(set))
     for trial in plan.trials:
-        problem = _problem(trial)
-        seeds[*problem, trial.arm].add(trial.settings.seed)
-        arms[problem].add(trial.arm)
-    fewest_seeds = min(len(seeds_of_arm) for seeds_of_arm in seeds.values())
-    most_arms = max(len(names) for names in arms.values())
-    comparisons = max(1, most_arms - 1)
+        for stage in trial.points:
+            row = trial.arm_of(stage.point), stage.asked_removed_macs_fraction
+            seeds[_problem(trial)][row].add(trial.settings.seed)
+    numbers = [len(seeds_of_row) for rows in seeds.values() for seeds_of_row in rows.values()]
+    fewest_seeds, most_seeds = min(numbers), max(numbers)
+    comparisons = max(1, max(map(len, seeds.values())) - 1)
     alone = smallest_p(fewest_seeds)
     corrected = min(1.0, comparisons * alone)
-    most_seeds = max(len(seeds_of_arm) for seeds_of_arm in seeds.values())
     if most_seeds == fewest_seeds:
         text = f"seeds     {fewest_seeds} of each arm: a paired comparison"
     else:
         text = f"seeds     {fewest_seeds} to {most_seeds} of an arm: with {fewest_seeds}, a paired comparison"
     text += f" can reach p = {alone:.2g} at best"
     if comparisons > 1:
-        text += f", and p = {corrected:.2g} as one of {comparisons} (Holm)"
+        text += f", and p = {corrected:.2g} as one of {comparisons} in compare (Holm)"
     if corrected > SIGNIFICANCE:
         text += f"; p < {SIGNIFICANCE:g} needs {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
     return text

@@ -59,15 +59,20 @@ def seed_lines(
     )
     if settle.most_seeds < FEWEST_FOR_EQUAL:
         yield f"          no difference that matters: never found here, as it takes {FEWEST_FOR_EQUAL} seeds or more"
-    least = _trials_until(plan, comparisons, settle.looks[0])
+    design = Design(settle.looks, settle.alpha, settle.matters, len(comparisons))
+    least = _trials_until(plan, comparisons, design.fewest_seeds or settle.most_seeds)
     most = _trials_until(plan, comparisons, settle.most_seeds)
+    if design.fewest_seeds is None:
+        yield "          no look can settle any of them: give looks more seeds"
+    elif design.fewest_seeds > settle.looks[0]:
+        yield f"          fewer than {design.fewest_seeds} seeds cannot settle any of them"
     text = f"          {len(least.trials)} trials at least, {len(most.trials)} at most"
     if time_text is not None:
         least_s = cost_of(least.trials, _is_cached, work_of).work_shared
         most_s = cost_of(most.trials, _is_cached, work_of).work_shared
         text += f", one after the other {time_text(least_s)} to {time_text(most_s)}"
     yield f"{text}; above is what runs first"
-    shares = _open_shares(comparisons, settle, run, assumed)
+    shares = _open_shares(comparisons, design, run, assumed)
     if not shares:
         yield "          for a number that is expected, type --effect 0.01 --deviation 0.014, for example"
         return
@@ -84,14 +89,13 @@ def _trials_until(plan: Plan, comparisons: Sequence[PlannedComparison], seeds: i
 
 
 def _open_shares(
-    comparisons: Sequence[PlannedComparison], settle: SettleSettings, run: Path, assumed: Assumed
+    comparisons: Sequence[PlannedComparison], design: Design, run: Path, assumed: Assumed
 ) -> dict[Comparison, tuple[float, ...]]:
     """Return the share of sweeps in which each comparison is open before each look; empty if nothing is known."""
     measured: Mapping[Comparison, RecordedLook] = {}
     if is_there(run / "tables"):
         with load(run) as tables:
             measured = last_looks(tables)
-    design = Design(settle.looks, settle.alpha, settle.matters, len(comparisons))
     known: dict[tuple[float, float], tuple[float, ...]] = {}
     shares = {}
     for planned in comparisons:

@@ -32,7 +32,7 @@ class Trial:
         ended: finished, failed or missing; what failed or is missing has the points that `right` gives it.
         model: names the model of its points; None: each point has one of its own.
         epochs: of training on the target behind each model.
-        shared_source: whether all seeds of the run have one source training.
+        shared_source: whether all seeds of the run have one source training, of each `source.seed` in `config`.
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
         arm: name of its arm; the label where it is empty.
         pruning_latency_ms: of each point, as its pruning measured it.
@@ -121,7 +121,7 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
           "arm": trial.arm or trial.label, "method": trial.method, "network": trial.network, "dataset": trial.dataset,
           "seed": trial.seed, "train_images": trial.train_images}  # fmt: skip
     settings = {"network": trial.network, "method": {"name": trial.method}, "seed": trial.seed, **trial.config}
-    source = sha("source", trial.network, 0 if trial.shared_source else trial.seed)
+    source = sha("source", trial.network, 0 if trial.shared_source else trial.seed, trial.config.get("source.seed"))
     keys = [key for key, _ in trial.point_keys]
     planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
                "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None}  # fmt: skip

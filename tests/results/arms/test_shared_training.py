@@ -20,6 +20,18 @@ def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
     assert shared_training_lines(draws, []) == []
 
 
+def test_seeds_that_share_several_sources_share_so_many_also_where_one_seed_has_one_of_them(tmp_path: Path) -> None:
+    """It said that they share one, and nothing where the seeds had not all the same ones."""
+    several = [
+        Trial(label="l1", seed=seed, right=(90,), shared_source=True, config={"source.seed": source})
+        for seed in range(2) for source in range(2)
+    ]  # fmt: skip
+    for number in (3, 4):
+        with load(write_run(tmp_path / str(number), several[:number])) as run:
+            draws = shared_trainings(run)
+        assert [str(draw) for draw in draws] == ["train source: 2 seeds share 2 distinct trainings"]
+
+
 def test_every_trial_is_counted_once(tmp_path: Path) -> None:
     several = [Trial(label="a", seed=seed, right=(90,)) for seed in range(2)]
     several += [

@@ -11,6 +11,7 @@ from results.errors import ResultsError
 from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.compare import chart, section, versus_arm_page
+from results.questions.power import seeds_needed_page
 from results.questions.table import published_table
 from results.store.reader import load
 from results.text.formats import markdown_lines
@@ -111,6 +112,22 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
     assert {row["against"] for row in others.values()} == {"short"}
     assert others["long"]["verdict"].endswith(", but trained longer")
+
+
+def test_arms_that_have_nothing_to_be_compared_with_are_named(tmp_path: Path) -> None:
+    """Those of another number of training images are of another problem; they were left out without a word."""
+    trials = [Trial(label=label, seed=seed, right=(90,)) for label in ("base", "other") for seed in range(2)]
+    few = [Trial(label=label, seed=0, right=(80,), train_images=20) for label in ("few", "fewer")]
+    run = write_run(tmp_path, [*trials, *few])
+    said = "Not compared: few; fewer of net on digits (20 training images), where no score of base is shown."
+    with load(run) as opened:
+        anytime = markdown_lines(anytime_page(opened, "base", None))
+        power = markdown_lines(seeds_needed_page(opened, "base", 0.2, None))
+        assert all(f"- {said}" in page for page in (lines(run, "base", None), [*anytime], [*power]))
+    tuned = [Trial(label="tuned", seed=seed, right=(85,), method="fine_tune") for seed in range(2)]
+    with load(write_run(tmp_path / "tuned", [*trials, *few, *tuned])) as opened:
+        drawn = section(findings_of(opened))
+    assert drawn is not None and drawn.text.endswith(said.replace("base", "full fine-tuning"))
 
 
 def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:

@@ -102,6 +102,10 @@ def test_while_a_trial_runs_not_all_work_is_done_and_time_is_left() -> None:
     assert "90% of this launch's work" in line(failed)
     stopped = replace(nearly, counts=Counts(finished=5, failed=0, running=0, waiting=1), running=())
     assert "99% of this launch's work" in line(stopped)
+    cached = replace(stopped, counts=Counts(finished=0, failed=0, running=0, waiting=4), work_done=0.0)
+    assert "0 of 4 trials finished" in line(cached) and " 0% of this launch's work" in line(cached)
+    with_failed = replace(cached, counts=Counts(finished=3, failed=1, running=0, waiting=0))
+    assert "100% of this launch's work" in line(with_failed)
 
 
 def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:

@@ -285,26 +285,19 @@ def test_seeds_of_which_some_arms_have_fewer_are_given_as_a_range(tmp_path: Path
 
 
 @pytest.mark.parametrize("seeds", [6, 7, 8])
-def test_a_family_needs_more_seeds_than_a_pair(seeds: int, tmp_path: Path) -> None:
-    spec = (
-        QUICK_SPEC.replace("[0, 1]", str(list(range(seeds))))
-        + """
-[[variants]]
-label = "random"
-method = { name = "prune", criterion = "random" }
-[[variants]]
-method.name = "head_only"
-"""
-    )
+def test_a_family_needs_more_seeds_than_a_pair_and_counts_each_row_of_compare(seeds: int, tmp_path: Path) -> None:
+    """Arms at each budget: TransTailor at two, l1 and the heads, which no trial of the spec measures alone."""
+    transtailor = '[[variants]]\nmethod = { name = "transtailor", steps = 2, alpha_epochs = 1 }\n'
+    spec = QUICK_SPEC.replace("[0, 1]", str(list(range(seeds)))) + transtailor
     (tmp_path / "quick.toml").write_text(spec)
     text = lines(make_plan(load_spec(tmp_path / "quick.toml")), tmp_path / "runs")
-    corrected = max(p for p in holm([smallest_p(seeds)] * 3) if p is not None)
-    needed = pairs_needed(SIGNIFICANCE / 3)
+    corrected = max(p for p in holm([smallest_p(seeds)] * 4) if p is not None)
+    needed = pairs_needed(SIGNIFICANCE / 4)
     more = "" if corrected <= SIGNIFICANCE else f"; p < 0.05 needs {needed} seeds"
-    assert needed == 7
+    assert needed == 8
     assert (
-        f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 3 (Holm)"
-        f"{more}\n"
+        f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 4 in"
+        f" compare (Holm){more}\n"
     ) in text
 
 

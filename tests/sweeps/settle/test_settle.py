@@ -246,6 +246,14 @@ def test_the_plan_says_how_many_trials_run_at_least_and_at_most() -> None:
     lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
     assert "5 comparisons with fine_tune, looked at after 10, 14, 20 seeds" in lines[0]
     assert "50 trials at least, 100 at most" in lines[1]  # five trials of each seed
+    early = settled_spec(looks=[6, 8, 14])  # with 8 seeds no p of five comparisons is small enough
+    lines = list(seed_lines(early, lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
+    assert lines[2:4] == [
+        "          fewer than 14 seeds cannot settle any of them",
+        "          70 trials at least, 70 at most; above is what runs first",
+    ]
+    too_few = seed_lines(settled_spec(looks=[6, 7]), lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed())
+    assert "no look can settle any of them: give looks more seeds" in "".join(too_few)
     few = settled_spec(looks=[10, 17])
     lines = list(seed_lines(few, lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
     assert "no difference that matters: never found here, as it takes 18 seeds or more" in lines[1]
