@@ -106,7 +106,7 @@ def default(arm: str, what: str) -> Excerpt:
 def on_targets(contrast: str, what: str) -> Excerpt:
     """Return a contrast of the study on donors, over its targets and on each."""
     targets = ("{trashnet6}", "{clothing10}", "{fruit14}", "{packages9}")
-    cells = ("{points}", "{low_95} … {high_95}", "{p_corrected}", *targets)
+    cells = ("{accuracies}", "{points}", "{low_95} … {high_95}", "{p_corrected}", *targets)
     return Excerpt(what, "is_it_the_target_contrasts", {"contrast": contrast}, cells)
 
 
@@ -182,7 +182,7 @@ FINDINGS: Mapping[str, FindingsTable] = {
         ),
     ),
     "Does it matter whose images choose the filters?": FindingsTable(
-        ("difference", "95%", "p (Holm)", "trashnet6", "clothing10", "fruit14", "packages9"),
+        ("test accuracies (%)", "difference", "95%", "p (Holm)", "trashnet6", "clothing10", "fruit14", "packages9"),
         (
             on_targets("target - the three other sets", "at 40%: the target's images, against the three other sets'"),
             on_targets("target - shuffled", "the same, against its images with permuted labels"),
