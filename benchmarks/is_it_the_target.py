@@ -89,8 +89,9 @@ def results_table(scores: Scores) -> Measured:
         rows,
         (
             "Test accuracy at 40% fewer MACs in percentage points: of both, and first minus second, paired by seed; 95%"
-            " t intervals; sign-flip p. points: the mean over the four targets within each seed. The first contrast is the"
-            " primary one; p of the five others are corrected together (Holm). All else is description.",
+            " t intervals; sign-flip p. points: the mean over the four targets within each seed.",
+            "The first contrast is the primary one; p of the five others are corrected together (Holm). All else is"
+            " description.",
             "new_target: the prediction interval over four targets, of which each is one observation.",
         ),
     )
