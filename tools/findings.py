@@ -189,7 +189,9 @@ FINDINGS: Mapping[str, FindingsTable] = {
             on_targets("target - scrambled", "the same, against its images with scrambled phases"),
             on_targets("target - noise", "the same, against noise of its colours"),
             on_targets("target - random filters", "the same, against random filters"),
-            on_targets("the three other sets - random filters", "at 40%: the three other sets' images, against random filters"),
+            on_targets(
+                "the three other sets - random filters", "at 40%: the three other sets' images, against random filters"
+            ),
         ),
     ),
     "Is what is pruned by default better than random filters?": FindingsTable(

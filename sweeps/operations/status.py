@@ -89,7 +89,8 @@ def status(run: RunFolder) -> Iterator[Part]:
     now = datetime.now(UTC)
     with load(run.path, READ) as rows:
         rows.hold("trials", "attempts")  # which several queries read
-        running, counts = _running_attempts(record, rows, is_run=holder is not None)
+        progress = None if holder is None else _progress(run)
+        running, counts = _running_attempts(record, rows, progress, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
@@ -100,7 +101,6 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield _devices(run)
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
-        progress = _progress(run) if running else None
         record_of_run = {
             "run": str(run.path), "state": state_of(counts, is_run=holder is not None), "trials": len(record.trials),
             "resting": 0, "stopped": 0, **counts, **_progress_record(progress),
@@ -157,16 +157,21 @@ def count_trials(run: RunFolder) -> dict[str, int]:
     record = open_run(run)
     is_run = holder_of(run.lock) is not None
     with load(run.path, ("trials", "attempts")) as rows:
-        _running, counts = _running_attempts(record, rows, is_run=is_run)
+        _running, counts = _running_attempts(record, rows, _progress(run) if is_run else None, is_run=is_run)
     return counts
 
 
-def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _running_attempts(
+    record: LaunchRecord, rows: Run, progress: SweepProgress | None, *, is_run: bool
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the attempts of trials that have not ended, and the number of trials in each state."""
     state_of_ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
     running = []
     if is_run:
         running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in state_of_ended]
+    if progress is not None:  # newer than the rows, which do not say yet that a trial has lost its worker
+        reported = {trial.trial_id for trial in progress.running}
+        running = [attempt for attempt in running if attempt["trial_id"] in reported]
     running_ids = {attempt["trial_id"] for attempt in running}
     trials_in_state: Counter[str] = Counter()
     for trial_id in record.trials:

@@ -13,7 +13,10 @@ import pytest
 from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.driver.display import SweepProgress
 from sweeps.driver.events import EventLog
+from sweeps.driver.ledger import Counts
+from sweeps.driver.progress_file import ProgressFile
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
@@ -23,6 +26,7 @@ from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
+from tests.sweeps.fake_plan import Recorder
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -138,8 +142,14 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_point(run, head, 0.5, 0.0)
     write_point(run, pruned, 0.75, 0.2)
     write_point(run, plan.trials[4], 0.75, 0.4)
-    with RunLock(run.lock):
+    progress = SweepProgress(
+        sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=1.0,
+        elapsed_s=1.0, left_s=None, best=(), running=(),
+    )  # fmt: skip
+    with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
+        ProgressFile(lock.tell, Recorder()).close(progress)
+        assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
