@@ -17,6 +17,7 @@ from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
+from sweeps.operations.attach import end_text
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
@@ -249,10 +250,7 @@ def _headline(
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
-        return (
-            f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
-            f" is listed below, {command}"
-        )
+        return f"{run.path}: {_before_an_outcome(cluster)}, {command}"
     if counts["waiting"] or counts.get("resting"):
         return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:
@@ -261,6 +259,18 @@ def _headline(
     if stopped:
         return f"{run.path}: has ended; {counts['finished']} trials are finished, {stopped} stopped"
     return f"{run.path}: has ended; all trials are finished"
+
+
+def _before_an_outcome(cluster: ClusterRun) -> str:
+    """Say where the controller is of a launch that nobody runs now; to be followed by what to type."""
+    if cluster.submission.job is None:
+        return "was not submitted to SLURM; if no job is listed below"
+    not_begun = "launched on SLURM; its controller has not begun yet"
+    try:
+        state = cluster.controller_end()
+    except (ClusterError, SlurmError):  # the lines of the jobs say why
+        return f"{not_begun}, or ended without an outcome; if no job is listed below"
+    return f"{end_text(cluster, state)}; to resume" if state.is_over else f"{not_begun}; if no job is listed below"
 
 
 def _best(rows: Run) -> Iterator[Part]:

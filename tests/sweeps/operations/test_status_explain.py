@@ -98,9 +98,10 @@ def test_status_on_slurm_before_the_controller_begins(
     folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
     run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
     controller = folder.controller_name
-    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
-    assert "its controller has not begun yet, or ended without an outcome; if no job is listed below, type in" in first
+    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in" in first
     (job,) = (text for text in others if text.startswith("job "))
     waits = "job       7  controller  pending: jobs with a higher priority are first"
     assert job == waits
@@ -110,6 +111,13 @@ def test_status_on_slurm_before_the_controller_begins(
         f"{waits}; before, it said: job 7 is queued again: make room there\n"
         in sweeps_command("status", "runs/small").stdout
     )
+    (folder.logs / "7_0_log.out").write_text("check the version of grpcio\n")  # what a killed Ray guesses
+    slurm.says("sacct", "7|PREEMPTED|0:0\n7|PENDING|0:0\n")
+    assert f"{waits}; before, it ended: PREEMPTED\n" in sweeps_command("status", "runs/small").stdout
+    run.submission.write_text(Submission(cache=tmp_path / "cache", job="7").to_json())
+    slurm.says("squeue", "7|PENDING|Priority\n", f"7|PENDING|N/A||Priority|{controller}\n")
+    begins = "launched on SLURM; its controller has not begun yet; if no job is listed below, type in"
+    assert begins in sweeps_command("status", "runs/small").stdout
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
