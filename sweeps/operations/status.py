@@ -140,7 +140,7 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
     refused = last_events.get("worker_refused")
     if is_run and refused is not None and refused["at_us"] > accepted_us:
-        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it will be submitted again"
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; SLURM is asked again"
 
 
 def _jobs(run: RunFolder) -> Iterator[str]:

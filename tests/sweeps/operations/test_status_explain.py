@@ -139,6 +139,7 @@ def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: C
             told = [text for text in said if text.startswith(("refused", "waiting", "paused", "stopping"))]
             assert len(told) == len(expected)
             assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
+            assert all(text.endswith("; SLURM is asked again") for text in told if text.startswith(refused))
     assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
