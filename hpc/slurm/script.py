@@ -141,8 +141,8 @@ def _setup(site: Site) -> list[str]:
         lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")
     if site.scratch_folder is not None:
         lines.append(f"export TMPDIR={_quote_except_variables(site.scratch_folder)}")
-        refusal = 'echo "scratch_folder $TMPDIR cannot be made, or not be written to" >&2'
-        lines.append(f'mkdir -p -- "$TMPDIR" && [ -w "$TMPDIR" ] || {{ {refusal}; exit 1; }}')
+        refusal = 'echo "scratch_folder $TMPDIR cannot be made" >&2'
+        lines.append(f'mkdir -p -- "$TMPDIR" || {{ {refusal}; exit 1; }}')
     return lines
 
 
