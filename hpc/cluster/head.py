@@ -29,6 +29,7 @@ from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_en
 from hpc.ray.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
 from hpc.ray.refusal_check import check_closed
 from hpc.slurm.jobs import requeue
+from hpc.slurm.script import QUEUED_AGAIN
 from transtailor.errors import MISTAKE, TRY_AGAIN
 from transtailor.files import is_there
 from transtailor.sources import ForeignCodeError, check_code
@@ -262,7 +263,7 @@ def _cluster_of(folder: ClusterFolder) -> str | None:
 def _queue_again(folder: ClusterFolder, why: object = "its walltime or its Ray head has ended") -> int:
     """Have SLURM start this job again, with the same id; `why` is shown while it waits."""
     job = os.environ["SLURM_JOB_ID"]
-    _say(f"job {job} is queued again: {why}")
+    _say(f"job {job} {QUEUED_AGAIN}: {why}")
     try:
         requeue(job, _cluster_of(folder))
     except SlurmError as error:

@@ -406,7 +406,7 @@ class Doctor:
 
 def _are_over(ids: list[str], cluster: str | None) -> bool:
     """Whether none of the jobs can still run."""
-    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids, cluster).values())
+    return all(state.is_over for state in jobs(ids, cluster).values())
 
 
 def _rights_on_nodes(answers: Sequence[NodeState]) -> Finding:

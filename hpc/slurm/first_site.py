@@ -83,13 +83,14 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file, with the folders above it, that only this user may change; raises SiteError if it exists."""
+    """Write a new file, with the folders above it, that only this user may change; raises SiteError if that fails."""
     try:
         with deny_others_writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new_file(path, text)
-    except FileExistsError as error:
-        raise SiteError(f"{path} exists already and is not changed; choose another --name or --to") from error
+    except OSError as error:
+        why = "exists already and is not changed" if path.exists() else f"cannot be written: {error.strerror}"
+        raise SiteError(f"{path} {why}; choose another --name or --to") from error
 
 
 @cli.command(example="--name mycluster")

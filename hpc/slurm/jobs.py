@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import PATIENCE, CommandAnswer, Patience, ask, call_of, run, short_answer
+from hpc.slurm.calls import ONCE, PATIENCE, CommandAnswer, Patience, ask, call_of, run, short_answer
 from hpc.slurm.reasons import explain_reason, explain_refusal, explanations, never_ends
 from hpc.slurm.script import gpus_of, script
 from hpc.slurm_grammar import job_state
@@ -24,7 +24,10 @@ ENDED = frozenset(
     ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"]
     + ["TIMEOUT"]
 )
+BY_SLURM = ENDED - {"COMPLETED", "FAILED"}  # ends that are not the command's
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
+_OF_ACCOUNTING = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
+_ACCOUNTING_ROW = r"([^|]+)\|([^|]+)\|([^|]*)"
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,24 @@ class JobState:
         return self.state in ENDED
 
     @property
+    def is_over(self) -> bool:
+        """Whether it can no longer run: it has ended, or SLURM knows nothing of it."""
+        return self.ended or self.state == "UNKNOWN"
+
+    @property
     def explanation(self) -> str:
         """An explanation of the reason, or the reason itself if it is unknown."""
         of_state = explanations()["states"].get(self.state)
         return str(of_state or explain_reason(self.reason) or self.reason)
+
+    @property
+    def end(self) -> str:
+        """How it ended; an exit code matters only where its command has ended by itself.
+
+        >>> JobState("FAILED", "exit code 3:0").end, JobState("CANCELLED", "exit code 0:15").end
+        ('FAILED, exit code 3:0', 'CANCELLED')
+        """
+        return self.state if self.state in BY_SLURM else f"{self.state}, {self.explanation}"
 
     @property
     def waits_for_good(self) -> bool:
@@ -185,6 +202,26 @@ def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE)
     return {job: states[job] for job in checked_ids}
 
 
+def end_of(job: str, cluster: str | None, patience: Patience = ONCE) -> JobState:
+    """Return the state of a job: once it has ended, with its exit code if there is accounting. Raises as `jobs`."""
+    state = jobs([job], cluster, patience)[job]
+    if not state.ended:
+        return state
+    in_accounting = _states_in_accounting([job], cluster, patience).get(job, state)
+    return in_accounting if in_accounting.ended else state  # which may be late
+
+
+def ends_before(job: str, cluster: str | None, patience: Patience = ONCE) -> list[JobState]:
+    """Return how the earlier runs of a job ended that was queued again; none if there is no accounting."""
+    call = call_of(cluster, "sacct", "--duplicates", *_OF_ACCOUNTING, f"--jobs={job}")
+    try:
+        rows = ask(call, _ACCOUNTING_ROW, patience)
+    except SlurmError:
+        return []
+    states = [JobState(job_state(state), f"exit code {code}") for of_job, state, code in rows if of_job == job]
+    return [state for state in states if state.ended]
+
+
 def cancel(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> None:
     """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
     checked_ids = _check_ids(ids)
@@ -260,9 +297,9 @@ def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patienc
 
 def _states_in_accounting(ids: Sequence[str], cluster: str | None, patience: Patience) -> dict[str, JobState]:
     """Return the states of jobs in the accounting; empty if the cluster has no accounting."""
-    call = call_of(cluster, "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
+    call = call_of(cluster, "sacct", *_OF_ACCOUNTING, "--jobs=" + ",".join(ids))
     try:
-        rows = ask([*call, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
+        rows = ask(call, _ACCOUNTING_ROW, patience)
     except SlurmError:  # usually because there is no accounting; then scontrol is asked
         return {}
     return {job: JobState(job_state(state), f"exit code {code}") for job, state, code in rows if job in ids}

@@ -15,14 +15,22 @@ from transtailor.files import is_below
 
 # If the job's step is killed, SLURM would end the job. So the job queues itself again, unless SLURM is ending it. `-M`
 # is not needed, because a node belongs to the job's cluster.
-AGAIN_IF_KILLED = """
+QUEUED_AGAIN = "is queued again"
+AGAIN_IF_KILLED = f"""
 code=$?
 if [ "$code" -gt 128 ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
-    echo "the job's step was killed (code $code): the job is queued again"
+    echo "the job's step was killed (code $code): the job {QUEUED_AGAIN}"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
 """
+
+# A failing line does not end the job, as `[ -f FILE ] && source FILE` may fail. Lines of sourced files may, too.
+SAY_FAILURES = (
+    """trap 'code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] || """
+    """echo "a line of setup ended with code $code: $BASH_COMMAND" >&2' ERR EXIT"""
+)
+SAY_NO_MORE = "trap - ERR EXIT"
 
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
@@ -125,13 +133,16 @@ def _exceeds(amount: float | None, limit: float | None) -> bool:
 def _setup(site: Site) -> list[str]:
     """Return the lines of bash before the command: the site's own, then the variables of its keys."""
     # The token of whoever submits is not for what runs in the job; there, SLURM knows its user by the node.
-    lines = ["unset SLURM_JWT", *site.setup]
+    lines = ["unset SLURM_JWT"]
+    if site.setup:
+        lines += [SAY_FAILURES, *site.setup, SAY_NO_MORE]
     if site.network_interface is not None:
         interface = shlex.quote(site.network_interface)
         lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")
     if site.scratch_folder is not None:
         lines.append(f"export TMPDIR={_quote_except_variables(site.scratch_folder)}")
-        lines.append('mkdir -p -- "$TMPDIR" || exit 1')
+        refusal = 'echo "scratch_folder $TMPDIR cannot be made" >&2'
+        lines.append(f'mkdir -p -- "$TMPDIR" || {{ {refusal}; exit 1; }}')
     return lines
 
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,6 +189,8 @@ class SweepState:
         self._stopped_by = who
         self.display.note(f"stopping: asked by {who}")
         self.events("stopping", detail=who)
+        with suppress(Exception):  # which `Commits` remembers
+            self.commits.commit()  # attempts that have just begun: SLURM may kill this process in a second
 
     def next(self) -> TrialTask | Blocked | None:
         """Return the trial to start in a free slot; or what blocks all; None: no trial waits.

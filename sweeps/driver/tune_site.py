@@ -6,7 +6,7 @@ What Tune stores about trials is never read: the tables and the cache say what i
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from sweeps.worker.tune_slot import TuneSlot, from_tune, to_tune
 
 CHECK_EVERY_S = 1.0  # whether the pool is still there
 MOST_REPORTS_PER_S = 20.0  # of progress, from all slots: each costs Tune some milliseconds
+WORKER_LOST = "a worker of the trial was lost"
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 ROUND_WAVES = 100  # of all slots, in one run of Tune: each costs more than the one before; at a run's end slots wait
@@ -246,14 +247,30 @@ class _TuneSearcher(Searcher):
             self._pool.check()
             self._pass_on_deaths()
             self._pool.want(self._sweep_state.could_run)
-            if len(self._running) > self._pool.slots:  # one of them has lost its slot
-                self._has_slot_since_s = {trial_id: now_s for trial_id in self._has_slot_since_s}
             self._sweep_state.set_wait(None if self._running else self._pool.waits_for())
 
     def late_trials(self) -> list[str]:
         """Return Tune's ids of trials that have had a slot for too long without a report of their process."""
         too_long_ago_s = time.monotonic() - START_LIMIT_S
         return [trial_id for trial_id, since_s in self._has_slot_since_s.items() if since_s < too_long_ago_s]
+
+    def take_back(self, pending: Sequence[str]) -> Sequence[str]:
+        """Let trials wait again whose slots were lost before their processes have started; return Tune's ids of these.
+
+        Args:
+            pending: Tune's ids of the trials without a process, the first one first.
+        """
+        if not pending or len(self._running) <= self._pool.slots:
+            return ()
+        started = [self._nodes.get(trial_id, ()) for trial_id in self._running if trial_id not in pending]
+        free_slots = self._pool.slots - sum(not self._pool.has_lost(nodes) for nodes in started)
+        without_slot = pending[max(0, free_slots) :]
+        for trial_id in without_slot:
+            ours = self._running[trial_id]
+            self._running[trial_id] = None
+            if ours is not None:
+                self._sweep_state.note_loss(ours, WORKER_LOST, counts=False)
+        return without_slot
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take the report of a step that is not the last one."""
@@ -303,7 +320,7 @@ class _TuneSearcher(Searcher):
             has_lost = self._pool.has_lost(death.nodes)
             if has_lost or time.monotonic() - death.at_s >= self._pool.node_death_s:
                 counts = None if has_lost is None else not has_lost
-                cause = "a worker of the trial was lost" if has_lost else death.cause
+                cause = WORKER_LOST if has_lost else death.cause
                 self._sweep_state.note_loss(death.trial_id, cause, death.log_tail, counts=counts)
             else:
                 undecided.append(death)
@@ -341,10 +358,10 @@ class _LiveFIFO(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first that waits for its process; raise Interrupted on a stop, and see `RayPool.check`."""
         self._searcher.check()
-        for trial_id in self._searcher.late_trials():
-            late_trial = self._live[trial_id]
-            if late_trial.status == Trial.PENDING:  # else its ranks have a limit of their own
-                give_up(tune_controller, late_trial)
+        pending = [trial_id for trial_id, trial in self._live.items() if trial.status == Trial.PENDING]
+        late = set(self._searcher.late_trials()).intersection(pending)  # of others, the ranks have a limit of their own
+        for trial_id in late.union(self._searcher.take_back(pending)):
+            give_up(tune_controller, self._live[trial_id])
         while self._ended:
             release(tune_controller, self._ended.pop())
         for trial in self._live.values():

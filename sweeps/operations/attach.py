@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hpc.errors import SlurmError
 from hpc.sites.site import find_site
-from hpc.slurm.jobs import QueuedJob
+from hpc.slurm.jobs import BY_SLURM, JobState, QueuedJob, ends_before
+from hpc.slurm.script import QUEUED_AGAIN
 from sweeps.driver.display import Display, display_for_terminal
 from sweeps.driver.progress_file import Seen, read_progress
 from sweeps.errors import RunFolderError
@@ -120,10 +121,10 @@ def _check_controller(cluster: ClusterRun, display: Display, last_note: str, *, 
         with suppress(WaitedTooLong):
             wait_for(lambda: cluster.outcome, "the outcome of the controller", GONE_LIMIT_S, poll_s=POLL_S)
         if cluster.outcome is None and cluster.controller() is None:
-            raise RunFolderError(
-                f"the controller of {cluster.run.path} has ended without an outcome; launch again to resume. "
-                f"Its log ends:\n{log_tail(cluster)}"
-            )
+            state = cluster.controller_end()
+            text = f"{cluster.run.path}: {end_text(cluster, state)}; launch again to resume"
+            tail = "" if state.state in BY_SLURM else log_tail(cluster)  # killed processes print no cause
+            raise RunFolderError(f"{text}. The log ends:\n{tail}" if tail else text)
         return last_note
     text = f"job {job.id}: {controller_text(cluster, job)}"
     if (not is_silent or job.state.state != "RUNNING") and text != last_note:
@@ -139,19 +140,29 @@ def job_text(job: QueuedJob) -> str:
 
 
 def controller_text(cluster: ClusterRun, job: QueuedJob) -> str:
-    """Say where the controller's job runs, or why it waits; if it has run before, with the last line of its output."""
-    if job.state.state != "RUNNING":
-        for path in cluster.folder.outputs(job.id):
-            lines = lines_of(path.read_text(errors="replace"))
-            if path.suffix == ".out" and lines:
-                return f"{job_text(job)}; before, it said: {lines[-1]}"
-    return job_text(job)
+    """Say where the controller's job runs, or why it waits; if it has run before, why that ended."""
+    outputs = [] if job.state.state == "RUNNING" else cluster.folder.outputs(job.id)
+    for path in outputs:
+        lines = lines_of(path.read_text(errors="replace"))
+        if path.suffix == ".out" and lines and QUEUED_AGAIN in lines[-1]:  # else it does not say why
+            return f"{job_text(job)}; before, it said: {lines[-1]}"
+    ends = ends_before(job.id, cluster.folder.site().cluster) if outputs else []
+    return f"{job_text(job)}; before, it ended: {ends[-1].end}" if ends else job_text(job)
+
+
+def end_text(cluster: ClusterRun, state: JobState) -> str:
+    """Say how the controller's job ended, of which there is no outcome, and where its log is."""
+    text = f"its controller, job {cluster.submission.job}, ended without an outcome: {state.end}"
+    if log_tail(cluster):
+        return f"{text}; its log is in {cluster.folder.logs}"
+    before = "setup, scratch_folder and container of the site come before it, or the disk is full"
+    return f"{text}; its log in {cluster.folder.logs} is empty: {before}"
 
 
 def log_tail(cluster: ClusterRun) -> str:
-    """Return the last lines of what the controller's job has printed: of its output, and of its errors."""
+    """Return the last lines of what the controller's job has printed, of its output and of its errors; "": none."""
     lines: list[str] = []
     for path in cluster.folder.outputs(cluster.submission.job or "*")[-2:]:
         tail = lines_of(path.read_text(errors="replace"))[-LOG_LINES:]
         lines += [f"== {path}", *tail] if tail else []
-    return "\n".join(lines) or f"(nothing is in {cluster.folder.logs}: is its disk full?)"
+    return "\n".join(lines)

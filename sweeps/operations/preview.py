@@ -29,7 +29,7 @@ from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from tailor.execution.missing import DataMissing
-from transtailor.files import is_there
+from transtailor.files import existing_above, is_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
 from transtailor.shell import command as to_type
@@ -98,7 +98,7 @@ def preview(
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, BY_MACS if durations is None else BY_SECONDS)
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
-    yield from _folder_lines(cluster_site, site)
+    yield from _folder_lines(cluster_site, site, runs)
     if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
@@ -119,19 +119,20 @@ def preview(
     yield from _refusals(plan)
 
 
-def _folder_lines(site: "Site | None", name: str) -> Iterator[str]:
-    """Say what the doctor has found about the folder that the nodes share; nothing on one machine."""
+def _folder_lines(site: "Site | None", name: str, runs: Path) -> Iterator[str]:
+    """Say what the doctor has found about the file system of the runs; nothing on one machine."""
     if site is not None:
-        yield f"folder    {_folder_text(site, name)}"
+        yield f"folder    {_folder_text(site, name, existing_above(runs))}"
 
 
-def _folder_text(site: "Site", name: str) -> str:
-    from hpc.doctor.names import read_verdict
+def _folder_text(site: "Site", name: str, runs: Path) -> str:
+    from hpc.doctor.names import mount_of, read_verdict
 
-    folder = Path(site.shared_folder or Path.cwd())
-    verdict = read_verdict(folder)
-    if verdict is None:
-        type_this = to_type("doctor", "--site", name)
+    tried = Path(site.shared_folder or Path.cwd())  # unless the doctor was given another one
+    verdict = read_verdict(runs) or read_verdict(tried)
+    if verdict is None or verdict.mount != mount_of(runs):
+        other_folder = [] if mount_of(tried) == mount_of(runs) else ["--folder", runs]
+        type_this = to_type("doctor", "--site", name, *other_folder)
         return f"not tried whether nodes see each other's files in time; to try it, type: {type_this}"
     advice = f": {verdict.finding.advice}" if verdict.finding.advice else ""
     return f"{verdict.mount}: {verdict.finding.text}{advice} (doctor, {verdict.at[:10]})"

@@ -17,6 +17,7 @@ from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
+from sweeps.operations.attach import end_text
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
@@ -89,7 +90,8 @@ def status(run: RunFolder) -> Iterator[Part]:
     now = datetime.now(UTC)
     with load(run.path, READ) as rows:
         rows.hold("trials", "attempts")  # which several queries read
-        running, counts = _running_attempts(record, rows, is_run=holder is not None)
+        progress = None if holder is None else _progress(run)
+        running, counts = _running_attempts(record, rows, progress, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
@@ -100,7 +102,6 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield _devices(run)
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
-        progress = _progress(run) if running else None
         record_of_run = {
             "run": str(run.path), "state": state_of(counts, is_run=holder is not None), "trials": len(record.trials),
             "resting": 0, "stopped": 0, **counts, **_progress_record(progress),
@@ -139,7 +140,7 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
     refused = last_events.get("worker_refused")
     if is_run and refused is not None and refused["at_us"] > accepted_us:
-        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it will be submitted again"
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; SLURM is asked again"
 
 
 def _jobs(run: RunFolder) -> Iterator[str]:
@@ -157,16 +158,21 @@ def count_trials(run: RunFolder) -> dict[str, int]:
     record = open_run(run)
     is_run = holder_of(run.lock) is not None
     with load(run.path, ("trials", "attempts")) as rows:
-        _running, counts = _running_attempts(record, rows, is_run=is_run)
+        _running, counts = _running_attempts(record, rows, _progress(run) if is_run else None, is_run=is_run)
     return counts
 
 
-def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _running_attempts(
+    record: LaunchRecord, rows: Run, progress: SweepProgress | None, *, is_run: bool
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the attempts of trials that have not ended, and the number of trials in each state."""
     state_of_ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
     running = []
     if is_run:
         running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in state_of_ended]
+    if progress is not None:  # newer than the rows, which do not say yet that a trial has lost its worker
+        reported = {trial.trial_id for trial in progress.running}
+        running = [attempt for attempt in running if attempt["trial_id"] in reported]
     running_ids = {attempt["trial_id"] for attempt in running}
     trials_in_state: Counter[str] = Counter()
     for trial_id in record.trials:
@@ -244,10 +250,7 @@ def _headline(
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
-        return (
-            f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
-            f" is listed below, {command}"
-        )
+        return f"{run.path}: {_before_an_outcome(cluster)}, {command}"
     if counts["waiting"] or counts.get("resting"):
         return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:
@@ -256,6 +259,18 @@ def _headline(
     if stopped:
         return f"{run.path}: has ended; {counts['finished']} trials are finished, {stopped} stopped"
     return f"{run.path}: has ended; all trials are finished"
+
+
+def _before_an_outcome(cluster: ClusterRun) -> str:
+    """Say where the controller is of a launch that nobody runs now; to be followed by what to type."""
+    if cluster.submission.job is None:
+        return "was not submitted to SLURM; if no job is listed below"
+    not_begun = "launched on SLURM; its controller has not begun yet"
+    try:
+        state = cluster.controller_end()
+    except (ClusterError, SlurmError):  # the lines of the jobs say why
+        return f"{not_begun}, or ended without an outcome; if no job is listed below"
+    return f"{end_text(cluster, state)}; to resume" if state.is_over else f"{not_begun}; if no job is listed below"
 
 
 def _best(rows: Run) -> Iterator[Part]:

@@ -15,7 +15,7 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import controller_need, limits_of, worker_need
 from hpc.sites.site import Site
 from hpc.slurm.calls import call_of
-from hpc.slurm.jobs import QueuedJob, cancel, queue, submit
+from hpc.slurm.jobs import JobState, QueuedJob, cancel, end_of, queue, submit
 from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
@@ -130,6 +130,18 @@ class ClusterRun:
     def controller(self) -> QueuedJob | None:
         """Return the job of the controller; None if it has ended."""
         return next((job for job in self.jobs() if self.is_controller(job)), None)
+
+    def controller_end(self) -> JobState:
+        """Return the state of the job that the last launch submitted, with its exit code if it has ended.
+
+        Raises:
+            SlurmError: SLURM does not answer.
+            RunFolderError: SLURM has accepted no job.
+        """
+        job = self.submission.job
+        if job is None:
+            raise RunFolderError(f"{self.run.path} was not submitted to SLURM")
+        return end_of(job, self.folder.site().cluster)
 
     def submit(self, site: Site, submission: Submission) -> str:
         """Submit the controller; returns its job's id. The caller has made sure that there is none.

@@ -151,6 +151,14 @@ def test_the_file_goes_to_the_users_sites_and_is_never_overwritten(
     assert sorted(path.name for path in folder.iterdir()) == ["alps-gpu.toml", "alps.toml"]
 
 
+@pytest.mark.parametrize("path", ["/proc/x.toml", "/proc/none/x.toml", "/dev/null/x.toml"])
+@pytest.mark.usefixtures("slurm")
+def test_a_place_that_holds_no_files_is_said(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--to", path]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path} cannot be written: ") and "choose another --name or --to" in said, said
+
+
 @pytest.mark.usefixtures("slurm")
 def test_nobody_else_may_write_the_file_and_a_kill_leaves_no_half_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

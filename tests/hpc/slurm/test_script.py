@@ -10,7 +10,7 @@ import pytest
 from hpc.cluster.needs import RankNeed, controller_need, worker_need
 from hpc.errors import SiteError
 from hpc.sites.site import Controller, Need, Site, SubmissionLimits
-from hpc.slurm.script import sbatch_parameters, script
+from hpc.slurm.script import SAY_FAILURES, SAY_NO_MORE, sbatch_parameters, script
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
 NEED = Need(log_folder=Path("/shared/run/logs"))
@@ -30,14 +30,21 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "memory_gb": (1.5, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=1536MB"}),
     "walltime_min": (90, {"#SBATCH --time=120"}, {"#SBATCH --time=90"}),
     "exclusive": (True, set(), {"#SBATCH --exclusive"}),
-    "setup": (("module load cuda", "x=$(hostname)"), set(), {"module load cuda", "x=$(hostname)"}),
+    "setup": (
+        ("module load cuda", "x=$(hostname)"),
+        set(),
+        {SAY_FAILURES, "module load cuda", "x=$(hostname)", SAY_NO_MORE},
+    ),
     "container": (("run", "a b"), {"echo hi"}, {"run 'a b' echo hi"}),
     "network_interface": ("ib0", set(), {"export GLOO_SOCKET_IFNAME=ib0 NCCL_SOCKET_IFNAME=ib0"}),
     "shared_folder": ("/shared", set(), {"#SBATCH --chdir=/shared"}),
     "scratch_folder": (
         "/scratch/$USER/a b",
         set(),
-        {"""export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""", 'mkdir -p -- "$TMPDIR" || exit 1'},
+        {
+            """export TMPDIR=/scratch/"${USER:?is not set on this node}"'/a b'""",
+            'mkdir -p -- "$TMPDIR" || { echo "scratch_folder $TMPDIR cannot be made" >&2; exit 1; }',
+        },
     ),
     "on_end": (("tell", "me"), set(), set()),
     "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
@@ -232,6 +239,36 @@ def test_an_unset_variable_of_the_scratch_folder_ends_the_job_with_its_name(tmp_
     )  # fmt: skip
     assert run.returncode != 0
     assert "NOT_SET_HERE: is not set on this node" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("setup", "code", "said"),
+    [
+        (["false", "[ -f none ] && source none", "source ./sourced", "exit 3"], 3, ["1: false", "3: exit 3"]),
+        (["nothing_of_that_name", "true"], 9, ["127: nothing_of_that_name"]),
+    ],
+)
+def test_a_line_of_setup_that_fails_is_named_in_the_log_and_ends_the_job_only_if_it_says_so(
+    setup: list[str], code: int, said: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "srun").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "sourced").write_text("false\ntrue\n")
+    (tmp_path / "job").write_text(script(Site(cpus_per_node=1, walltime_min=60, setup=tuple(setup)), NEED, ["true"]))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    run = subprocess.run(["bash", "job"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    ends = [line for line in run.stderr.splitlines() if "a line of setup" in line]
+    assert ends == [f"a line of setup ended with code {end}" for end in said]
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_named_in_the_log(tmp_path: Path) -> None:
+    site = Site(cpus_per_node=1, walltime_min=60, scratch_folder="/proc/nowhere")
+    words = ["bash", "-c", script(site, NEED, ["true"])]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (
+        1, "scratch_folder /proc/nowhere cannot be made",
+    )  # fmt: skip
 
 
 CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {

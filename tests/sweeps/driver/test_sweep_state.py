@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from results.store.reader import load
+from results.store.writer import Writer
 from sweeps.driver.display import SweepProgress, best_lines
+from sweeps.driver.driver import sweep_state
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
@@ -129,3 +132,14 @@ def test_half_a_line_and_that_of_another_version_say_nothing(tmp_path: Path, con
     (tmp_path / "lock").write_bytes(content)
     assert read_progress(tmp_path / "lock") is None
     assert read_progress(tmp_path / "none") is None
+
+
+def test_what_has_begun_is_written_as_soon_as_a_stop_is_asked_for(tmp_path: Path) -> None:
+    """A cancelled job is killed soon after."""
+    plan = plan_of([trial("t", ["s"])])
+    run = make_run(plan, tmp_path)
+    state = sweep_state(plan, run, tmp_path / "cache", writer=Writer(run.tables), most_slots=1, display=Recorder())
+    state.next()
+    state.set_stopping("SIGTERM")
+    with load(run.path) as tables:
+        assert tables.rows("SELECT trial_id, status FROM attempts") == [{"trial_id": "t", "status": "running"}]

@@ -42,6 +42,9 @@ class Pool(RayPool):
     def slots(self) -> int:
         return self._slots
 
+    def lose_slots(self, left: int) -> None:
+        self._slots = left
+
     def check(self) -> None:
         self.looks += 1
         self._on_look(self.looks)
@@ -154,6 +157,29 @@ def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(tmp_path:
     assert steps == [("", "starting"), (told[0], "starting"), told]
 
 
+def test_a_trial_whose_slot_is_lost_before_it_starts_waits_again(tmp_path: Path, ray_folder: Path) -> None:
+    """A place of two slots, of which the second one is lost before a process is there."""
+    display, key = Recorder(), key_of("seen")
+    seen = Cache(tmp_path / "cache").path(key)
+    counted: list[tuple[int, int]] = []
+
+    def lose(look: int) -> None:
+        counted[:] = [(progress.counts.running, progress.counts.waiting) for progress in display.states]
+        if (2, 0) in counted:
+            place.lose_slots(1)
+        if ((2, 0) in counted and counted[-1] == (1, 1)) or look > LOOKS:
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            seen.touch()
+
+    place = Pool(ray_folder, 2, lose)
+    plan = plan_of([trial(name, [{"name": name, "seconds": 3600.0, "until": key}]) for name in "ab"])
+    assert swept(tmp_path, place, plan, display).finished == 2
+    assert (1, 1) in counted[counted.index((2, 0)) :]
+    with load(tmp_path / "runs" / "fake") as tables:
+        rows = tables.rows("SELECT status, cause FROM attempts WHERE status <> 'finished'")
+    assert rows == [{"status": "interrupted", "cause": tune_site.WORKER_LOST}]
+
+
 def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(tmp_path: Path, ray_folder: Path) -> None:
     def spent(look: int) -> None:
         if look == 2:
@@ -217,4 +243,4 @@ def test_a_death_counts_once_it_is_known_that_no_node_died(
     with load(tmp_path / "runs" / "fake") as tables:
         rows = tables.rows("SELECT status, cause FROM attempts ORDER BY attempt")
     assert [row["status"] for row in rows] == statuses
-    assert (rows[0]["cause"] == "a worker of the trial was lost") == bool(says)
+    assert (rows[0]["cause"] == tune_site.WORKER_LOST) == bool(says)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import RunFolderError
-from sweeps.operations.attach import log_tail
+from sweeps.operations import attach
+from sweeps.operations.attach import follow, log_tail
 from sweeps.operations.controller import LOCK_LIMIT_S, plan_of
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
@@ -51,6 +52,7 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     slurm: FakeSlurm,
     write_spec: WriteSpec,
     launch: Command,
+    sweeps_command: Command,
 ) -> None:
     slurm.says("sbatch", {"error": f"sbatch: error: {said}", "returncode": 1}, "7\n")
     words = [write_spec(), "--site", "./site.toml", "--detach"]
@@ -61,6 +63,8 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     assert said in refused.stderr and advice in refused.stderr and "sacctmgr show associations" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
+    headline = sweeps_command("status", "runs/small").stdout.splitlines()[0]
+    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in " in headline
     (tmp_path / "site.toml").write_text(f'account = "mine"\n{SITE}')
     done = launch(*words)
     assert done.returncode == 0, done.stderr
@@ -101,13 +105,46 @@ def test_a_controller_that_ended_is_reported_with_all_that_its_job_printed(
 ) -> None:
     assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
     cluster = ClusterRun(RunFolder(tmp_path / "runs" / "small"))
-    assert f"nothing is in {cluster.folder.logs}" in log_tail(cluster)
+    assert log_tail(cluster) == ""
     of_job = cluster.folder.logs / "7_0_log"
     of_job.with_suffix(".out").touch()
     of_job.with_suffix(".err").write_text("line 21: /env/bin/activate: No such file\n")  # of a line of `setup`
     assert log_tail(cluster) == f"== {of_job}.err\nline 21: /env/bin/activate: No such file"
     of_job.with_suffix(".out").write_text("Ray head listens\n")
     assert {"Ray head listens", "line 21: /env/bin/activate: No such file"} < set(log_tail(cluster).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("in_accounting", "printed", "says", "says_not"),
+    [
+        (
+            "FAILED|3:0",
+            "",
+            "FAILED, exit code 3:0; its log in {logs} is empty: setup, scratch_folder and con",
+            "The log",
+        ),
+        ("FAILED|1:0", "no module cuda", "FAILED, exit code 1:0; its log is in {logs}; launch again to r", "is empty"),
+        ("CANCELLED by 0|0:15", "grpcio is old", "CANCELLED; its log is in {logs}; launch again to resume", "grpcio"),
+        ("PREEMPTED|0:0", "grpcio is old", "PREEMPTED; its log is in {logs}; launch again to resume", "grpcio"),
+    ],
+)
+def test_how_a_controller_ended_is_said_as_slurm_knows_it(
+    in_accounting: str, printed: str, says: str, says_not: str,
+    tmp_path: Path, slurm: FakeSlurm, write_spec: WriteSpec, launch: Command, sweeps_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
+    cluster = ClusterRun(RunFolder(tmp_path / "runs" / "small"))
+    slurm.says("sacct", f"7|{in_accounting}\n")
+    (cluster.folder.logs / "7_0_log.err").write_text(printed)
+    monkeypatch.setattr(attach, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(attach, "GONE_LIMIT_S", 0.0)
+    with pytest.raises(RunFolderError) as raised:
+        follow(cluster)
+    ended = f"its controller, job 7, ended without an outcome: {says.format(logs=cluster.folder.logs)}"
+    assert ended in str(raised.value) and says_not not in str(raised.value)
+    in_status, _, _ = ended.partition("; launch")
+    assert in_status in sweeps_command("status", "runs/small").stdout.splitlines()[0]
 
 
 @pytest.mark.usefixtures("slurm")

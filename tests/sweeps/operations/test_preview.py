@@ -265,6 +265,18 @@ def test_it_says_what_the_doctor_has_found_about_the_shared_folder(tmp_path: Pat
     assert line.startswith("folder ") and "is seen after 31.0 s" in line
 
 
+def test_what_the_doctor_has_found_is_not_said_of_runs_on_another_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "mine.toml"
+    site.write_text("cpus_per_node = 4\nwalltime_min = 60\n")
+    write_verdict(tmp_path, late_finding(31.0, None))
+    monkeypatch.chdir(tmp_path)
+    assert "is seen after 31.0 s" in lines(quick_plan(tmp_path), tmp_path / "runs", str(site))
+    page = lines(quick_plan(tmp_path), Path("/proc/none/runs"), str(site))
+    assert "31.0 s" not in page and f" doctor --site {site} --folder /proc\n" in page
+
+
 @pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; p < 0.05 needs 6 seeds"), (10, "p = 0.002 at best")])
 def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said: str, tmp_path: Path) -> None:
     path = tmp_path / "quick.toml"

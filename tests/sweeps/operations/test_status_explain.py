@@ -13,7 +13,10 @@ import pytest
 from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.driver.display import SweepProgress
 from sweeps.driver.events import EventLog
+from sweeps.driver.ledger import Counts
+from sweeps.driver.progress_file import ProgressFile
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
@@ -23,6 +26,7 @@ from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
+from tests.sweeps.fake_plan import Recorder
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -94,9 +98,10 @@ def test_status_on_slurm_before_the_controller_begins(
     folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
     run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
     controller = folder.controller_name
-    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
-    assert "its controller has not begun yet, or ended without an outcome; if no job is listed below, type in" in first
+    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in" in first
     (job,) = (text for text in others if text.startswith("job "))
     waits = "job       7  controller  pending: jobs with a higher priority are first"
     assert job == waits
@@ -106,6 +111,13 @@ def test_status_on_slurm_before_the_controller_begins(
         f"{waits}; before, it said: job 7 is queued again: make room there\n"
         in sweeps_command("status", "runs/small").stdout
     )
+    (folder.logs / "7_0_log.out").write_text("check the version of grpcio\n")  # what a killed Ray guesses
+    slurm.says("sacct", "7|PREEMPTED|0:0\n7|PENDING|0:0\n")
+    assert f"{waits}; before, it ended: PREEMPTED\n" in sweeps_command("status", "runs/small").stdout
+    run.submission.write_text(Submission(cache=tmp_path / "cache", job="7").to_json())
+    slurm.says("squeue", "7|PENDING|Priority\n", f"7|PENDING|N/A||Priority|{controller}\n")
+    begins = "launched on SLURM; its controller has not begun yet; if no job is listed below, type in"
+    assert begins in sweeps_command("status", "runs/small").stdout
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
@@ -127,6 +139,7 @@ def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: C
             told = [text for text in said if text.startswith(("refused", "waiting", "paused", "stopping"))]
             assert len(told) == len(expected)
             assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
+            assert all(text.endswith("; SLURM is asked again") for text in told if text.startswith(refused))
     assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
@@ -138,8 +151,14 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_point(run, head, 0.5, 0.0)
     write_point(run, pruned, 0.75, 0.2)
     write_point(run, plan.trials[4], 0.75, 0.4)
-    with RunLock(run.lock):
+    progress = SweepProgress(
+        sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=1.0,
+        elapsed_s=1.0, left_s=None, best=(), running=(),
+    )  # fmt: skip
+    with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
+        ProgressFile(lock.tell, Recorder()).close(progress)
+        assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
