@@ -30,7 +30,9 @@ SAY_FAILURES = (
     """trap 'code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] || """
     """echo "a line of setup ended with code $code: $BASH_COMMAND" >&2' ERR EXIT"""
 )
-SAY_NO_MORE = "trap - ERR EXIT"
+SAY_NO_MORE = (  # a trap that setup has set stays
+    """for signal in ERR EXIT; do [[ $(trap -p $signal) != *"a line of setup"* ]] || trap - $signal; done"""
+)
 
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:

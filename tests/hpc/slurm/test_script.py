@@ -246,6 +246,7 @@ def test_an_unset_variable_of_the_scratch_folder_ends_the_job_with_its_name(tmp_
     [
         (["false", "[ -f none ] && source none", "source ./sourced", "exit 3"], 3, ["1: false", "3: exit 3"]),
         (["nothing_of_that_name", "true"], 9, ["127: nothing_of_that_name"]),
+        (["trap 'exit 7' EXIT"], 7, []),  # it still runs at the end of the job
     ],
 )
 def test_a_line_of_setup_that_fails_is_named_in_the_log_and_ends_the_job_only_if_it_says_so(
