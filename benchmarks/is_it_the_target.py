@@ -28,6 +28,7 @@ TARGETS = ("trashnet6", "clothing10", "fruit14", "packages9")
 OWN, RANDOM, OTHERS = "target", "random filters", "the three other sets"
 CONTROLS = ("shuffled", "scrambled", "noise")
 SEEDS = 12
+OVER_ALL = ("accuracies", "seeds", "points", "low_95", "high_95", "p")
 CONTRASTS = ((OWN, OTHERS), *((OWN, donor) for donor in (*CONTROLS, RANDOM)), (OTHERS, RANDOM))
 POINTS = f"""
 SELECT dataset, CASE WHEN label = '{RANDOM}' THEN label ELSE json_extract_string(config_json, '$.pruning.scores_from')
@@ -125,26 +126,19 @@ def _pair(scores: Scores, targets: Sequence[str], first: str, second: str) -> Pa
 
 def _row(scores: Scores, contrast: tuple[str, str], over: Paired | None, corrected: float | None) -> Row:
     """Return a contrast over all targets, if there is one, and on each; a set is no other donor of itself."""
-    singles = {
-        target: _pair(scores, [target], *contrast).difference if target not in contrast else None for target in TARGETS
-    }
-    means = [single.mean or 0.0 for single in singles.values() if single is not None]
-    new = over_sets(means) if over else None
+    singles = {target: _pair(scores, [target], *contrast).difference for target in TARGETS if target not in contrast}
+    of_all: Row = dict.fromkeys(OVER_ALL)
+    new_target = None
+    if over is not None:
+        difference, new = over.difference, over_sets([single.mean or 0.0 for single in singles.values()])
+        limits = (_points(value) for value in (difference.mean, difference.low, difference.high))
+        of_all = dict(zip(OVER_ALL, (_accuracies(scores, contrast), difference.n, *limits, over.p), strict=True))
+        new_target = _text(new.mean.mean, new.new_low, new.new_high)
+    of_targets = {target: _text(single.mean, single.low, single.high) for target, single in singles.items()}
     return {
-        "contrast": " - ".join(contrast),
-        "accuracies": _accuracies(scores, contrast) if over else None,
-        "seeds": over.difference.n if over else None,
-        "points": _points(over.difference.mean) if over else None,
-        "low_95": _points(over.difference.low) if over else None,
-        "high_95": _points(over.difference.high) if over else None,
-        "p": over.p if over else None,
-        "p_corrected": corrected,
-        **{
-            target: _text(single.mean, single.low, single.high) if single else None
-            for target, single in singles.items()
-        },
-        "new_target": _text(new.mean.mean, new.new_low, new.new_high) if new else None,
-    }
+        "contrast": " - ".join(contrast), **of_all, "p_corrected": corrected,
+        **{target: of_targets.get(target) for target in TARGETS}, "new_target": new_target,
+    }  # fmt: skip
 
 
 def _accuracies(scores: Scores, contrast: tuple[str, str]) -> str:

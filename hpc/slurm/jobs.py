@@ -26,8 +26,6 @@ ENDED = frozenset(
 )
 BY_SLURM = ENDED - {"COMPLETED", "FAILED"}  # ends that are not the command's
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
-_OF_ACCOUNTING = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
-_ACCOUNTING_ROW = r"([^|]+)\|([^|]+)\|([^|]*)"
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE)
     states = {job: JobState(state, reason) for job, state, reason in rows}
     missing = [job for job in checked_ids if job not in states]
     if missing:
-        states |= _states_in_accounting(missing, cluster, patience)
+        states |= dict(_states_in_accounting(missing, cluster, patience))
     for job in checked_ids:
         if job not in states:
             states[job] = _show_job(job, cluster, patience)
@@ -207,19 +205,14 @@ def end_of(job: str, cluster: str | None, patience: Patience = ONCE) -> JobState
     state = jobs([job], cluster, patience)[job]
     if not state.ended:
         return state
-    in_accounting = _states_in_accounting([job], cluster, patience).get(job, state)
+    in_accounting = dict(_states_in_accounting([job], cluster, patience)).get(job, state)
     return in_accounting if in_accounting.ended else state  # which may be late
 
 
 def ends_before(job: str, cluster: str | None, patience: Patience = ONCE) -> list[JobState]:
     """Return how the earlier runs of a job ended that was queued again; none if there is no accounting."""
-    call = call_of(cluster, "sacct", "--duplicates", *_OF_ACCOUNTING, f"--jobs={job}")
-    try:
-        rows = ask(call, _ACCOUNTING_ROW, patience)
-    except SlurmError:
-        return []
-    states = [JobState(job_state(state), f"exit code {code}") for of_job, state, code in rows if of_job == job]
-    return [state for state in states if state.ended]
+    runs = _states_in_accounting([job], cluster, patience, "--duplicates")
+    return [state for _, state in runs if state.ended]
 
 
 def cancel(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> None:
@@ -295,14 +288,16 @@ def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patienc
     return min(numbers, default=None)
 
 
-def _states_in_accounting(ids: Sequence[str], cluster: str | None, patience: Patience) -> dict[str, JobState]:
-    """Return the states of jobs in the accounting; empty if the cluster has no accounting."""
-    call = call_of(cluster, "sacct", *_OF_ACCOUNTING, "--jobs=" + ",".join(ids))
+def _states_in_accounting(
+    ids: Sequence[str], cluster: str | None, patience: Patience, *options: str
+) -> list[tuple[str, JobState]]:
+    """Return jobs and their states in the accounting; empty if the cluster has no accounting."""
+    call = call_of(cluster, "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
     try:
-        rows = ask(call, _ACCOUNTING_ROW, patience)
+        rows = ask([*call, *options, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
     except SlurmError:  # usually because there is no accounting; then scontrol is asked
-        return {}
-    return {job: JobState(job_state(state), f"exit code {code}") for job, state, code in rows if job in ids}
+        return []
+    return [(job, JobState(job_state(state), f"exit code {code}")) for job, state, code in rows if job in ids]
 
 
 def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:

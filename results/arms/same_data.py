@@ -20,6 +20,8 @@ def data_digests(folder: Path) -> dict[str, str]:
 
 def refuse_other_images(run: Run) -> None:
     """Raise ResultsError if two of several runs have other images under one name, which one mean would mix."""
+    if len(run.paths) < 2:
+        return
     first: dict[str, tuple[str, str]] = {}  # data set -> the first run that has it, its SHA-256
     for name, folder in run.paths.items():
         for dataset, sha256 in data_digests(folder).items():

@@ -274,7 +274,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:
-        lines.append(f"{'; '.join(same)}: the very models of the control; what it does otherwise changes nothing here.")
+        lines.append(f"{'; '.join(same)}: the very models of the control; the other settings change nothing here.")
     return lines
 
 

@@ -43,7 +43,8 @@ def _verdicts(findings: Findings) -> str:
         return ""
     candidates = [pairing for pairing in pairings if pairing.problem is None] or pairings
     first = min(candidates, key=lambda pairing: pairing.trained_longer)  # against what trained as long, if it is there
-    text = f"{verdict(first)} {f'On {first.problem}' if first.problem else 'Pooled over networks'}."
+    where = f"On {first.problem}" if first.problem else "Pooled over networks"
+    text = f"{verdict(first)} {where}."
     others = []
     for budget in findings.budgets:
         for pairing in _named_pairings(findings, budget):

@@ -60,12 +60,13 @@ def seed_lines(
     if settle.most_seeds < FEWEST_FOR_EQUAL:
         yield f"          no difference that matters: never found here, as it takes {FEWEST_FOR_EQUAL} seeds or more"
     design = Design(settle.looks, settle.alpha, settle.matters, len(comparisons))
-    least = _trials_until(plan, comparisons, design.fewest_seeds or settle.most_seeds)
+    fewest = design.fewest_seeds
+    least = _trials_until(plan, comparisons, fewest or settle.most_seeds)
     most = _trials_until(plan, comparisons, settle.most_seeds)
-    if design.fewest_seeds is None:
+    if fewest is None:
         yield "          no look can settle any of them: give looks more seeds"
-    elif design.fewest_seeds > settle.looks[0]:
-        yield f"          fewer than {design.fewest_seeds} seeds cannot settle any of them"
+    elif fewest > settle.looks[0]:
+        yield f"          fewer than {fewest} seeds cannot settle any of them"
     text = f"          {len(least.trials)} trials at least, {len(most.trials)} at most"
     if time_text is not None:
         least_s = cost_of(least.trials, _is_cached, work_of).work_shared

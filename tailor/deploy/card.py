@@ -30,7 +30,9 @@ CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 NOT_GIVEN = "not given"
 LOADING_THE_NETWORK = (
-    "from pathlib import Path; from tailor.execution import plugins; plugins.load(Path(FILE_OF_THE_NETWORK))"
+    "from pathlib import Path",
+    "from tailor.execution import plugins",
+    "plugins.load(Path(FILE_OF_THE_NETWORK))",
 )
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
@@ -189,9 +191,8 @@ def card(description: Mapping[str, Any]) -> str:
     scores = [(split, f"{score:.4f}") for split, score in facts["scores"].items()]
     widths = _widths(description["cost"]["layers"])
     is_users_network = f"network {description['network']}" in facts["imports"]
-    before = (
-        LOADING_THE_NETWORK.replace("; ", "\n") + "\n\nimport tailor\n\n" if is_users_network else "import tailor\n\n"
-    )
+    loading = ["\n".join(LOADING_THE_NETWORK)] if is_users_network else []
+    before = "\n\n".join([*loading, "import tailor", ""])
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
         f"A sub-model made by {escape(facts['method'])}.",
@@ -249,8 +250,9 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def saved_text(folder: Path, network: str) -> str:
     """Return the line that says where a sub-model was saved, and how to load it in Python."""
-    before = "" if digest_of(NETWORKS, network) is None else f"{LOADING_THE_NETWORK}; "
-    return f"saved in {folder}; to load it: {before}import tailor; tailor.load_model({str(folder)!r})"
+    loading = () if digest_of(NETWORKS, network) is None else LOADING_THE_NETWORK
+    statements = [*loading, "import tailor", f"tailor.load_model({str(folder)!r})"]
+    return f"saved in {folder}; to load it: {'; '.join(statements)}"
 
 
 def _inputs(description: Mapping[str, Any]) -> str:

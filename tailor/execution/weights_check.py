@@ -74,25 +74,14 @@ def _refuse_other_table(trial: TrialConfig) -> None:
             for name, of_table, of_trial in zip(names, expected, given, strict=True)
             if of_table != of_trial
         ]
+        network, classes, input_shape, _ = given
+        wanted = table.replace(network=network, classes=classes, input_shape=input_shape, rule=rule)
         raise ConfigError(
             f"{trial.latency_table} is a table of {'; '.join(differing)}; change the trial, or measure one for it, "
-            f"type: {command('model', 'table', trial.network, *_table_options(trial))}"
+            f"type: {wanted.how_to_make()}"
         )
     for budget in budgets:
         table.asked_ms(budget.asked_latency_ms, budget.asked_latency_fraction)
-
-
-def _table_options(trial: TrialConfig) -> list[str]:
-    linear = "--linear" if trial.pruning.linear else "--no-linear"
-    options = ["--image-px", str(trial.data.input_shape[-1]), "--classes", str(trial.data.info.target_classes)]
-    return [
-        *options,
-        "--residual",
-        trial.pruning.residual,
-        linear,
-        "--out",
-        f"{trial.network.replace('/', '_')}.table.json",
-    ]
 
 
 def _how_to_get(file: Path, weights: str) -> str:
