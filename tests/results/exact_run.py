@@ -38,6 +38,7 @@ class Trial:
         pruning_latency_ms: of each point, as its pruning measured it.
         asked_latency_fraction: of each point, of the whole network's milliseconds.
         metric: of the scores, which are the share of the images that are named rightly whatever it is.
+        head_arm: the arm of its first point, where that is the fit of a head with which a path begins.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Trial:
     arm: str = ""
     train_images: int = 50
     metric: str = "accuracy"
+    head_arm: str | None = None
 
     @property
     def trial_id(self) -> str:
@@ -124,7 +126,8 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     source = sha("source", trial.network, 0 if trial.shared_source else trial.seed, trial.config.get("source.seed"))
     keys = [key for key, _ in trial.point_keys]
     planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
-               "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None}  # fmt: skip
+               "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None,
+               "head_arm": trial.head_arm}  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {"planned": [{**of, **planned}]}
     if trial.ended != "missing":
         error = "RuntimeError: no" if trial.ended == "failed" else None

@@ -1,6 +1,7 @@
 """Cost on trees small enough to add up by hand, and on many trials."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -185,9 +186,8 @@ def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path) -> None:
 
 def test_the_head_that_a_path_begins_with_has_no_later_stage_of_it(tmp_path: Path) -> None:
     """The stages of a trial: source, point 0 (of head_only), point 1; the third is fine-tuned for two epochs."""
-    rows = rows_of([Trial(label="TransTailor", seed=seed, right=(90, 50), asked=(0.0, 0.2)) for seed in (0, 1)])
-    for row in rows["planned"]:
-        row["head_arm"] = "head_only"
+    path = Trial(label="TransTailor", seed=0, right=(90, 50), asked=(0.0, 0.2), head_arm="head_only")
+    rows = rows_of([path, replace(path, seed=1)])
     of_source = rows["epochs"][0]
     for stage in rows["stages"]:
         if stage["order"] == 2:

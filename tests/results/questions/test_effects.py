@@ -12,10 +12,9 @@ from results.errors import ResultsError
 from results.questions.effects import chart, effects_of, effects_page, effects_table, interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
-from results.store.writer import Writer
 from results.text.formats import latex_lines, markdown_lines
 from results.text.number_format import NOTHING, p_text
-from tests.results.exact_run import Trial, rows_of, write_run
+from tests.results.exact_run import Trial, write_run
 
 
 def crossed(seeds: Sequence[int] = range(4), rates: Sequence[float] = (0.1, 0.01)) -> list[Trial]:
@@ -156,16 +155,12 @@ def test_crossed_settings_beside_one_that_a_network_does_not_read_are_not_called
 @pytest.mark.parametrize("label", ["TransTailor", "transtailor"])  # before and after "head_only" in the order of names
 def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, label: str) -> None:
     """A path begins with the fit of its head, which is a point of another arm."""
-    trials = [Trial(label=label, seed=seed, right=(90, 50 + seed), asked=(0.0, 0.2)) for seed in range(3)]
+    trials = [
+        Trial(label=label, seed=seed, right=(90, 50 + seed), asked=(0.0, 0.2), head_arm="head_only")
+        for seed in range(3)
+    ]
     trials += [Trial(label="fine", seed=seed, right=(70 + seed,), asked=(0.0,)) for seed in range(3)]
-    rows = rows_of(trials)
-    for row in rows["planned"]:
-        if row["label"] == label:
-            row["head_arm"] = "head_only"
-    writer = Writer(tmp_path / "tables")
-    for table, several in rows.items():
-        writer.write(table, several)
-    with load(tmp_path) as run:
+    with load(write_run(tmp_path, trials)) as run:
         (found,) = effects_of(findings_of(run))
     scores = sorted(point.test for point in found.points if point.test is not None)
     assert scores == pytest.approx([0.50, 0.51, 0.52, 0.70, 0.71, 0.72])

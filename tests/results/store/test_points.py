@@ -118,18 +118,11 @@ def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthe
 
 def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:
     """The head's fit is of another arm, which would else lose the seeds at which the path fails later."""
-    rows = rows_of(
-        [
-            Trial(label="path", seed=seed, right=(50, 90), asked=(0.0, 0.2), ended=ended)
-            for seed, ended in enumerate(("finished", "failed", "finished"))
-        ]
-    )
-    for row in rows["planned"]:
-        row["head_arm"] = "head_only"
-    writer = Writer(tmp_path / "tables")
-    for table, several in rows.items():
-        writer.write(table, several)
-    with load_tables(tmp_path) as run:
+    trials = [
+        Trial(label="path", seed=seed, right=(50, 90), asked=(0.0, 0.2), ended=ended, head_arm="head_only")
+        for seed, ended in enumerate(("finished", "failed", "finished"))
+    ]
+    with load_tables(write_run(tmp_path, trials)) as run:
         arms = {arm.name: (len(arm.points), arm.failed) for arm in findings_of(run).arms}
         assert arms == {"head_only": (3, 0), "path": (2, 1)}
 

@@ -11,7 +11,6 @@ import torch
 
 from results.questions.front import front_page
 from results.store.reader import load
-from results.store.writer import Writer
 from results.text.formats import markdown_lines
 from sweeps.errors import RunFolderError
 from sweeps.operations.latencies import WAITING
@@ -21,7 +20,7 @@ from tailor.common.errors import ConfigError
 from tailor.deploy.fastest import paddings_of
 from tailor.model.circumstance import circumstance_here
 from tailor.saved_model import Timing
-from tests.results.exact_run import Trial, rows_of
+from tests.results.exact_run import Trial, write_run
 from tests.sweeps.conftest import Command
 from tests.tailor.saved_models import pruned
 
@@ -113,11 +112,8 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
 
 def test_each_point_is_timed_under_the_name_of_its_own_arm(tmp_path: Path) -> None:
     """The first point of a path may be the fit of a head, of another arm than the points after it."""
-    rows = rows_of([Trial(label="path", seed=0, right=(50, 90), asked=(0.0, 0.2))])
-    rows["planned"][0]["head_arm"] = "head_only"
-    for table, several in rows.items():
-        Writer(tmp_path / "tables").write(table, several)
-    with load(tmp_path) as run:
+    path = Trial(label="path", seed=0, right=(50, 90), asked=(0.0, 0.2), head_arm="head_only")
+    with load(write_run(tmp_path, [path])) as run:
         (waiting,) = run.rows(WAITING.format(circumstance="1", values="2"), [True])
     assert (waiting["points"], waiting["arms"]) == ([0, 1], ["head_only", "path"])
 
