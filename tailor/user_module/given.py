@@ -184,8 +184,8 @@ def samples_of(
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
     batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
-    if not batches:
-        raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
+    if not any(len(batch_inputs) for batch_inputs, _ in batches):
+        raise ConfigError("loader gives no input; an iterator that was read to its end gives none")
     with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
         inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
         targets = torch.cat([batch_targets for _, batch_targets in batches])

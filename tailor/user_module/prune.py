@@ -68,6 +68,11 @@ _OWN_OF_TRIALS = {
 }
 _OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
 _OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampling", *ImageChanges.model_fields}
+_GIVEN_OTHERWISE = {
+    "class_weights": "give loss = torch.nn.CrossEntropyLoss(weight=...), with a number for each class",
+    "sampling": "give a loader with a sampler, such as torch.utils.data.WeightedRandomSampler",
+} | dict.fromkeys(ImageChanges.model_fields, "change the inputs in loader")
+"""Settings of a trial that loss or loader take the place of -> what to give."""
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),
@@ -203,6 +208,8 @@ def _refuse_unknown(
     """Raise ConfigError for the first setting that neither a table nor the function's signature names."""
     known = {name for of_table in names.values() for name in of_table}
     for name in settings:
+        if name in _GIVEN_OTHERWISE:
+            raise ConfigError(f"{name} is a setting of trials, not of a module; {_GIVEN_OTHERWISE[name]}")
         if name not in known:
             arguments = signature(function).parameters.keys() - {"settings", "model", "example_input"}
             raise ConfigError(f"there is no setting {name!r}{nearest(name, known | arguments)}")
