@@ -39,10 +39,11 @@ class OwnNetwork:
         """The name of the module's class."""
         return type(self.template).__name__
 
-    def state(self, example: Tensor) -> ModelState:
-        """The module as it was given, for inputs such as these (B, ...)."""
+    def state(self, example: Tensor, outputs: Any) -> ModelState:
+        """The module as it was given, for inputs such as these (B, ...), of which it makes these outputs."""
         shape = tuple(example.shape[1:])
-        return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
+        classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() == 2 else 1
+        return ModelState(network=self.name, classes=classes, input_shape=shape, tensors=weights(self.template))
 
     def build(self, state: ModelState) -> nn.Module:
         """A new module with this state, on the user's device."""

@@ -276,7 +276,7 @@ def _prune(
         rule = parse_trial({"method": "fine_tune", "pruning": of_rule}, WHERE).pruning.rule
         all_candidates = candidates(copied(own.template), tuple(example.shape[1:]), rule)
         removable = prunable_groups(all_candidates)
-        whole = own.state(example)
+        whole = own.state(example, outputs)
         width_multiple = 1 if _is_coarse(whole, removable) else ALIGNED
     if not removable:
         raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(all_candidates)}")
