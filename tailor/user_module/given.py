@@ -237,12 +237,23 @@ def _kind_of(batch: Any) -> str:
 
 
 def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
-    """Whether floats are labels, as a column of a table becomes: a whole number for each row of several outputs.
+    """Whether floats are labels: a whole number for each row of several outputs, as a column of a table; or one-hot.
 
-    As values to be predicted they would not fit the outputs.
+    Raises:
+        ConfigError: they may be probabilities of the classes, for cross-entropy, or values, for squared errors.
     """
-    has_classes = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
-    return has_classes and targets[0].numel() == 1 and bool((targets == targets.round()).all())
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] == 1:
+        return False
+    are_whole = bool((targets == targets.round()).all())
+    if targets[0].numel() == 1 or targets.shape[1:] != outputs.shape[1:]:
+        return targets[0].numel() == 1 and are_whole
+    are_shares = bool((targets >= 0.0).all()) and torch.allclose(targets.sum(dim=1), torch.ones(()).to(targets))
+    if are_shares and not are_whole:
+        raise ConfigError(
+            f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
+            "if they are probabilities of classes, or loss = torch.nn.MSELoss() if they are values"
+        )
+    return are_shares
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
