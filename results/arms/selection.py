@@ -93,13 +93,6 @@ def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
     return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
-def at_one_budget_only(base: Arm, names: Container[str]) -> list[str]:
-    """Return a sentence if arms of other budgets, among them the base itself, are compared with the base's one."""
-    if base.name not in names:
-        return []
-    return [f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at."]
-
-
 def without_control(arms: Sequence[Arm], compared: Container[Problem], control: str) -> list[str]:
     """Return a sentence for each problem that is not compared, as the control has no score there, and its arms."""
     lines = []

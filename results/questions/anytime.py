@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from results.arms.against import compared_arms
+from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.arms.findings import findings_of
-from results.arms.selection import at_one_budget_only, without_control
+from results.arms.selection import without_control
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -51,10 +51,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        lines = below_head_lines(run, [base.problem], controls) + at_one_budget_only(
-            base, {arm.name for arm, _ in pairs}
-        )
-        yield from notes(lines, base.problem)
+        yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes(without_control(findings_of(run).tested, problems, compared[0][0].name))
     yield Note(

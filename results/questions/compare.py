@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from results.arms import comparison
-from results.arms.against import Pair, compared_arms
+from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
@@ -21,7 +21,7 @@ from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
-from results.arms.selection import at_one_budget_only, not_at_budget, select_arms, without_control
+from results.arms.selection import not_at_budget, select_arms, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
@@ -168,8 +168,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         of_problem = [arm for arm in tested if arm.problem == base.problem]
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
-        lines += far_behind_lines(run, [row.pairs[0] for row in rows])
-        lines += at_one_budget_only(base, {row.arm.name for row in rows})
+        pairs = [row.pairs[0] for row in rows]
+        lines += [*far_behind_lines(run, pairs), *control_lines(base, pairs)]
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))

@@ -108,7 +108,15 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     }  # fmt: skip
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
-    assert "3 arms trained longer than their baselines, which may explain part of the difference" in "\n".join(found)
+    said = "\n".join(found)
+    assert "3 arms trained longer than their baselines, which may explain part of the difference" in said
+    assert (
+        "long (up to 25 epochs): compared with tuned long at 20% fewer MACs (30 epochs), as tuned at 20% fewer MACs (10"
+        " epochs) trained less. To see tuned at 20% fewer MACs beside long at 20% fewer MACs, with the other sign, type"
+        " --against long --at 0.2."
+    ) in said
+    named = table(lines(tmp_path, "long", 0.2))["tuned"]
+    assert (named["difference"], named["against"]) == ("-1.00", "long")
     others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
     assert {row["against"] for row in others.values()} == {"short"}
     assert others["long"]["verdict"].endswith(", but trained longer")
@@ -240,6 +248,24 @@ def test_arms_of_other_controls_in_each_problem_are_not_averaged(tmp_path: Path)
     found = "\n".join(lines(write_run(tmp_path, trials), "tuned", 0.2))
     assert "All together" not in found
     assert "1 arm has other controls on other networks or data sets, and is not averaged over them." in found
+
+
+def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
+    """Only on one data set has a fine-tuning trained for as long as the arm."""
+    trials = [
+        Trial(label=label, method=method, seed=seed, dataset=dataset, right=(80,), epochs=epochs)
+        for label, method, epochs, datasets in (
+            ("tuned", "fine_tune", 10, "ab"), ("tuned long", "fine_tune", 30, "a"), ("arm", "prune", 25, "ab"),
+            ("short", "prune", 10, "ab"),
+        )
+        for dataset in datasets for seed in range(6)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        parts = list(across_datasets_page(run, "tuned", 0.2))
+    (rows,) = [part.column("arm") for part in parts if isinstance(part, Table)]
+    said = "\n".join(markdown_lines(parts))
+    assert rows == ["short"] and "arm at 20% fewer MACs has other controls on other data sets" in said
+    assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
 
 
 def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:
