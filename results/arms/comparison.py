@@ -23,8 +23,8 @@ TRANSTAILOR = "transtailor"
 
 _POINTS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
-    removed_macs_fraction, model_key,
-    metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
+    removed_macs_fraction, model_key, metric, validation_score, validation_images, test_score, test_images,
+    names_one_class, trained_epochs, tuning_json, tuning_order
 FROM {points} LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
@@ -88,6 +88,7 @@ class Point:
     validation_images: int
     test: float | None  # score on the test split; None if not measured
     test_images: int
+    names_one_class: bool = False  # on the whole test split
     trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
     setting: Setting | None = None  # of the spec's [tuning]; None without it
     best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
@@ -400,6 +401,7 @@ def _point(row: dict[str, Any]) -> Point:
         validation_images=row["validation_images"],
         test=row["test_score"],
         test_images=row["test_images"],
+        names_one_class=bool(row["names_one_class"]),
         trained_epochs=row["trained_epochs"],
         setting=None if order is None else Setting(order, row["tuning_json"]),
     )

@@ -11,6 +11,7 @@ from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.arms.findings import findings_of
+from results.arms.one_class import one_class_lines
 from results.arms.selection import without_control
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
@@ -53,7 +54,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         controls = {control.name for _, control in pairs}
         yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
     problems = {base.problem for base, _ in compared}
-    yield from notes(without_control(findings_of(run).tested, problems, compared[0][0].name))
+    tested = findings_of(run).tested
+    yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

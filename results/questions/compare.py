@@ -20,6 +20,7 @@ from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import not_at_budget, select_arms, without_control
 from results.arms.shared_training import support_lines
@@ -170,6 +171,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         pairs = [row.pairs[0] for row in rows]
         lines += [*far_behind_lines(run, pairs), *control_lines(base, pairs)]
+        lines += one_class_lines([base, *(arm for arm, _ in pairs)])
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))

@@ -11,6 +11,7 @@ from results.arms.counts import failed_by_arm
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import comparison_record, verdict
@@ -183,7 +184,7 @@ def _named_pairings(findings: Findings, budget: float) -> list[Pairing]:
 
 def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
-    lines = []
+    lines = one_class_lines(findings.tested)
     if not is_settled_run(findings.run):
         lines += extension_notes(findings.run, [arm.name for arm in findings.tested])
     if len({point.best_of for point in findings.best}) > 1:

@@ -11,8 +11,10 @@ from results.errors import ResultsError
 from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.compare import chart, section, versus_arm_page
+from results.questions.front import front_page
 from results.questions.power import seeds_needed_page
 from results.questions.table import published_table
+from results.report.page import page_of
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
@@ -266,6 +268,21 @@ def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
     said = "\n".join(markdown_lines(parts))
     assert rows == ["short"] and "arm at 20% fewer MACs has other controls on other data sets" in said
     assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
+
+
+@pytest.mark.parametrize(("learned", "who"), [(None, "all arms"), ("l1", "base")])
+def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path, learned: str | None, who: str) -> None:
+    """Where a trial names no image rightly, it gives all of them one class."""
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(50 if learned == label else 0,), asked=(0.0,))
+        for label, method in (("base", "fine_tune"), ("l1", "prune")) for seed in range(3)
+    ]  # fmt: skip
+    said = f"net on digits (50 training images): in every trial of {who}, the network names one class for all test"
+    with load(write_run(tmp_path, trials)) as run:
+        pages = [versus_arm_page(run, "base", None), anytime_page(run, "base", None), front_page(run, "macs")]
+        assert all("\n".join(markdown_lines(page)).count(said) == 1 for page in pages)
+        assert any(said in note for note in published_table(run).notes)
+        assert any(said in warning for warning in page_of(run).warnings)
 
 
 def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:
