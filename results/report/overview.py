@@ -140,8 +140,11 @@ def _beside(number: int, failed: int, *, is_first: bool) -> dict[str, Any]:
 
 
 def named_section(findings: Findings) -> Section | None:
-    """Compare TransTailor at the budget with full fine-tuning, in each problem and pooled; None if looks decided."""
-    if is_settled_run(findings.run):
+    """Compare TransTailor at the budget with full fine-tuning, in each problem and pooled.
+
+    None if looks decided, and for a run without TransTailor.
+    """
+    if is_settled_run(findings.run) or comparison.TRANSTAILOR not in findings.methods.values():
         return None
     section = Section(
         "named",
