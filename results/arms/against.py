@@ -17,7 +17,7 @@ Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 def compared_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
     """Return, for each problem, the arm that the others are compared with, and each of these with its control."""
     arms = findings_of(run).tested or select_arms(run).arms  # which says why there is none
-    name = arm_called(arms, against)
+    name = arm_called(run, arms, against)
     check_budget(arms, asked)
     compared = []
     for problem in sorted({arm.problem for arm in arms}):

@@ -4,7 +4,6 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,10 +21,10 @@ from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import not_at_budget, select_arms, without_control
+from results.arms.selection import no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
-from results.command_options import complete_arms, over_option
+from results.command_options import against_option, complete_arms, over_option
 from results.errors import ResultsError
 from results.question import question
 from results.questions.across import across_datasets_page
@@ -465,10 +464,7 @@ def section(findings: Findings) -> Section | None:
 
 
 @question(example="runs/demo --against fine_tune")
-@cli.option(
-    "--against", metavar="ARM", shell_complete=complete_arms,
-    help="the arm that all others are compared with: its name, or a label that only it has",
-)  # fmt: skip
+@against_option
 @cli.option(
     "--at", type=cli.FRACTION, metavar="FRACTION",
     help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
@@ -515,10 +511,9 @@ def compare(
         _refuse_beside("--donors compares donors of importance", of_arms)
         return donors_page(run)
     if against is None:
-        arms = sorted({arm.name for arm in select_arms(run).arms})
-        raise ResultsError(
-            f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}; or --stops, which compares stop "
-            "rules; or --donors, which compares whose images score the filters"
+        raise no_arm_typed(
+            run,
+            "; or --stops, which compares stop rules; or --donors, which compares whose images score the filters",
         )
     if anytime:
         _refuse_beside("--anytime looks at each data set alone", {"--across": across})

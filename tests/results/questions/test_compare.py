@@ -68,6 +68,15 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
         lines(run, "transtailor", 0.25)
 
 
+def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
+    of_head = {"head_arm": "head_only", "ended": "missing", "right": ()}
+    trials = [Trial(label="TT", seed=0, right=(90,)), Trial(label="full", seed=0, **of_head)]  # type: ignore[arg-type]
+    run = write_run(tmp_path, trials)
+    for name in ("full", "head_only"):
+        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no tested .*, type: .*status .*{run}"):
+            lines(run, name, None)
+
+
 def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leaves(tmp_path: Path) -> None:
     arms = {"base": [90] * 6, "better": range(91, 97), "worse": range(80, 86), "level": [89, 91] * 3}
     several = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in arms.items() for seed in range(6)]
