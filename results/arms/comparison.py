@@ -7,7 +7,8 @@ Only comparisons read the test split; ranks come from the validation split.
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,6 +49,10 @@ POINTS_OF_PATHS = _POINTS.format(
 )
 """Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
 
+REPEATS_DIFFER = (
+    "a seed's score is a mean over another number of trials than its control's, as where one arm alone has several"
+    " values of source.seed; give both the same"
+)
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 
 
@@ -147,6 +152,7 @@ class Pairing:
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     `trained_longer`: whether the first has trained for more epochs on the target than the second, in any problem.
+    `repeats_differ`: whether a seed's scores are means over different numbers of trials.
     """
 
     problem: Problem | None
@@ -164,6 +170,7 @@ class Pairing:
     problems: int = 1
     failed: int = 0
     trained_longer: bool = False
+    repeats_differ: bool = False
 
     @property
     def is_mixed(self) -> bool:
@@ -300,6 +307,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         problems=len(pairs),
         failed=sum(failed.values()),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
+        repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )
 
 
@@ -317,6 +325,11 @@ def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     for seed in sorted(seeds):
         means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
     return means
+
+
+def _repeats(arm: Arm, seeds: Collection[int]) -> Counter[int]:
+    """Count the trials behind the test score of each of these seeds."""
+    return Counter(point.seed for point in arm.points if point.seed in seeds and point.test is not None)
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:

@@ -14,7 +14,7 @@ import click
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
+from results.arms.comparison import POINTS_OF_ARMS, REPEATS_DIFFER, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
@@ -261,17 +261,16 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
             " a fine-tuning of the same length to the spec."
         )
-    mixed = sum(pairing.is_mixed for pairing in pairings)
-    if mixed:
-        lines.append(f"{counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
-    unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
-    if unpaired:
-        lines.append(f"{counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
-    shares = sum(pairing.shares_models for pairing in pairings)
-    if shares:
-        lines.append(
-            f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
-        )
+    for have_it, what in (
+        ([one.is_mixed for one in pairings], "mixed hardware, ranks or torch versions"),
+        ([one.result.unpaired > 0 for one in pairings], "seeds of one arm only: those seeds are left out"),
+        ([one.shares_models for one in pairings], "fewer distinct models than pairs: n is smaller than it looks"),
+    ):
+        if any(have_it):
+            lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
+    repeats = sorted({row.arm.name for row in rows if row.pairing.repeats_differ})
+    if repeats:
+        lines.append(f"{'; '.join(repeats)}: {REPEATS_DIFFER}.")
     paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:

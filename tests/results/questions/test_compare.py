@@ -14,11 +14,13 @@ from results.questions.compare import chart, section, versus_arm_page
 from results.questions.front import front_page
 from results.questions.power import seeds_needed_page
 from results.questions.table import published_table
+from results.report import write_report
 from results.report.page import page_of
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
 from tests.results.exact_run import Trial, write_run
+from tests.results.report_page import text_of
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
 
@@ -172,6 +174,19 @@ def test_an_arm_that_changed_nothing_is_said_to_be_its_control(tmp_path: Path) -
     ]
     said = "\n".join(lines(write_run(tmp_path, trials), "fine_tune", None))
     assert "- adaptation: the very models of the control" in said and "l1: the very" not in said
+
+
+def test_a_mean_over_sources_beside_single_trials_is_said(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(80 + source,), config={"source.seed": source})
+        for label, method, sources in (("full", "fine_tune", (0, 1)), ("both", "prune", (0, 1)), ("l1", "prune", (0,)))
+        for source in sources for seed in range(3)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    text = "a seed's score is a mean over another number of trials than its control's"
+    assert [line for line in lines(run, "full", None) if text in line][0].startswith(f"- l1: {text}")
+    assert text in text_of(write_report(run).read_text())
+    assert not any(text in line for line in lines(write_run(tmp_path / "alike", trials[:12]), "full", None))
 
 
 def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
