@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 
 from results.arms.comparison import Arm, best_first, budget_order, is_shorter
-from results.arms.findings import findings_of
 from results.arms.names import BASELINE
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.errors import ResultsError
@@ -14,9 +13,9 @@ from results.text.number_format import percent
 Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 
 
-def compared_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
+def compared_arms(run: Run, tested: Sequence[Arm], against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
     """Return, for each problem, the arm that the others are compared with, and each of these with its control."""
-    arms = findings_of(run).tested or select_arms(run).arms  # which says why there is none
+    arms = tested or select_arms(run).arms  # which says why there is none
     name = arm_called(run, arms, against)
     check_budget(arms, asked)
     compared = []

@@ -57,7 +57,8 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     Raises:
         ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
     """
-    compared = compared_arms(run, against, asked)
+    tested = findings_of(run).tested
+    compared = compared_arms(run, tested, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
         by_network.setdefault(base.problem.network, []).append((base.problem, pairs))
@@ -67,7 +68,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         _refuse_sets(network, against, [problem for problem, _ in of_sets])
         rows += _rows(network, of_sets, left_out)
     have_control = {base.problem for base, _ in compared}
-    for problem in sorted({arm.problem for arm in findings_of(run).tested} - have_control):
+    for problem in sorted({arm.problem for arm in tested} - have_control):
         left_out.append(f"{problem}, which has no {against}")
     if not rows:
         raise ResultsError(

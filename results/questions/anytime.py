@@ -42,7 +42,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    compared = compared_arms(run, against, asked)
+    tested = findings_of(run).tested
+    compared = compared_arms(run, tested, against, asked)
     for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -54,7 +55,6 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         controls = {control.name for _, control in pairs}
         yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
     problems = {base.problem for base, _ in compared}
-    tested = findings_of(run).tested
     yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"

@@ -81,10 +81,12 @@ class ComparedRow:
         return self.pairing.first_models, self.pairing.second_models
 
 
-def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[ComparedRow]]]:
+def _compare_arms(
+    run: Run, tested: Sequence[Arm], against: str, asked: float | None
+) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     compared = []
-    for base, pairs in compared_arms(run, against, asked):
+    for base, pairs in compared_arms(run, tested, against, asked):
         compared.append((base, [ComparedRow([pair]) for pair in pairs]))
     return compared
 
@@ -121,10 +123,11 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for part in settled_page(run, asked):
         yield replace(part, name="") if isinstance(part, Table) else part
     looks = settled_verdicts(run)
-    tested = {(arm.problem, arm.name, arm.asked): arm for arm in findings_of(run).tested}
+    tested = findings_of(run).tested
+    arms = {(arm.problem, arm.name, arm.asked): arm for arm in tested}
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
-    for _, rows in _compare_arms(run, against, asked):
+    for _, rows in _compare_arms(run, tested, against, asked):
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:
@@ -132,7 +135,7 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
                 records.append({**record, **unknown, "verdict": "not looked at"})
                 continue
             compared = look.comparison
-            control = tested.get((compared.problem, compared.against, compared.against_asked), row.control)
+            control = arms.get((compared.problem, compared.against, compared.against_asked), row.control)
             row_of_look = ComparedRow([(row.arm, control)])
             (record,) = _records([row_of_look])
             seen = look_record(look, trained_longer=row_of_look.pairing.trained_longer) | pairs_of_look(look)
@@ -152,8 +155,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     Raises:
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
-    compared = _compare_arms(run, against, asked)
     tested = findings_of(run).tested  # of which some may have no point there
+    compared = _compare_arms(run, tested, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
