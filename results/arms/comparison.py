@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from results.arms.names import BASELINE
 from results.arms.problem import Problem
+from results.arms.same_data import refuse_other_images
 from results.errors import ResultsError
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
@@ -210,8 +211,10 @@ def points_of(run: Run) -> list[Point]:
     """Return all recorded operating points, those of unfinished trials too, but none of failed trials.
 
     Raises:
-        ResultsError: those of a problem have several metrics, so that no two arms can be compared.
+        ResultsError: those of a problem have several metrics, so that no two arms can be compared; or several runs have
+            other images under one name.
     """
+    refuse_other_images(run)
     points = [_point(row) for row in run.rows(POINTS_OF_ARMS)]
     metrics: dict[Problem, str] = {}
     for point in points:
