@@ -41,7 +41,7 @@ complete_arms = cli.complete(_arms)
 complete_settings = cli.complete(_settings)
 
 against_option = cli.option(
-    "--against", required=True, metavar="ARM", shell_complete=complete_arms,
+    "--against", metavar="ARM", shell_complete=complete_arms,
     help="the arm that all others are compared with: its name, or a label that only it has",
 )  # fmt: skip
 at_option = cli.option("--at", type=cli.FRACTION, metavar="FRACTION", help="share of the MACs to remove, such as 0.2")

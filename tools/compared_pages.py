@@ -31,7 +31,8 @@ ARM = "network, dataset, train_images, label, arm, method"
 POINTS = f"""
 CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), md5(concat_ws(' ', network, dataset,
     train_images, seed, macs, params, validation_score, validation_loss, test_score)) AS model_key FROM (
-    SELECT NULL::VARCHAR AS arm WHERE false UNION ALL BY NAME FROM read_parquet({{file}})  -- older files have no arms
+    SELECT NULL::VARCHAR AS arm, NULL::BOOLEAN AS names_one_class WHERE false  -- which older files do not have
+        UNION ALL BY NAME FROM read_parquet({{file}})
         WHERE point > 0 OR method NOT IN ('transtailor', 'gbn'));
 CREATE TABLE planned AS
     SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, NULL::VARCHAR[] AS stage_keys,

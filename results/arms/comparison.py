@@ -7,12 +7,14 @@ Only comparisons read the test split; ranks come from the validation split.
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from results.arms.names import BASELINE
 from results.arms.problem import Problem
+from results.arms.same_data import refuse_other_images
 from results.errors import ResultsError
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
@@ -23,8 +25,8 @@ TRANSTAILOR = "transtailor"
 
 _POINTS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
-    removed_macs_fraction, model_key,
-    metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
+    removed_macs_fraction, model_key, metric, validation_score, validation_images, test_score, test_images,
+    names_one_class, trained_epochs, tuning_json, tuning_order
 FROM {points} LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
@@ -48,6 +50,10 @@ POINTS_OF_PATHS = _POINTS.format(
 )
 """Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
 
+REPEATS_DIFFER = (
+    "a seed's score is a mean over another number of trials than its control's, as where one arm alone has several"
+    " values of source.seed; give both the same"
+)
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 
 
@@ -88,6 +94,7 @@ class Point:
     validation_images: int
     test: float | None  # score on the test split; None if not measured
     test_images: int
+    names_one_class: bool = False  # on the whole test split
     trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
     setting: Setting | None = None  # of the spec's [tuning]; None without it
     best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
@@ -146,6 +153,7 @@ class Pairing:
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     `trained_longer`: whether the first has trained for more epochs on the target than the second, in any problem.
+    `repeats_differ`: whether a seed's scores are means over different numbers of trials.
     """
 
     problem: Problem | None
@@ -163,6 +171,7 @@ class Pairing:
     problems: int = 1
     failed: int = 0
     trained_longer: bool = False
+    repeats_differ: bool = False
 
     @property
     def is_mixed(self) -> bool:
@@ -202,8 +211,10 @@ def points_of(run: Run) -> list[Point]:
     """Return all recorded operating points, those of unfinished trials too, but none of failed trials.
 
     Raises:
-        ResultsError: those of a problem have several metrics, so that no two arms can be compared.
+        ResultsError: those of a problem have several metrics, so that no two arms can be compared; or several runs have
+            other images under one name.
     """
+    refuse_other_images(run)
     points = [_point(row) for row in run.rows(POINTS_OF_ARMS)]
     metrics: dict[Problem, str] = {}
     for point in points:
@@ -299,6 +310,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         problems=len(pairs),
         failed=sum(failed.values()),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
+        repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )
 
 
@@ -316,6 +328,11 @@ def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     for seed in sorted(seeds):
         means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
     return means
+
+
+def _repeats(arm: Arm, seeds: Collection[int]) -> Counter[int]:
+    """Count the trials behind the test score of each of these seeds."""
+    return Counter(point.seed for point in arm.points if point.seed in seeds and point.test is not None)
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
@@ -400,6 +417,7 @@ def _point(row: dict[str, Any]) -> Point:
         validation_images=row["validation_images"],
         test=row["test_score"],
         test_images=row["test_images"],
+        names_one_class=bool(row["names_one_class"]),
         trained_epochs=row["trained_epochs"],
         setting=None if order is None else Setting(order, row["tuning_json"]),
     )

@@ -8,7 +8,6 @@ from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Setting
 from results.arms.counts import failed_by_arm
 from results.arms.problem import Problem
-from results.arms.same_data import refuse_other_images
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.arms.tuning import Tried
 from results.store.reader import Run
@@ -72,12 +71,7 @@ METHODS = "SELECT arm, method FROM planned UNION SELECT arm, method FROM operati
 
 
 def findings_of(run: Run) -> Findings:
-    """Read what a run has so far.
-
-    Raises:
-        ResultsError: several runs have other images under one name.
-    """
-    refuse_other_images(run)
+    """Read what a run has so far. Raises as `comparison.points_of`."""
     points = comparison.points_of(run)
     environments = comparison.environments_of(run)
     ended = tuning.ended_settings(run)

@@ -1,6 +1,7 @@
 """Select the arms to compare: the best setting of [tuning] by validation, at one budget or at all."""
 
 import math
+import shlex
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -19,6 +20,7 @@ from transtailor.shell import command
 ArmOrPoint = TypeVar("ArmOrPoint", Arm, Point)
 SCORES = ("test_score", "validation_score")
 """What arms are compared by; the test score is read only after all choices are made."""
+PLANNED_ARMS = "SELECT arm, label FROM planned UNION SELECT head_arm, head_arm FROM planned"
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,6 @@ def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
     return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
-def at_one_budget_only(base: Arm, names: Container[str]) -> list[str]:
-    """Return a sentence if arms of other budgets, among them the base itself, are compared with the base's one."""
-    if base.name not in names:
-        return []
-    return [f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at."]
-
-
 def without_control(arms: Sequence[Arm], compared: Container[Problem], control: str) -> list[str]:
     """Return a sentence for each problem that is not compared, as the control has no score there, and its arms."""
     lines = []
@@ -135,14 +130,18 @@ def check_score(score: str) -> None:
         raise ResultsError(f"--by {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
-def arm_called(arms: Sequence[Arm], text: str) -> str:
+def arm_called(run: Run, arms: Sequence[Arm], text: str) -> str:
     """Return the name of the arm that is meant: that of this name, or the only one with this label.
 
     Raises:
-        ResultsError: there is none, and the text names the nearest one; or several have that label, and it lists them.
+        ResultsError: there is none, and the text names the nearest one, or says that it is only planned; or several
+            have that label, and it lists them.
     """
     label_of_arm = {arm.name: arm.label for arm in arms}
     meant = arms_called(text, label_of_arm)
+    if not meant and arms_called(text, {row["arm"]: row["label"] for row in run.rows(PLANNED_ARMS)}):
+        status = "; ".join(command("status", path) for path in run.paths.values())
+        raise ResultsError(f"{text!r} is planned, and has no tested point yet; to see its trials, type: {status}")
     if not meant:
         raise ResultsError(f"no tested arm is called {text!r}{nearest(text, sorted(label_of_arm))}")
     if len(meant) > 1:
@@ -151,6 +150,12 @@ def arm_called(arms: Sequence[Arm], text: str) -> str:
             + "\n".join(f"  {name}" for name in meant)
         )
     return meant[0]
+
+
+def no_arm_typed(run: Run, or_type: str = "") -> ResultsError:
+    """Return the error of a command without --against, which lists the arms; `or_type`: what may be typed instead."""
+    arms = sorted({arm.name for arm in select_arms(run).arms})
+    return ResultsError(f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}{or_type}")
 
 
 def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:

@@ -96,7 +96,7 @@ def first_setting(points: Iterable[Point]) -> list[Point]:
 
 
 def counts_of(chosen: Iterable[Point]) -> list[Count]:
-    """Count how often `best_settings` chose each setting, arm by arm."""
+    """Count how often `best_settings` chose each setting, arm by arm; none of an arm with one, such as a head's fit."""
     groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
     for point in chosen:
         if point.setting is not None:
@@ -108,6 +108,8 @@ def counts_of(chosen: Iterable[Point]) -> list[Count]:
         best_of: set[int] = set()
         for points in points_of_setting.values():
             best_of.update(point.best_of for point in points)
+        if best_of == {1}:  # nothing was chosen
+            continue
         for setting in sorted(points_of_setting):
             seeds = {point.seed for point in points_of_setting[setting]}
             counts.append(Count(problem, arm, asked, setting, seeds=len(seeds), best_of=frozenset(best_of)))

@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from results.arms.against import Pair, compared_arms
+from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.comparison import budget_order, compare
 from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
-from results.arms.selection import at_one_budget_only
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.pairs import holm
 from results.store.reader import Run
-from results.text.names import at_budget
 from results.text.page import Heading, Note, Part, Shown, answer_table
 from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, interval
 
@@ -59,7 +57,8 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     Raises:
         ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
     """
-    compared = compared_arms(run, against, asked)
+    tested = findings_of(run).tested
+    compared = compared_arms(run, tested, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
         by_network.setdefault(base.problem.network, []).append((base.problem, pairs))
@@ -69,7 +68,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         _refuse_sets(network, against, [problem for problem, _ in of_sets])
         rows += _rows(network, of_sets, left_out)
     have_control = {base.problem for base, _ in compared}
-    for problem in sorted({arm.problem for arm in findings_of(run).tested} - have_control):
+    for problem in sorted({arm.problem for arm in tested} - have_control):
         left_out.append(f"{problem}, which has no {against}")
     if not rows:
         raise ResultsError(
@@ -87,7 +86,8 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     yield ""
     if left_out:
         yield Note(f"Left out: {'; '.join(left_out)}.")
-    yield from map(Note, at_one_budget_only(compared[0][0], {row.these.arm for row in rows}))
+    for base, pairs in compared:
+        yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
     yield from map(Note, READ)
     complete = sum(row.sets.is_complete for row in rows)
     yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")
@@ -125,7 +125,9 @@ def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out:
         absent = [problem.dataset for problem, _ in of_sets if problem.dataset not in by_set]
         arm, _ = next(iter(by_set.values()))
         if absent:
-            left_out.append(f"{at_budget(arm.name, arm.asked)} has no scores on {', '.join(absent)}")
+            left_out.append(f"{arm} has no scores on {', '.join(absent)}")
+        elif len({str(control) for _, control in by_set.values()}) > 1:
+            left_out.append(f"{arm} has other controls on other data sets")
         else:
             rows.append(_Row(network, list(by_set.values())))
     return rows

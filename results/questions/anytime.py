@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from results.arms.against import compared_arms
+from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.arms.findings import findings_of
-from results.arms.selection import at_one_budget_only, without_control
+from results.arms.one_class import one_class_lines
+from results.arms.selection import without_control
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -41,7 +42,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    compared = compared_arms(run, against, asked)
+    tested = findings_of(run).tested
+    compared = compared_arms(run, tested, against, asked)
     for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -51,12 +53,9 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        lines = below_head_lines(run, [base.problem], controls) + at_one_budget_only(
-            base, {arm.name for arm, _ in pairs}
-        )
-        yield from notes(lines, base.problem)
+        yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
     problems = {base.problem for base, _ in compared}
-    yield from notes(without_control(findings_of(run).tested, problems, compared[0][0].name))
+    yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

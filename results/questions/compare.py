@@ -4,7 +4,6 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,18 +12,19 @@ from typing import Any
 import click
 
 from results.arms import comparison
-from results.arms.against import Pair, compared_arms
+from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
+from results.arms.comparison import POINTS_OF_ARMS, REPEATS_DIFFER, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import at_one_budget_only, not_at_budget, select_arms, without_control
+from results.arms.selection import no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
-from results.command_options import complete_arms, over_option
+from results.command_options import against_option, complete_arms, over_option
 from results.errors import ResultsError
 from results.question import question
 from results.questions.across import across_datasets_page
@@ -81,10 +81,12 @@ class ComparedRow:
         return self.pairing.first_models, self.pairing.second_models
 
 
-def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[ComparedRow]]]:
+def _compare_arms(
+    run: Run, tested: Sequence[Arm], against: str, asked: float | None
+) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     compared = []
-    for base, pairs in compared_arms(run, against, asked):
+    for base, pairs in compared_arms(run, tested, against, asked):
         compared.append((base, [ComparedRow([pair]) for pair in pairs]))
     return compared
 
@@ -121,10 +123,11 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for part in settled_page(run, asked):
         yield replace(part, name="") if isinstance(part, Table) else part
     looks = settled_verdicts(run)
-    tested = {(arm.problem, arm.name, arm.asked): arm for arm in findings_of(run).tested}
+    tested = findings_of(run).tested
+    arms = {(arm.problem, arm.name, arm.asked): arm for arm in tested}
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
-    for _, rows in _compare_arms(run, against, asked):
+    for _, rows in _compare_arms(run, tested, against, asked):
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:
@@ -132,7 +135,7 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
                 records.append({**record, **unknown, "verdict": "not looked at"})
                 continue
             compared = look.comparison
-            control = tested.get((compared.problem, compared.against, compared.against_asked), row.control)
+            control = arms.get((compared.problem, compared.against, compared.against_asked), row.control)
             row_of_look = ComparedRow([(row.arm, control)])
             (record,) = _records([row_of_look])
             seen = look_record(look, trained_longer=row_of_look.pairing.trained_longer) | pairs_of_look(look)
@@ -152,8 +155,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     Raises:
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
-    compared = _compare_arms(run, against, asked)
     tested = findings_of(run).tested  # of which some may have no point there
+    compared = _compare_arms(run, tested, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -168,8 +171,9 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         of_problem = [arm for arm in tested if arm.problem == base.problem]
         lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
         lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
-        lines += far_behind_lines(run, [row.pairs[0] for row in rows])
-        lines += at_one_budget_only(base, {row.arm.name for row in rows})
+        pairs = [row.pairs[0] for row in rows]
+        lines += [*far_behind_lines(run, pairs), *control_lines(base, pairs)]
+        lines += one_class_lines([base, *(arm for arm, _ in pairs)])
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
@@ -260,17 +264,16 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
             " a fine-tuning of the same length to the spec."
         )
-    mixed = sum(pairing.is_mixed for pairing in pairings)
-    if mixed:
-        lines.append(f"{counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
-    unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
-    if unpaired:
-        lines.append(f"{counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
-    shares = sum(pairing.shares_models for pairing in pairings)
-    if shares:
-        lines.append(
-            f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
-        )
+    for have_it, what in (
+        ([one.is_mixed for one in pairings], "mixed hardware, ranks or torch versions"),
+        ([one.result.unpaired > 0 for one in pairings], "seeds of one arm only: those seeds are left out"),
+        ([one.shares_models for one in pairings], "fewer distinct models than pairs: n is smaller than it looks"),
+    ):
+        if any(have_it):
+            lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
+    repeats = sorted({row.arm.name for row in rows if row.pairing.repeats_differ})
+    if repeats:
+        lines.append(f"{'; '.join(repeats)}: {REPEATS_DIFFER}.")
     paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:
@@ -463,10 +466,7 @@ def section(findings: Findings) -> Section | None:
 
 
 @question(example="runs/demo --against fine_tune")
-@cli.option(
-    "--against", metavar="ARM", shell_complete=complete_arms,
-    help="the arm that all others are compared with: its name, or a label that only it has",
-)  # fmt: skip
+@against_option
 @cli.option(
     "--at", type=cli.FRACTION, metavar="FRACTION",
     help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
@@ -513,10 +513,9 @@ def compare(
         _refuse_beside("--donors compares donors of importance", of_arms)
         return donors_page(run)
     if against is None:
-        arms = sorted({arm.name for arm in select_arms(run).arms})
-        raise ResultsError(
-            f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}; or --stops, which compares stop "
-            "rules; or --donors, which compares whose images score the filters"
+        raise no_arm_typed(
+            run,
+            "; or --stops, which compares stop rules; or --donors, which compares whose images score the filters",
         )
     if anytime:
         _refuse_beside("--anytime looks at each data set alone", {"--across": across})

@@ -33,6 +33,7 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
 one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
 In order, so that the same rows give the same sums to the last digit."""
+TAKEN = "taken by stages"
 SAVED = "saved over one script per trial"
 BILL = """
 WITH kept AS (
@@ -65,7 +66,7 @@ def kinds_of(run: Run) -> Table:
 
 
 def hours(run: Run) -> tuple[float, float]:
-    """Sum the rank-hours that were computed, and those that one script per trial would have computed in addition."""
+    """Sum the rank-hours that the stages took, and those that one script per trial would have computed in addition."""
     data = kinds_of(run)
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
@@ -100,7 +101,7 @@ def cost_by_kind(run: Run) -> Chart | None:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
-    parts = ["computed", SAVED]
+    parts = [TAKEN, SAVED]
     left = names_width(kinds)
     spec: Spec = {
         "data": {"name": "rows"},
@@ -189,7 +190,7 @@ def bill(run: Run) -> str:
     spent, saved = hours(run)
     gpu_hours = sum(data.column("gpu_hours"))
     on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
-    parts = [f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs"]
+    parts = [f"The stages took {hours_text(spent, unit, 'rank-')}, {on_gpus} of them on GPUs"]
     (row,) = run.rows(BILL)
     if row["found_hours"]:
         found = hours_text(row["found_hours"], unit, "rank-")

@@ -9,6 +9,7 @@ from typing import Any
 from results.arms.below_head import below_head_lines
 from results.arms.findings import Findings
 from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choices, fronts_among, fronts_of
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
@@ -50,7 +51,9 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         f" over seeds). The share of {FRONT_DRAWS} resamples of the seeds in which this holds is no p-value: of two"
         " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
-    yield from map(Note, [*below_head_lines(run, fronts), *_marks(fronts, cost), *chosen.nan_lines])
+    yield from map(
+        Note, [*below_head_lines(run, fronts), *one_class_lines(chosen.arms), *_marks(fronts, cost), *chosen.nan_lines]
+    )
     if cost == LATENCY:
         yield Note(COMPARED_BY)
     if cost in TIMED:

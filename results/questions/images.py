@@ -77,8 +77,8 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
             pair were tested on different images.
     """
     arms = select_arms(run).arms
-    first_name = arm_called(arms, first)
-    second_name = arm_called(arms, second)
+    first_name = arm_called(run, arms, first)
+    second_name = arm_called(run, arms, second)
     if first_name == second_name:
         raise ResultsError(f"{first_name!r} is given twice; type two arms")
     check_budget(arms, asked)

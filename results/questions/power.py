@@ -10,7 +10,7 @@ from typing import Any
 
 from results.arms.comparison import Arm, Pairing, budget_order, compare
 from results.arms.problem import Problem
-from results.arms.selection import arm_called, select_arms, without_control
+from results.arms.selection import arm_called, no_arm_typed, select_arms, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record
 from results.command_options import against_option, at_option, over_option, refuse_points
@@ -89,7 +89,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
     """
     arms = select_arms(run, asked=asked).arms
-    name = arm_called(arms, against)
+    name = arm_called(run, arms, against)
     families: dict[Problem, list[Pairing]] = {}
     most_pairs = 0
     for problem in sorted({arm.problem for arm in arms}):
@@ -191,9 +191,13 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     "--difference", type=float, metavar="SCORE",
     help="the difference worth finding, such as 0.01 for one point (default: the measured one)",
 )  # fmt: skip
-def power(run: Run, against: str, at: float | None = None, difference: float | None = None) -> Iterator[Part]:
+def power(
+    run: Run, against: str | None = None, at: float | None = None, difference: float | None = None
+) -> Iterator[Part]:
     """How many more seeds would settle each comparison with an arm."""
     if difference is not None and (not math.isfinite(difference) or not difference):
         raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
     refuse_points("--difference", difference)
+    if against is None:
+        raise no_arm_typed(run)
     return seeds_needed_page(run, against, at, difference)

@@ -25,6 +25,7 @@ from results.arms.looks import (
     looks_by_comparison,
     recorded_looks,
 )
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.question import question
@@ -64,7 +65,8 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         ResultsError: the run has no looks, or none at this budget.
     """
     looks = _looks_of(run, asked)
-    longer = trained_longer(findings_of(run).tested, looks)
+    tested = findings_of(run).tested
+    longer = trained_longer(tested, looks)
     for problem in sorted({comparison.problem for comparison in looks}):
         of_problem = {comparison: several for comparison, several in looks.items() if comparison.problem == problem}
         against = sorted({comparison.against for comparison in of_problem})
@@ -75,7 +77,7 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield _table(of_problem, longer)
         yield ""
         yield from notes(below_head_lines(run, [problem], against), problem)
-    yield from notes(explanations(looks, longer))
+    yield from notes([*explanations(looks, longer), *one_class_lines(tested)])
 
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:

@@ -19,6 +19,7 @@ from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by
 from results.arms.counts import CountsByArm, trial_counts
 from results.arms.extensions import extension_notes
 from results.arms.looks import RecordedLook, is_settled_run
+from results.arms.one_class import one_class_lines
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.problem import Problem
 from results.arms.selection import Selection, not_at_budget, select_arms
@@ -146,8 +147,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     lines += _notes(chosen, cells.values())
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])
-    lines += below_head_lines(run, problems)
-    lines += support_lines(run, problems)
+    lines += [*below_head_lines(run, problems), *one_class_lines(arms), *support_lines(run, problems)]
     left = len(printed) - len(shown)
     if left:
         lines.append(f"{left} printed numbers are of networks or data sets that were not measured here.")

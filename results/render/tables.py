@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from results.arms.comparison import Pairing
+from results.arms.comparison import REPEATS_DIFFER, Pairing
 from results.arms.verdict import comparison_record
 from results.columns import answer_columns
 from results.text.page import Shown, Table
@@ -30,6 +30,8 @@ def _marks(pairing: Pairing) -> list[str]:
         marks.append(pairing.doubts[0])
     if pairing.is_mixed:
         marks.append("computed on mixed hardware, ranks or torch versions")
+    if pairing.repeats_differ:
+        marks.append(REPEATS_DIFFER)
     if pairing.shares_models:
         models = f"{len(pairing.first_models)} and {len(pairing.second_models)}"
         marks.append(f"the {result.difference.n} pairs have only {models} distinct models: n is smaller than it looks")

@@ -11,6 +11,7 @@ from results.arms.counts import failed_by_arm
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
+from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import comparison_record, verdict
@@ -139,8 +140,11 @@ def _beside(number: int, failed: int, *, is_first: bool) -> dict[str, Any]:
 
 
 def named_section(findings: Findings) -> Section | None:
-    """Compare TransTailor at the budget with full fine-tuning, in each problem and pooled; None if looks decided."""
-    if is_settled_run(findings.run):
+    """Compare TransTailor at the budget with full fine-tuning, in each problem and pooled.
+
+    None if looks decided, and for a run without TransTailor.
+    """
+    if is_settled_run(findings.run) or comparison.TRANSTAILOR not in findings.methods.values():
         return None
     section = Section(
         "named",
@@ -183,7 +187,7 @@ def _named_pairings(findings: Findings, budget: float) -> list[Pairing]:
 
 def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
-    lines = []
+    lines = one_class_lines(findings.tested)
     if not is_settled_run(findings.run):
         lines += extension_notes(findings.run, [arm.name for arm in findings.tested])
     if len({point.best_of for point in findings.best}) > 1:

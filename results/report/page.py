@@ -249,7 +249,7 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
             tiles.append((f"{counts[state]:,}", f"trial{'' if counts[state] == 1 else 's'} {state}"))
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
-    for hours, what in ((spent, "computed"), (saved, f"saved over {ONE_SCRIPT}")):
+    for hours, what in ((spent, costs.TAKEN), (saved, f"saved over {ONE_SCRIPT}")):
         amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
         tiles.append((amount, f"{name} {what}"))
     return tiles

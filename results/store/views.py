@@ -27,13 +27,15 @@ MEASURED_POINTS = """
 SELECT point.*,
     CASE point.metric WHEN 'balanced_accuracy' THEN test_balanced_accuracy WHEN 'macro_f1' THEN test_macro_f1
         WHEN 'top_5' THEN test_top_5 ELSE coalesce(classes.score, amounts.score) END AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images, scores.* EXCLUDE ({key}, code_digest, written_at),
-    latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed, peak_memory_bytes,
+    coalesce(classes.images, amounts.images, 0) AS test_images, names_one_class,
+    scores.* EXCLUDE ({key}, code_digest, written_at), latency_ms, speed, speed_lower_quartile, speed_upper_quartile,
+    is_steady, is_at_other_speed, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
 FROM {points} AS point
 LEFT JOIN (
-    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
+    SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images,
+        min(prediction) = max(prediction) AS names_one_class
     FROM predictions WHERE split = 'test' GROUP BY {key}
 ) AS classes USING ({key})
 LEFT JOIN (

@@ -294,8 +294,13 @@ def _what_varies(plan: Plan) -> Iterator[str]:
     """Name what repeats a seed, and [tuning] where an axis makes arms of what is often tuned."""
     seeds_of_arms = [(*_problem(trial), trial.arm, trial.settings.seed) for trial in plan.trials]
     settings = [trial.settings.values for trial in plan.trials]
-    for key in repetitions(zip(seeds_of_arms, settings, strict=True)):
-        yield (f"repeats   each seed runs at several values of {key}: its score is their mean, and n counts the seeds")
+    for key, repeated in repetitions(zip(seeds_of_arms, settings, strict=True)).items():
+        arms = sorted({str(seed_of_arm[-2]) for seed_of_arm in repeated})
+        of_arms = "" if repeated == set(seeds_of_arms) else f" of {'; '.join(arms)} alone"
+        yield (
+            f"repeats   each seed{of_arms} runs at several values of {key}: its score is their mean, and n counts the"
+            " seeds"
+        )
     often_tuned: list[str] = []
     for keys in plan.told_apart_by.values():
         often_tuned += [key for key in keys if key.startswith(OFTEN_TUNED) and key not in often_tuned]

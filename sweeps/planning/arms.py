@@ -150,20 +150,22 @@ def _common_settings(trials: Sequence[ArmTrial]) -> dict[str, Any]:
     return {key: value for key, value in common.items() if not _is_within(key, ("method", *SEEDS))}
 
 
-def repetitions(trials: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) -> list[str]:
-    """Return the keys of `REPETITIONS` that have several values for one seed of an arm.
+def repetitions(trials: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) -> dict[str, set[tuple[object, ...]]]:
+    """Return each key of `REPETITIONS` that has several values for one seed of an arm, and such seeds of arms.
 
     Args:
         trials: what a trial's seed and arm are, and its settings as nested tables.
     """
-    repeated: set[str] = set()
+    repeated: dict[str, set[tuple[object, ...]]] = {key: set() for key in REPETITIONS}
     first_values: dict[tuple[object, ...], dict[str, str]] = {}  # of a seed of an arm
     reader = _Reader(REPETITIONS)
     for seed_of_arm, settings in trials:
         values = reader.values(settings)
         earlier_values = first_values.setdefault(seed_of_arm, values)
-        repeated.update(key for key in values if values[key] != earlier_values.get(key))
-    return [key for key in REPETITIONS if key in repeated]
+        for key in values:
+            if values[key] != earlier_values.get(key):
+                repeated[key].add(seed_of_arm)
+    return {key: seeds_of_arms for key, seeds_of_arms in repeated.items() if seeds_of_arms}
 
 
 def _varying_keys(trials: Iterable[ArmTrial]) -> tuple[str, ...]:

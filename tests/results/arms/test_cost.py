@@ -163,7 +163,7 @@ def test_the_bill_names_what_halving_threw_away_and_what_was_cut_off(
                               for number, status in ((1, "interrupted"), (2, "died"), (3, "failed"))])  # fmt: skip
     with load(tmp_path) as run:
         assert bill(run) == (
-            "4.0 rank-minutes were computed, none of them on GPUs; sharing stages between trials saved 2.0"
+            "The stages took 4.0 rank-minutes, none of them on GPUs; sharing stages between trials saved 2.0"
             " rank-minutes, 33% of what one script per trial, its source's training included, would have computed;"
             " 1.0 rank-minutes are only of trials that halving stopped; 2 attempts of 6.0 rank-minutes in all were cut"
             " off, and what they had finished is kept."
@@ -171,7 +171,7 @@ def test_the_bill_names_what_halving_threw_away_and_what_was_cut_off(
 
 
 def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path) -> None:
-    """Both trials found the first stage, which one of them would have computed; and one of them computed the second."""
+    """Both trials found the first stage, which took a minute on two ranks; and one of them computed the second."""
     stages = [("a", "found", 60, True), ("b", "found", 60, True), ("a", "own", 30, False), ("b", "own", 30, True)]
     Writer(tmp_path / "tables").write("stages", [
         STAGE | {"trial_id": trial_id, "stage_key": key, "compute_s": seconds, "cached": cached, "parents": []}
@@ -179,8 +179,8 @@ def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path) -> None:
     ])  # fmt: skip
     with load(tmp_path) as run:
         assert bill(run).startswith(
-            "3.0 rank-minutes were computed, none of them on GPUs; 2.0 rank-minutes of them are of stages that were in"
-            " the cache, from another run or a cut off attempt; sharing"
+            "The stages took 3.0 rank-minutes, none of them on GPUs; 2.0 rank-minutes of them are of stages that were"
+            " in the cache, from another run or a cut off attempt; sharing"
         )
 
 

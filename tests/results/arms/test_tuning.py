@@ -80,6 +80,8 @@ def test_what_is_not_tuned_stays_as_it_is() -> None:
     assert best_settings(plain, {}) == plain
     assert first_setting(plain) == plain
     assert counts_of(plain) == []
+    head = best_settings([point(label="head_only", seed=seed) for seed in range(3)], {})  # of one setting's trials
+    assert counts_of(head) == []
 
 
 def test_how_often_each_setting_was_chosen() -> None:

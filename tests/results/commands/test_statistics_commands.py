@@ -66,6 +66,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
         (("compare", "RUN", "--stops", "--at", "0.2"), "leave out --at"),
         (("compare", "RUN", "--stops", "--anytime"), "leave out --anytime"),
         (("compare", "RUN", "--against", "ours", "--label", "ours"), "--label ours is for --stops"),
+        (("power", "RUN"), "type --against and one of the arms: ours, theirs"),
         (("compare", "RUN"), "type --against and one of the arms: ours, theirs; or --stops"),
         (("front", "RUN", "--cost", "latency"), "costs of this run: macs"),
         (("images", "RUN", "ours", "nobody"), "no tested arm is called 'nobody'"),

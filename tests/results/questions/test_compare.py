@@ -11,12 +11,16 @@ from results.errors import ResultsError
 from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.compare import chart, section, versus_arm_page
+from results.questions.front import front_page
 from results.questions.power import seeds_needed_page
 from results.questions.table import published_table
+from results.report import write_report
+from results.report.page import page_of
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
 from tests.results.exact_run import Trial, write_run
+from tests.results.report_page import text_of
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
 
@@ -66,6 +70,15 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
         lines(run, "transtailor", 0.25)
 
 
+def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
+    of_head = {"head_arm": "head_only", "ended": "missing", "right": ()}
+    trials = [Trial(label="TT", seed=0, right=(90,)), Trial(label="full", seed=0, **of_head)]  # type: ignore[arg-type]
+    run = write_run(tmp_path, trials)
+    for name in ("full", "head_only"):
+        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no tested .*, type: .*status .*{run}"):
+            lines(run, name, None)
+
+
 def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leaves(tmp_path: Path) -> None:
     arms = {"base": [90] * 6, "better": range(91, 97), "worse": range(80, 86), "level": [89, 91] * 3}
     several = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in arms.items() for seed in range(6)]
@@ -108,7 +121,15 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     }  # fmt: skip
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
-    assert "3 arms trained longer than their baselines, which may explain part of the difference" in "\n".join(found)
+    said = "\n".join(found)
+    assert "3 arms trained longer than their baselines, which may explain part of the difference" in said
+    assert (
+        "long (up to 25 epochs): compared with tuned long at 20% fewer MACs (30 epochs), as tuned at 20% fewer MACs (10"
+        " epochs) trained less. To see tuned at 20% fewer MACs beside long at 20% fewer MACs, with the other sign, type"
+        " --against long --at 0.2."
+    ) in said
+    named = table(lines(tmp_path, "long", 0.2))["tuned"]
+    assert (named["difference"], named["against"]) == ("-1.00", "long")
     others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
     assert {row["against"] for row in others.values()} == {"short"}
     assert others["long"]["verdict"].endswith(", but trained longer")
@@ -153,6 +174,19 @@ def test_an_arm_that_changed_nothing_is_said_to_be_its_control(tmp_path: Path) -
     ]
     said = "\n".join(lines(write_run(tmp_path, trials), "fine_tune", None))
     assert "- adaptation: the very models of the control" in said and "l1: the very" not in said
+
+
+def test_a_mean_over_sources_beside_single_trials_is_said(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(80 + source,), config={"source.seed": source})
+        for label, method, sources in (("full", "fine_tune", (0, 1)), ("both", "prune", (0, 1)), ("l1", "prune", (0,)))
+        for source in sources for seed in range(3)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    text = "a seed's score is a mean over another number of trials than its control's"
+    assert [line for line in lines(run, "full", None) if text in line][0].startswith(f"- l1: {text}")
+    assert text in text_of(write_report(run).read_text())
+    assert not any(text in line for line in lines(write_run(tmp_path / "alike", trials[:12]), "full", None))
 
 
 def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
@@ -240,6 +274,39 @@ def test_arms_of_other_controls_in_each_problem_are_not_averaged(tmp_path: Path)
     found = "\n".join(lines(write_run(tmp_path, trials), "tuned", 0.2))
     assert "All together" not in found
     assert "1 arm has other controls on other networks or data sets, and is not averaged over them." in found
+
+
+def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
+    """Only on one data set has a fine-tuning trained for as long as the arm."""
+    trials = [
+        Trial(label=label, method=method, seed=seed, dataset=dataset, right=(80,), epochs=epochs)
+        for label, method, epochs, datasets in (
+            ("tuned", "fine_tune", 10, "ab"), ("tuned long", "fine_tune", 30, "a"), ("arm", "prune", 25, "ab"),
+            ("short", "prune", 10, "ab"),
+        )
+        for dataset in datasets for seed in range(6)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        parts = list(across_datasets_page(run, "tuned", 0.2))
+    (rows,) = [part.column("arm") for part in parts if isinstance(part, Table)]
+    said = "\n".join(markdown_lines(parts))
+    assert rows == ["short"] and "arm at 20% fewer MACs has other controls on other data sets" in said
+    assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
+
+
+@pytest.mark.parametrize(("learned", "who"), [(None, "all arms"), ("l1", "base")])
+def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path, learned: str | None, who: str) -> None:
+    """Where a trial names no image rightly, it gives all of them one class."""
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(50 if learned == label else 0,), asked=(0.0,))
+        for label, method in (("base", "fine_tune"), ("l1", "prune")) for seed in range(3)
+    ]  # fmt: skip
+    said = f"net on digits (50 training images): in every trial of {who}, the network names one class for all test"
+    with load(write_run(tmp_path, trials)) as run:
+        pages = [versus_arm_page(run, "base", None), anytime_page(run, "base", None), front_page(run, "macs")]
+        assert all("\n".join(markdown_lines(page)).count(said) == 1 for page in pages)
+        assert any(said in note for note in published_table(run).notes)
+        assert any(said in warning for warning in page_of(run).warnings)
 
 
 def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:

@@ -141,6 +141,13 @@ def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any
     assert "is better" not in text
 
 
+def test_a_run_without_transtailor_does_not_wait_for_it(tmp_path: Path, synthetic: Any) -> None:
+    text = text_of(
+        write_report(synthetic(labels=(("prune", "prune"), ("fine_tune", "fine_tune"))).write(tmp_path)).read_text()
+    )
+    assert "All arms against full fine-tuning" in text and "TransTailor against" not in text
+
+
 def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) -> None:
     synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
     text = text_of(write_report(tmp_path).read_text())

@@ -70,8 +70,9 @@ def test_other_images_under_one_name_are_refused(tmp_path: Path) -> None:
         folders.append(folder)
     with results.load([folders[0], folders[2]]) as equal:
         assert findings_of(equal).arms
-    with results.load(folders) as mixed, pytest.raises(ResultsError, match="data set birds of a .* and that of b"):
-        findings_of(mixed)
+    for read in (findings_of, lambda run: run.front(), lambda run: run.table()):
+        with results.load(folders) as mixed, pytest.raises(ResultsError, match="data set birds of a .* and that of b"):
+            read(mixed)
     assert "data set birds: other images, 111111111111  |  222222222222" in list(run_lines(*folders[:2]))
 
 

@@ -254,6 +254,10 @@ def test_an_axis_over_draws_repeats_a_seed(write_spec: WriteSpec, launch: Comman
     assert {one.arm for one in plan.trials} == {"prune l1", "fine_tune"}
     shown = launch("spec.toml", "--plan", "--site", "serial").stdout
     assert "repeats   each seed runs at several values of source.seed" in shown and "tuning " not in shown
+    of_one = RATES.replace("optimisation.learning_rate = [0.001, 0.005, 0.01]", "") + "axes.source.seed = [0, 1]\n"
+    planned(write_spec, of_one)
+    shown = launch("spec.toml", "--plan", "--site", "serial").stdout
+    assert "repeats   each seed of fine_tune alone runs at several values of source.seed" in shown
 
 
 def test_arms_of_a_search_do_not_change_with_its_proposals(write_spec: WriteSpec, tmp_path: Path) -> None:
