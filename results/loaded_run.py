@@ -18,7 +18,6 @@ from results.text.page import answer_table
 
 if TYPE_CHECKING:
     import pandas
-    import polars
 
 _NAMES = (*TABLES, *reader.VIEWS)
 
@@ -41,14 +40,6 @@ class LoadedRun(reader.Run):
     def plot(self) -> Plots:
         """The figures; `dir(run.plot)` names them."""
         return Plots(self)
-
-    def polars(self, sql: str, parameters: list[Any] | None = None) -> "polars.DataFrame":
-        """Run a query and return a polars table; polars has to be installed. Raises as `sql`."""
-        import polars
-
-        frame = polars.from_arrow(self.arrow(sql, parameters))
-        assert isinstance(frame, polars.DataFrame)  # and no single column
-        return frame
 
     def best(self, by: str = "validation_score", *, under: Mapping[str, float] | None = None) -> "pandas.DataFrame":
         """Return the best operating point of each network and data set, as `transtailor best` does.

@@ -83,7 +83,13 @@ class PrunedNetwork:
     __repr__ = __str__  # what a notebook and the prompt show; a dataclass's has every weight
 
     def save(self, folder: str | Path) -> None:
-        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
+        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
+
+        Raises:
+            ConfigError: `folder` is a file.
+        """
+        if Path(folder).is_file():
+            raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
         save_model(self.state.with_weights_of(self.model), Path(folder))
 
 

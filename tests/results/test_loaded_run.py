@@ -1,4 +1,4 @@
-"""What `results.load` returns: tables by name, best points, comparisons, polars; equal to the commands' numbers."""
+"""What `results.load` returns: tables by name, best points and comparisons; equal to the commands' numbers."""
 
 import json
 from collections.abc import Iterator
@@ -29,11 +29,6 @@ def test_each_table_is_an_attribute_and_is_completed(loaded: LoadedRun) -> None:
     assert len(loaded.operating_points) > 0
     with pytest.raises(AttributeError, match="has no table 'trails'; it has planned"):
         _ = loaded.trails
-
-
-def test_polars_has_the_same_rows(loaded: LoadedRun) -> None:
-    query = "SELECT label, seed FROM planned ORDER BY ALL"
-    assert loaded.polars(query).rows() == [*loaded.sql(query).itertuples(index=False, name=None)]
 
 
 def test_best_is_that_of_the_command(loaded: LoadedRun) -> None:

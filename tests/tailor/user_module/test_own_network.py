@@ -399,6 +399,13 @@ def test_the_description_has_the_number_of_outputs(tmp_path: Path) -> None:
     assert description["classes"] == 3
 
 
+def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").touch()
+    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    with pytest.raises(ConfigError, match="net.pth is a file; give a folder"):
+        pruned.save(tmp_path / "net.pth")
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).save(tmp_path)
     with pytest.raises(ConfigError, match="do not fit CountsFilters: '0.bias' is unknown"):
