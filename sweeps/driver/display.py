@@ -22,7 +22,7 @@ QUIET_LIMIT_S = 60.0
 BAR_WIDTH = 60  # characters
 BEST_SHOWN = 8  # arms on the live display; the end shows all
 RUNNING_SHOWN = 8  # trials
-
+PAUSED = "paused: "  # how a state begins while the disk has no room
 
 BEST_FIRST = "isnan(validation_score), validation_score DESC, macs, trial_id, point"
 """The order of an arm's operating points in SQL, the best first; of equal scores the one with fewer MACs."""

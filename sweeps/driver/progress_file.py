@@ -39,8 +39,7 @@ class ProgressFile:
         self._notes = [*self._notes, text][-NOTES_KEPT:]
         self._noted += 1
         if self._last is not None:
-            with suppress(OSError):  # the message may be that the disk is full; the next state has it too
-                self._write(self._last)
+            self._write(self._last)
 
     def close(self, progress: SweepProgress) -> None:
         """Write the last state."""
@@ -49,7 +48,8 @@ class ProgressFile:
 
     def _write(self, progress: SweepProgress) -> None:
         self._written_s = time.monotonic()
-        self._write_line(Seen(progress=progress, notes=tuple(self._notes), noted=self._noted).to_json())
+        with suppress(OSError):  # a full disk is reported elsewhere, and the next state has all messages too
+            self._write_line(Seen(progress=progress, notes=tuple(self._notes), noted=self._noted).to_json())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeps.driver.commits import Commits, FinishedStage
-from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
+from sweeps.driver.display import PAUSED, Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
@@ -151,11 +151,12 @@ class SweepState:
         if has_changed:
             self.events("resumed" if why is None else "paused", detail=why)
         is_long = why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S
-        self._why_paused = why
+        if why != self._why_paused:  # also while it lasts: whoever makes room sees what is left now
+            self._why_paused = why
+            self._show()
         if has_changed or is_long:
             self._pause_noted_s = time.monotonic()
-            self._show()
-            self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
+            self.display.note("there is room again: resumed" if why is None else f"{PAUSED}{why}")
         return why is None
 
     def _raise_what_ended(self) -> None:
@@ -360,7 +361,7 @@ class SweepState:
         if self._stopped_by is not None:
             return f"stopping: asked by {self._stopped_by}"
         if self._why_paused is not None:
-            return f"paused: {self._why_paused}"
+            return f"{PAUSED}{self._why_paused}"
         if self._waits_for is None:
             return ""
         text = f"waiting for {self._waits_for}"

@@ -15,7 +15,7 @@ from results.store.reader import Run, last_written_us, load
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
-from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
+from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text
 from sweeps.planning.devices import devices_text, spec_on_site
@@ -100,7 +100,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         if as_of is not None:
             yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
         yield _devices(run)
-        yield from _states(run, rows, is_run=holder is not None, now=now)
+        yield from _states(run, rows, progress, is_run=holder is not None, now=now)
         yield from _jobs(run)
         record_of_run = {
             "run": str(run.path), "state": state_of(counts, is_run=holder is not None), "trials": len(record.trials),
@@ -125,7 +125,7 @@ def _devices(run: RunFolder) -> str:
     return f"devices   {text}"
 
 
-def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
+def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
     """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
     cluster = ClusterRun(run)
     last_events = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
@@ -136,7 +136,10 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
         yield f"stopping  for {_age(asked, now)}; no new stage starts"
     elif is_run and newest is not None and state:
-        yield f"{state.ljust(9)} {newest['detail']}, for {_age(_moment(newest['at_us']), now)}"
+        detail, told = newest["detail"], "" if progress is None else progress.state
+        if state == "paused" and told.startswith(PAUSED):  # with what is left on the disk now
+            detail = told.removeprefix(PAUSED)
+        yield f"{state.ljust(9)} {detail}, for {_age(_moment(newest['at_us']), now)}"
     accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
     refused = last_events.get("worker_refused")
     if is_run and refused is not None and refused["at_us"] > accepted_us:

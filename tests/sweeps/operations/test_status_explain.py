@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +14,7 @@ import pytest
 from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
-from sweeps.driver.display import SweepProgress
 from sweeps.driver.events import EventLog
-from sweeps.driver.ledger import Counts
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
@@ -26,7 +25,7 @@ from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
-from tests.sweeps.fake_plan import Recorder
+from tests.sweeps.fake_plan import PROGRESS, Recorder
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -123,7 +122,7 @@ def test_status_on_slurm_before_the_controller_begins(
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
     log = EventLog(AtOnce(run.tables), "d", "0" * 64, print)
     refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
-    with RunLock(run.lock):
+    with RunLock(run.lock) as lock:
         for kind, detail, expected in (
             ("controller_started", None, []),
             ("worker_refused", "sbatch: error: QOSMaxSubmit", [refused]),
@@ -140,6 +139,9 @@ def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: C
             assert len(told) == len(expected)
             assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
             assert all(text.endswith("; SLURM is asked again") for text in told if text.startswith(refused))
+            if kind == "paused":
+                ProgressFile(lock.tell, Recorder()).close(replace(PROGRESS, state="paused: 0.12 GB are left"))
+                assert "\npaused    0.12 GB are left, for " in sweeps_command("status", "runs/small").stdout
     assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
@@ -151,13 +153,9 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_point(run, head, 0.5, 0.0)
     write_point(run, pruned, 0.75, 0.2)
     write_point(run, plan.trials[4], 0.75, 0.4)
-    progress = SweepProgress(
-        sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=1.0,
-        elapsed_s=1.0, left_s=None, best=(), running=(),
-    )  # fmt: skip
     with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
-        ProgressFile(lock.tell, Recorder()).close(progress)
+        ProgressFile(lock.tell, Recorder()).close(PROGRESS)
         assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
