@@ -84,7 +84,7 @@ class SweepProgress:
     counts: Counts
     work_done: float  # computed in this launch
     work_left: float
-    elapsed_s: float  # since the first trial of this launch started
+    elapsed_s: float  # since the first trial of this launch started, without waits for its controller to run again
     left_s: tuple[float, float | None] | None
     """The least and the most that the rest may take, the most None if not known; None: neither is known."""
     best: tuple[Best, ...]

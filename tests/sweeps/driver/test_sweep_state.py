@@ -103,6 +103,23 @@ def test_a_state_that_a_full_disk_refuses_is_in_the_next_one() -> None:
     assert Seen.from_json(written[-1].encode()) == Seen(progress=PROGRESS, notes=("paused: the disk is full",), noted=1)
 
 
+def test_a_controller_that_runs_again_goes_on_with_the_work_the_time_and_the_messages_of_its_launch() -> None:
+    """The one before had done 2.5 of 8 units of work: two stages, and a half, which is left again."""
+    before = Seen(progress=replace(PROGRESS, work_done=2.5, work_left=5.5), notes=("waiting",), noted=7)
+    written: list[str] = []
+    display = Recorder()
+    told = ProgressFile(written.append, display, before)
+    told.show(replace(PROGRESS, work_done=0.0, work_left=6.0, elapsed_s=0.0))
+    told.note("refused")
+    told.close(replace(PROGRESS, work_done=3.0, work_left=3.0, elapsed_s=20.0))
+    assert [(shown.work_done, shown.work_left, shown.elapsed_s) for shown in display.states] == [
+        (2.0, 6.0, 10.0), (5.0, 3.0, 30.0),
+    ]  # fmt: skip
+    assert Seen.from_json(written[-1].encode()) == Seen(
+        progress=display.states[-1], notes=("waiting", "refused"), noted=8
+    )
+
+
 def test_while_a_sweep_is_paused_its_state_says_what_is_left_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
