@@ -104,10 +104,11 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
             last_note = _check_controller(cluster, display, last_note, is_silent=seen is not None)
         return None
 
-    outcome = wait_for(find_outcome, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
-    if seen is not None:
-        display.close(seen.progress)
-    return outcome
+    try:
+        return wait_for(find_outcome, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
+    finally:  # also when the user detaches: what is said next begins a line
+        if seen is not None:
+            display.close(seen.progress)
 
 
 def _check_controller(cluster: ClusterRun, display: Display, last_note: str, *, is_silent: bool) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.driver.display import SweepProgress
+from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
 from sweeps.operations import attach
 from sweeps.operations.attach import follow, log_tail
@@ -19,6 +21,7 @@ from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import Command, WriteSpec
+from tests.sweeps.fake_plan import PROGRESS, Recorder
 from transtailor.errors import INTERRUPTED
 
 SITE = """
@@ -145,6 +148,24 @@ def test_how_a_controller_ended_is_said_as_slurm_knows_it(
     assert ended in str(raised.value) and says_not not in str(raised.value)
     in_status, _, _ = ended.partition("; launch")
     assert in_status in sweeps_command("status", "runs/small").stdout.splitlines()[0]
+
+
+def test_a_display_is_closed_when_the_user_detaches(run: RunFolder) -> None:
+    closed: list[SweepProgress] = []
+
+    class Detaching(Recorder):
+        def show(self, progress: SweepProgress) -> None:
+            super().show(progress)
+            raise KeyboardInterrupt
+
+        def close(self, progress: SweepProgress) -> None:
+            closed.append(progress)
+
+    run.cluster.mkdir()
+    ProgressFile(run.progress.write_text, Recorder()).show(PROGRESS)
+    with pytest.raises(KeyboardInterrupt):
+        follow(ClusterRun(run), Detaching())
+    assert closed == [PROGRESS]
 
 
 @pytest.mark.usefixtures("slurm")
