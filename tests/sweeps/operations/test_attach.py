@@ -217,8 +217,13 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
     assert (refused.returncode, "--extend" in refused.stderr) == (2, False)
     assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
     assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
-    other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
-    assert "; attached, with its old spec: to apply this one, stop it and launch again\n" in other
+    (tmp_path / "other.toml").write_text(f"{SITE}[sbatch]\nnice = 1\n")
+    for options, old in (
+        (["--set", "resources.threads_per_rank=2"], "spec"),
+        (["--site", "./other.toml", "--cache", "other", "--max-disk-gb", "7"], "site and --cache and --max-disk-gb"),
+    ):
+        other = launch(*words, *options).stdout
+        assert f"; attached, with its old {old}: to apply the new, stop it and launch again\n" in other
 
 
 @pytest.mark.usefixtures("slurm")
