@@ -35,7 +35,7 @@ READ = ("planned", "trials", "attempts", "operating_points", "events")
 BEST = f"""
 SELECT arm, network, dataset, train_images, metric, validation_score, removed_macs_fraction, seed, trial_id, point,
        count(DISTINCT stage_key) OVER arm AS of_points, count(DISTINCT seed) OVER arm AS of_seeds
-FROM operating_points
+FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
 ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm

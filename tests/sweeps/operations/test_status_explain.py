@@ -158,6 +158,7 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
         ProgressFile(lock.tell, Recorder()).close(PROGRESS)
         assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
+    write_point(run, other_head, 0.9, 0.0)
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
