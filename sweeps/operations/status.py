@@ -267,7 +267,8 @@ def _headline(
 def _before_an_outcome(cluster: ClusterRun) -> str:
     """Say where the controller is of a launch that nobody runs now; to be followed by what to type."""
     if cluster.submission.job is None:
-        return "was not submitted to SLURM; if no job is listed below"
+        site = "if that refuses the site, change it, or give another --site"
+        return f"was not submitted to SLURM; {site}; if no job is listed below"
     not_begun = "launched on SLURM; its controller has not begun yet"
     try:
         state = cluster.controller_end()

@@ -67,7 +67,7 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     assert "Traceback" not in refused.stderr
     assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
     headline = sweeps_command("status", "runs/small").stdout.splitlines()[0]
-    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in " in headline
+    assert "if that refuses the site, change it, or give another --site; if no job is listed below, type " in headline
     (tmp_path / "site.toml").write_text(f'account = "mine"\n{SITE}')
     done = launch(*words)
     assert done.returncode == 0, done.stderr

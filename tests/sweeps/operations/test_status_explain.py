@@ -100,7 +100,9 @@ def test_status_on_slurm_before_the_controller_begins(
     slurm = FakeSlurm(tmp_path, monkeypatch)
     slurm.says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
-    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in" in first
+    assert (
+        "runs/small: was not submitted to SLURM; if that refuses the site, change it, or give another --site; " in first
+    )
     (job,) = (text for text in others if text.startswith("job "))
     waits = "job       7  controller  pending: jobs with a higher priority are first"
     assert job == waits
