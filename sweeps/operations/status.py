@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
 from results.arms.below_head import below_heads
 from results.command_output import prints_page
@@ -76,6 +77,7 @@ WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
 # The state of a run after the newest of these events; "": it is running.
 STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
 ACCEPTED = ("worker_submitted", "worker_joined")  # events after which a refusal is no longer of interest
+REFUSAL_LASTS_S = 2 * BACKOFF_MAX_S  # what SLURM refuses is asked for again before, and is an event again
 
 
 def status(run: RunFolder) -> Iterator[Part]:
@@ -126,7 +128,7 @@ def _devices(run: RunFolder) -> str:
 
 
 def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
-    """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
+    """Say whether the run stops, is paused or waits, and what SLURM has refused lately if it took no worker since."""
     cluster = ClusterRun(run)
     last_events = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
     state_events = [row for kind, row in last_events.items() if kind in STATES]
@@ -140,9 +142,10 @@ def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run
         if state == "paused" and told.startswith(PAUSED):  # with what is left on the disk now
             detail = told.removeprefix(PAUSED)
         yield f"{state.ljust(9)} {detail}, for {_age(_moment(newest['at_us']), now)}"
-    accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
+    over_us = [int((now.timestamp() - REFUSAL_LASTS_S) * 1e6)]
+    over_us += [last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events]
     refused = last_events.get("worker_refused")
-    if is_run and refused is not None and refused["at_us"] > accepted_us:
+    if is_run and refused is not None and refused["at_us"] > max(over_us):
         yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; SLURM is asked again"
 
 

@@ -122,7 +122,11 @@ def test_status_on_slurm_before_the_controller_begins(
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
-    log = EventLog(AtOnce(run.tables), "d", "0" * 64, print)
+    tables = AtOnce(run.tables)
+    log = EventLog(tables, "d", "0" * 64, print)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    old = {"driver": "d", "number": 99, "kind": "worker_refused", "happened_at": long_ago, "code_digest": "0" * 64}
+    tables.add("events", [old | {"detail": "the queue cannot be read: no answer"}])
     refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
     with RunLock(run.lock) as lock:
         for kind, detail, expected in (
@@ -154,13 +158,13 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_running(run, pruned)
     write_point(run, head, 0.5, 0.0)
     write_point(run, pruned, 0.75, 0.2)
+    write_point(run, other_head, 0.9, 0.0)
     write_point(run, plan.trials[4], 0.75, 0.4)
     with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
         ProgressFile(lock.tell, Recorder()).close(PROGRESS)
         assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
-    write_point(run, other_head, 0.9, 0.0)
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
