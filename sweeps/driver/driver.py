@@ -281,18 +281,19 @@ def _open_ledger(
     )
     abandoned = []
     for row in tables.rows("SELECT * FROM attempts WHERE status = 'running'"):
-        ended_at = _last_sign(launch.run.trial(row["trial_id"]), row["started_at"])
+        ended_at = _last_sign(launch.run, row["trial_id"], row["started_at"])
         abandoned.append(row | {"ended_at": ended_at})
     ledger.close_abandoned(abandoned)
     return ledger
 
 
-def _last_sign(trial: Path, started_at: datetime) -> datetime:
-    """Return when a trial wrote in its folder last (its log, or a checkpoint): at least its start, at most now.
+def _last_sign(run: RunFolder, trial_id: str, started_at: datetime) -> datetime:
+    """Return when a trial wrote last (its log, a checkpoint), or its controller did: at least its start, at most now.
 
     The time since then is not the attempt's: it was killed soon after, and this launch may begin days later.
     """
-    written_s = [path.stat().st_mtime for path in trial.rglob("*") if path.is_file()]
+    paths = [*run.trial(trial_id).rglob("*"), run.progress]  # a launch on SLURM, not by its controller, removes this
+    written_s = [path.stat().st_mtime for path in paths if path.is_file()]
     last = datetime.fromtimestamp(max(written_s, default=0.0), UTC)
     return max(started_at, min(last, datetime.now(UTC)))
 
