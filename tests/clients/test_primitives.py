@@ -131,7 +131,7 @@ def test_a_stop_is_noticed(clients: Clients) -> None:
             assert stop.received is None
             (there / "run/cluster/stop").touch()
             until(asked.copy)
-        assert asked == ["the file stop"]
+        assert asked == ["transtailor stop"]
         assert other.is_stop_asked()
         remove_there(there / "run/cluster/stop")
 
