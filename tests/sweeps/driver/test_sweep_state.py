@@ -67,6 +67,18 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
     ]
 
 
+def test_a_trial_that_failed_is_not_among_the_best(tmp_path: Path) -> None:
+    failing = trial("b", [{"name": "b", "accuracy": 0.9}, {"name": "c", "raises": "no"}], label="arm")
+    alone = trial("d", [{"name": "d", "accuracy": 0.9}, {"name": "e", "raises": "no"}], label="other")
+    trials = [scored("a", 0.5, "net", "digits", 0), *(elsewhere(each, "net", "digits", 0) for each in (failing, alone))]
+    states = swept(plan_of(trials), tmp_path)
+    assert {(best.arm, best.trial_id) for progress in states for best in progress.best} >= {
+        ("arm", "b"),
+        ("other", "d"),
+    }
+    assert [(best.arm, best.trial_id, best.trials) for best in states[-1].best] == [("arm", "a", 1)]
+
+
 @pytest.mark.parametrize("order", ["abc", "bca", "cab"])
 def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: str, tmp_path: Path) -> None:
     """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
