@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hpc.environment import for_slurm
 from hpc.errors import SlurmError
 from transtailor.lines import lines_of
+from transtailor.plural import counted
 from transtailor.waiting import KILL_LIMIT_S
 
 # Errors of SLURM's commands while the controller is busy or restarts: the same call may succeed a little later.
@@ -106,8 +107,8 @@ def ask_all(
     cluster = call[2] if call[1:2] == ["-M"] else None
     ping = call_of(cluster, "scontrol", "ping")
     raise SlurmError(
-        f"{call[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
+        f"{call[0]} gave no readable answer in {counted(patience.tries, 'call')} of at most {patience.timeout_s:g} s, "
+        f"last: {short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
     )
 
 

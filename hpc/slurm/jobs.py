@@ -18,6 +18,7 @@ from hpc.slurm.script import gpus_of, script
 from hpc.slurm_grammar import job_state
 from transtailor.files import write_file
 from transtailor.lines import last_line, lines_of
+from transtailor.plural import counted
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 ENDED = frozenset(
@@ -108,7 +109,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
         if not answer.passes:
             raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer, gpus_of(site, need))}")
     raise SlurmError(
-        f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: "
+        f"sbatch did not submit {path} in {counted(patience.tries, 'call')} of at most {patience.timeout_s:g} s, last: "
         f"{short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
     )
 

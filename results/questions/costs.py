@@ -91,7 +91,8 @@ def time_unit(run: Run) -> tuple[float, str]:
 def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
     """Write hours in the page's unit, such as "1.8 rank-minutes" for 0.03, (60, "minutes") and before="rank-"."""
     per_hour, name = unit
-    return f"{number(per_hour * hours, 1)} {before}{name}"
+    amount = per_hour * hours
+    return f"{'less than 0.1' if 0 < amount < 0.05 else number(amount, 1)} {before}{name}"
 
 
 def cost_by_kind(run: Run) -> Chart | None:

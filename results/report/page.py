@@ -250,6 +250,6 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
     for hours, what in ((spent, costs.TAKEN), (saved, f"saved over {ONE_SCRIPT}")):
-        amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
+        amount, name = costs.hours_text(hours, unit, "rank-").rsplit(" ", 1)
         tiles.append((amount, f"{name} {what}"))
     return tiles

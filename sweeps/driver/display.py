@@ -22,7 +22,7 @@ QUIET_LIMIT_S = 60.0
 BAR_WIDTH = 60  # characters
 BEST_SHOWN = 8  # arms on the live display; the end shows all
 RUNNING_SHOWN = 8  # trials
-
+PAUSED = "paused: "  # how a state begins while the disk has no room
 
 BEST_FIRST = "isnan(validation_score), validation_score DESC, macs, trial_id, point"
 """The order of an arm's operating points in SQL, the best first; of equal scores the one with fewer MACs."""
@@ -84,7 +84,7 @@ class SweepProgress:
     counts: Counts
     work_done: float  # computed in this launch
     work_left: float
-    elapsed_s: float  # since the first trial of this launch started
+    elapsed_s: float  # since the first trial of this launch started, without waits for its controller to run again
     left_s: tuple[float, float | None] | None
     """The least and the most that the rest may take, the most None if not known; None: neither is known."""
     best: tuple[Best, ...]

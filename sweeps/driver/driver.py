@@ -32,10 +32,11 @@ from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 BEST_BEFORE = f"""
-SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point,
-    list_distinct(list(trial_id) OVER (PARTITION BY network, dataset, train_images, arm, metric)) AS trial_ids
-FROM operating_points
-QUALIFY row_number() OVER (PARTITION BY network, dataset, train_images, arm, metric ORDER BY {BEST_FIRST}) = 1
+SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point
+FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
+QUALIFY row_number() OVER (
+    PARTITION BY network, dataset, train_images, arm, metric, trial_id ORDER BY {BEST_FIRST}
+) = 1
 """
 RESTED = """
 SELECT trial_id, rung FROM rungs SEMI JOIN stages USING (trial_id, stage_key) SEMI JOIN attempts USING (trial_id)
@@ -232,7 +233,7 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
     return Earlier(
         states=states,
         finished_stages=set() if plan.private_cache else cached,
-        best=_best_before(tables),
+        best=[Best(**row, trials=1) for row in tables.rows(BEST_BEFORE)],
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
         scores=read_scores(tables) if launch.producer else {},
     )
@@ -281,26 +282,18 @@ def _open_ledger(
     )
     abandoned = []
     for row in tables.rows("SELECT * FROM attempts WHERE status = 'running'"):
-        ended_at = _last_sign(launch.run.trial(row["trial_id"]), row["started_at"])
+        ended_at = _last_sign(launch.run, row["trial_id"], row["started_at"])
         abandoned.append(row | {"ended_at": ended_at})
     ledger.close_abandoned(abandoned)
     return ledger
 
 
-def _last_sign(trial: Path, started_at: datetime) -> datetime:
-    """Return when a trial wrote in its folder last (its log, or a checkpoint): at least its start, at most now.
+def _last_sign(run: RunFolder, trial_id: str, started_at: datetime) -> datetime:
+    """Return when a trial wrote last (its log, a checkpoint), or its controller did: at least its start, at most now.
 
     The time since then is not the attempt's: it was killed soon after, and this launch may begin days later.
     """
-    written_s = [path.stat().st_mtime for path in trial.rglob("*") if path.is_file()]
+    paths = [*run.trial(trial_id).rglob("*"), run.progress]  # a launch on SLURM, not by its controller, removes this
+    written_s = [path.stat().st_mtime for path in paths if path.is_file()]
     last = datetime.fromtimestamp(max(written_s, default=0.0), UTC)
     return max(started_at, min(last, datetime.now(UTC)))
-
-
-def _best_before(tables: Run) -> dict[Best, set[str]]:
-    """Return the best point of each arm that earlier launches reached -> the ids of the trials that it is best of."""
-    trials_by_best = {}
-    for row in tables.rows(BEST_BEFORE):
-        trial_ids = set(row.pop("trial_ids"))
-        trials_by_best[Best(**row, trials=len(trial_ids))] = trial_ids
-    return trials_by_best

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweeps.driver.display import Display, SweepProgress
@@ -17,17 +17,24 @@ NOTES_KEPT = 50
 class ProgressFile:
     """A display for other processes, in addition to the display of this one."""
 
-    def __init__(self, write: Callable[[str], object], display: Display) -> None:
-        """Keep the function that writes the line, and the display of this process."""
+    def __init__(self, write: Callable[[str], object], display: Display, before: "Seen | None" = None) -> None:
+        """Keep the function that writes the line, and the display of this process.
+
+        Args:
+            before: what earlier processes of the same launch have shown, whose messages, work and time go on.
+        """
         self._write_line = write
         self._here = display
-        self._notes: list[str] = []  # the newest ones
-        self._noted = 0  # how many there were in all
+        self._before = None if before is None else before.progress
+        self._work_before: float | None = None  # None until the first state
+        self._notes = [] if before is None else list(before.notes)  # the newest ones
+        self._noted = 0 if before is None else before.noted  # how many there were in all
         self._written_s: float | None = None
         self._last: SweepProgress | None = None
 
     def show(self, progress: SweepProgress) -> None:
         """Write the state if the last one is old enough."""
+        progress = self._since_launch(progress)
         self._here.show(progress)
         self._last = progress
         if self._written_s is None or time.monotonic() - self._written_s >= PERIOD_S:
@@ -39,17 +46,28 @@ class ProgressFile:
         self._notes = [*self._notes, text][-NOTES_KEPT:]
         self._noted += 1
         if self._last is not None:
-            with suppress(OSError):  # the message may be that the disk is full; the next state has it too
-                self._write(self._last)
+            self._write(self._last)
 
     def close(self, progress: SweepProgress) -> None:
         """Write the last state."""
+        progress = self._since_launch(progress)
         self._here.close(progress)
         self._write(progress)
 
+    def _since_launch(self, progress: SweepProgress) -> SweepProgress:
+        """Return a state of this process with what the processes before it have done of the launch's work."""
+        if self._before is None:
+            return progress
+        if self._work_before is None:  # without stages that were cut off, which are left again
+            work = self._before.work_done + self._before.work_left
+            self._work_before = max(0.0, work - progress.work_done - progress.work_left)
+        work_done = self._work_before + progress.work_done
+        return replace(progress, work_done=work_done, elapsed_s=self._before.elapsed_s + progress.elapsed_s)
+
     def _write(self, progress: SweepProgress) -> None:
         self._written_s = time.monotonic()
-        self._write_line(Seen(progress=progress, notes=tuple(self._notes), noted=self._noted).to_json())
+        with suppress(OSError):  # a full disk is reported elsewhere, and the next state has all messages too
+            self._write_line(Seen(progress=progress, notes=tuple(self._notes), noted=self._noted).to_json())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from transtailor.files import is_there
 LOOK_EVERY_S = 0.5
 END_LIMIT_S = 5.0  # for a thread to end, if the disk does not answer
 RAISED_AGAIN_AFTER_S = 0.05
+STOP_COMMAND = "transtailor stop"  # which makes the file
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,7 +35,7 @@ class StopSignals:
             file: asks to stop as soon as it exists; None: only signals do.
             on_stop: called once with who asked, soon and from another thread, whatever the main thread does.
         """
-        self.received: str | None = None  # name of the first signal, or the file
+        self.received: str | None = None  # name of the first signal, or the command that makes the file
         self._file = file
         self._on_stop = on_stop
         self._over = threading.Event()
@@ -88,7 +89,7 @@ class StopSignals:
         while self.received is None and not self._over.wait(LOOK_EVERY_S):
             with suppress(OSError):  # a file system that does not answer is asked again
                 if self._file is not None and is_there(self._file):
-                    self.received = self.received or f"the file {self._file.name}"
+                    self.received = self.received or STOP_COMMAND
         if self.received is not None:
             self._on_stop(self.received)
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeps.driver.commits import Commits, FinishedStage
-from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
+from sweeps.driver.display import PAUSED, Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
@@ -72,7 +72,7 @@ class Earlier:
 
     states: Mapping[str, TrialState]  # of the trials that are not to be run now
     finished_stages: Collection[str]  # keys
-    best: Mapping[Best, Collection[str]]  # best point of an arm -> ids of the trials that it is the best of
+    best: Collection[Best]  # point of each arm in each trial that has not failed
     missing_bytes: int  # of the stages that are not in the cache
     scores: Mapping[ScoreKey, Score]  # of finished trials, and of all at their rungs
 
@@ -112,8 +112,10 @@ class SweepState:
         self._pace = Pace()
         self._work_done = 0.0
         self._started_s: float | None = None
-        self._best = {best.of: best for best in earlier.best}
-        self._trials_with_points = {best.of: set(trial_ids) for best, trial_ids in earlier.best.items()}  # by `Best.of`
+        self._best: dict[tuple[str | int | None, ...], Best] = {}  # by `Best.of`
+        self._best_of_trials = defaultdict[tuple[str | int | None, ...], dict[str, Best]](dict)  # by it and the trial
+        for best in earlier.best:
+            self._note_best(best)
         self._disk = disk
         self._missing_bytes = earlier.missing_bytes
         self._unknown_ends = Counter[str]()  # by trial
@@ -151,11 +153,12 @@ class SweepState:
         if has_changed:
             self.events("resumed" if why is None else "paused", detail=why)
         is_long = why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S
-        self._why_paused = why
+        if why != self._why_paused:  # also while it lasts: whoever makes room sees what is left now
+            self._why_paused = why
+            self._show()
         if has_changed or is_long:
             self._pause_noted_s = time.monotonic()
-            self._show()
-            self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
+            self.display.note("there is room again: resumed" if why is None else f"{PAUSED}{why}")
         return why is None
 
     def _raise_what_ended(self) -> None:
@@ -360,7 +363,7 @@ class SweepState:
         if self._stopped_by is not None:
             return f"stopping: asked by {self._stopped_by}"
         if self._why_paused is not None:
-            return f"paused: {self._why_paused}"
+            return f"{PAUSED}{self._why_paused}"
         if self._waits_for is None:
             return ""
         text = f"waiting for {self._waits_for}"
@@ -387,17 +390,28 @@ class SweepState:
         )
         if point.point is None:  # the model rests in a fine-tuning
             return
-        candidate = Best(
+        best = Best(
             arm=trial.arm_of(point.point), network=trial.settings.network, dataset=trial.settings.dataset,
             train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
             validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
         )  # fmt: skip
-        best = self._best.get(candidate.of, candidate)
-        if candidate.rank < best.rank:
-            best = candidate
-        trial_ids = self._trials_with_points.setdefault(candidate.of, set())
-        trial_ids.add(trial.trial_id)
-        self._best[candidate.of] = replace(best, trials=len(trial_ids))
+        self._note_best(best)
+
+    def _note_best(self, candidate: Best) -> None:
+        """Keep a point if it is the best of its arm in its trial, and if it is the best of its arm."""
+        of_trials = self._best_of_trials[candidate.of]
+        of_trial = of_trials.get(candidate.trial_id, candidate)
+        of_trials[candidate.trial_id] = min(of_trial, candidate, key=lambda best: best.rank)
+        best = min(self._best.get(candidate.of, candidate), candidate, key=lambda best: best.rank)
+        self._best[candidate.of] = replace(best, trials=len(of_trials))
+
+    def _forget_best(self, trial_id: str) -> None:
+        """Leave the points of a trial that failed out of the best: comparisons do without them, too."""
+        for of_arm, of_trials in self._best_of_trials.items():
+            if of_trials.pop(trial_id, None) is not None:
+                del self._best[of_arm]
+                for best in list(of_trials.values()):
+                    self._note_best(best)
 
     def _note_end(
         self, trial_id: str, status: Ending, cause: str | None = None, log_tail: str | None = None, *, over: bool
@@ -406,6 +420,8 @@ class SweepState:
         self.ledger.note_end(trial_id, status, cause, log_tail, over=over)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
+            if status not in ("finished", "rested"):
+                self._forget_best(trial_id)
         if status not in ("finished", "rested"):
             self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)

@@ -62,8 +62,14 @@ def submit_or_find(
                 f"type: {command('stop', run.path)}"
             )
         message = f"is running in job {controller.id} ({job_text(controller)}); attached"
-        if is_other_spec(run, plan):
-            message += ", with its old spec: to apply this one, stop it and launch again"
+        of_run = cluster.submission
+        is_other = {
+            "spec": is_other_spec(run, plan), "site": cluster.folder.site() != site,
+            "--cache": of_run.cache != submission.cache, "--max-disk-gb": of_run.max_disk_gb != submission.max_disk_gb,
+        }  # fmt: skip
+        old = " and ".join(name for name, other in is_other.items() if other)
+        if old:
+            message += f", with its old {old}: to apply the new, stop it and launch again"
         return cluster, message
     run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, site=site_name)
     with lock:
@@ -104,10 +110,11 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
             last_note = _check_controller(cluster, display, last_note, is_silent=seen is not None)
         return None
 
-    outcome = wait_for(find_outcome, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
-    if seen is not None:
-        display.close(seen.progress)
-    return outcome
+    try:
+        return wait_for(find_outcome, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
+    finally:  # also when the user detaches: what is said next begins a line
+        if seen is not None:
+            display.close(seen.progress)
 
 
 def _check_controller(cluster: ClusterRun, display: Display, last_note: str, *, is_silent: bool) -> str:

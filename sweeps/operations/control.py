@@ -37,6 +37,8 @@ STOP_LIMIT_S = 60.0  # to interrupt stages, release nodes and write files
 POLL_S = 1.0
 LOOK_EVERY_S = 5.0
 LOGS_SHOWN = 10  # of a run
+# Tells processes that follow a run that it has ended.
+ENDED_BY_USER = RunOutcome(code=INTERRUPTED, text="it was ended before its driver had an outcome")
 FOLLOWED = Unlimited("until the sweep is no longer running, or Ctrl-C")
 
 
@@ -69,8 +71,7 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
         yield f"{run.path} was launched again as job {later_id}, which is not stopped; to stop it too, type this again"
         return
     yield from cancel(run)
-    # Tells processes that follow the run that it has ended.
-    cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
+    cluster.set_outcome(ENDED_BY_USER)  # also if its job has ended by itself, without an outcome
 
 
 def _later_controller(
@@ -99,6 +100,7 @@ def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     ids = [job.id for job in cluster.jobs()]
     if ids:
         cluster.cancel(ids)
+        cluster.set_outcome(ENDED_BY_USER)
         yield f"cancelled {counted(len(ids), 'job')}: {', '.join(ids)}"
         if not _wait(lambda: not cluster.jobs(), limit_s):
             ids_left = ", ".join(job.id for job in cluster.jobs())

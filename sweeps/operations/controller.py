@@ -19,7 +19,7 @@ from results.report import write_report
 from results.store.writer import TakenOverError, Writer
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import SweepSite, run_sweep
-from sweeps.driver.progress_file import ProgressFile
+from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
@@ -78,7 +78,8 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     submission = cluster.submission
     if submission.chosen:
         plan = select_trials(plan, submission.chosen)
-    display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout))
+    before = read_progress(run.progress)  # of this launch: it has removed an older one
+    display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout), before)
     ended = run_sweep(
         plan,
         run,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
 from results.arms.below_head import below_heads
 from results.command_output import prints_page
@@ -15,7 +16,7 @@ from results.store.reader import Run, last_written_us, load
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
-from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
+from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text
 from sweeps.planning.devices import devices_text, spec_on_site
@@ -35,7 +36,7 @@ READ = ("planned", "trials", "attempts", "operating_points", "events")
 BEST = f"""
 SELECT arm, network, dataset, train_images, metric, validation_score, removed_macs_fraction, seed, trial_id, point,
        count(DISTINCT stage_key) OVER arm AS of_points, count(DISTINCT seed) OVER arm AS of_seeds
-FROM operating_points
+FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
 ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm
@@ -76,6 +77,7 @@ WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
 # The state of a run after the newest of these events; "": it is running.
 STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
 ACCEPTED = ("worker_submitted", "worker_joined")  # events after which a refusal is no longer of interest
+REFUSAL_LASTS_S = 2 * BACKOFF_MAX_S  # what SLURM refuses is asked for again before, and is an event again
 
 
 def status(run: RunFolder) -> Iterator[Part]:
@@ -100,7 +102,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         if as_of is not None:
             yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
         yield _devices(run)
-        yield from _states(run, rows, is_run=holder is not None, now=now)
+        yield from _states(run, rows, progress, is_run=holder is not None, now=now)
         yield from _jobs(run)
         record_of_run = {
             "run": str(run.path), "state": state_of(counts, is_run=holder is not None), "trials": len(record.trials),
@@ -125,8 +127,8 @@ def _devices(run: RunFolder) -> str:
     return f"devices   {text}"
 
 
-def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
-    """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
+def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
+    """Say whether the run stops, is paused or waits, and what SLURM has refused lately if it took no worker since."""
     cluster = ClusterRun(run)
     last_events = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
     state_events = [row for kind, row in last_events.items() if kind in STATES]
@@ -136,10 +138,14 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
         yield f"stopping  for {_age(asked, now)}; no new stage starts"
     elif is_run and newest is not None and state:
-        yield f"{state.ljust(9)} {newest['detail']}, for {_age(_moment(newest['at_us']), now)}"
-    accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
+        detail, told = newest["detail"], "" if progress is None else progress.state
+        if state == "paused" and told.startswith(PAUSED):  # with what is left on the disk now
+            detail = told.removeprefix(PAUSED)
+        yield f"{state.ljust(9)} {detail}, for {_age(_moment(newest['at_us']), now)}"
+    over_us = [int((now.timestamp() - REFUSAL_LASTS_S) * 1e6)]
+    over_us += [last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events]
     refused = last_events.get("worker_refused")
-    if is_run and refused is not None and refused["at_us"] > accepted_us:
+    if is_run and refused is not None and refused["at_us"] > max(over_us):
         yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; SLURM is asked again"
 
 
@@ -264,7 +270,8 @@ def _headline(
 def _before_an_outcome(cluster: ClusterRun) -> str:
     """Say where the controller is of a launch that nobody runs now; to be followed by what to type."""
     if cluster.submission.job is None:
-        return "was not submitted to SLURM; if no job is listed below"
+        site = "if that refuses the site, change it, or give another --site"
+        return f"was not submitted to SLURM; {site}; if no job is listed below"
     not_begun = "launched on SLURM; its controller has not begun yet"
     try:
         state = cluster.controller_end()

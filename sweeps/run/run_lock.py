@@ -51,11 +51,10 @@ class RunLock:
             raise
 
     def tell(self, line: str) -> None:
-        """Write the second line; a reader may see half of it."""
+        """Write the second line, of which a reader may see half. Raises OSError: the disk refuses it."""
         if self._handle is not None:
-            with suppress(OSError):  # a full disk is reported elsewhere
-                written_bytes = os.pwrite(self._handle, line.encode(), self._second_line_at)
-                os.ftruncate(self._handle, self._second_line_at + written_bytes)  # the line before may be longer
+            written_bytes = os.pwrite(self._handle, line.encode(), self._second_line_at)
+            os.ftruncate(self._handle, self._second_line_at + written_bytes)  # the line before may be longer
 
     def release(self) -> None:
         """Release the lock; a second call has no effect."""

@@ -150,7 +150,6 @@ def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) ->
             return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
-        make_folder(folder)
         sha256 = _download(url, temporary, out)
         if not sha256.startswith(info.sha256):
             raise ConfigError(f"{url} has SHA-256 {sha256}, expected was one that begins with {info.sha256}; not kept")
@@ -181,11 +180,13 @@ def _pin(target: Path, sha256: str) -> str:
 
 
 def _download(url: str, temporary: Path, out: TextIO) -> str:
-    """Download a URL to a file; return its SHA-256."""
+    """Download a URL to a file, whose folder is made; return its SHA-256."""
     from tailor.prepare.progress import show_progress  # imports rich, which plans do without
 
     digest = hashlib.sha256()
-    with urlopen(url, timeout=TIMEOUT_S) as answer, temporary.open("wb") as file:
+    answer = urlopen(url, timeout=TIMEOUT_S)
+    make_folder(temporary.parent)  # now that the server has answered: else a failure would leave an empty one
+    with answer, temporary.open("wb") as file:
         _refuse_open(answer.url)  # after redirections
         length = answer.headers.get("Content-Length")
         size_bytes = int(length) if length is not None else None

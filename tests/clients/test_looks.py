@@ -71,7 +71,7 @@ OTHERS = {
     ("results.store.writer", "writing.iterdir"): "this process has made the folder",
     ("sweeps.command_options", "SPECS.glob"): OURS,
     ("sweeps.command_options", "Path().glob"): USERS,
-    ("sweeps.driver.driver", "trial.rglob"): "an estimate of when a trial wrote last",
+    ("sweeps.driver.driver", "run.trial(trial_id).rglob"): "an estimate of when a trial wrote last",
     ("sweeps.driver.quota", "os.scandir"): "it asks by itself",
     ("sweeps.driver.quota", "os.walk"): "a sum that is asked for again and again",
     ("sweeps.driver.slurm_pool", "folder.path.glob"): "what is not seen is removed by the next driver",

@@ -131,7 +131,7 @@ def test_a_stop_is_noticed(clients: Clients) -> None:
             assert stop.received is None
             (there / "run/cluster/stop").touch()
             until(asked.copy)
-        assert asked == ["the file stop"]
+        assert asked == ["transtailor stop"]
         assert other.is_stop_asked()
         remove_there(there / "run/cluster/stop")
 
@@ -161,7 +161,7 @@ def test_the_first_outcome_stays(clients: Clients, monkeypatch: pytest.MonkeyPat
     finished = RunOutcome(code=0, text="9 of 9 trials finished, 0 failed")
     node.set_outcome(finished)
     assert login.outcome == finished
-    login.set_outcome(RunOutcome(code=130, text="it was stopped before its driver had an outcome"))
+    login.set_outcome(RunOutcome(code=130, text="it was ended before its driver had an outcome"))
     assert node.outcome == login.outcome == finished
     monkeypatch.setattr(ClusterRun, "controller", lambda _self: None)  # it has left SLURM's queue
     attach._check_controller(login, display=None, last_note="", is_silent=True)  # type: ignore[arg-type]

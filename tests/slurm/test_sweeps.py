@@ -122,7 +122,7 @@ def test_one_of_two_sweeps_at_once_is_stopped(finished: Sweep) -> None:
     with load(finished.folder / "other" / "runs" / "long") as tables:
         attempts = tables.rows("SELECT status, cause FROM attempts")
     assert {row["status"] for row in attempts} <= {"finished", "interrupted"}
-    assert "the file stop" in str([row["cause"] for row in attempts if row["status"] == "interrupted"])
+    assert "transtailor stop" in str([row["cause"] for row in attempts if row["status"] == "interrupted"])
 
 
 def test_secrets_are_the_users_alone(finished: Sweep) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.driver.display import SweepProgress
+from sweeps.driver.ledger import Counts
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
@@ -17,6 +18,10 @@ from tailor.execution.dry_run import PlannedStage
 from tests.sweeps.other_ranks import sweep_with_ranks
 
 SOURCES = {Path("fake.py"): b""}
+PROGRESS = SweepProgress(
+    sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=3.0,
+    elapsed_s=10.0, left_s=None, best=(), running=(),
+)  # fmt: skip
 sweep_of_fakes = partial(sweep_with_ranks, "tests.sweeps.fake_rank:FakeRank")
 
 

@@ -124,7 +124,7 @@ def test_a_line_of_ours_that_cannot_be_read_is_no_job_that_has_ended(slurm: Fake
     slurm.says("squeue", f"oops: {OURS}", OURS)
     assert [job.id for job in queue(["demo-controller", "demo-worker-1"], None, QUICK)] == ["7", "8"]
     slurm.says("squeue", f"oops: {OURS}")
-    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries"):
+    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 calls"):
         queue(["demo-controller", "demo-worker-1"], None, QUICK)
 
 
@@ -185,7 +185,7 @@ def test_submitting_is_given_up_after_the_stated_tries(
     slurm.ends_waits_for_what_hangs(monkeypatch)
     slurm.says("sbatch", answer)
     slurm.says("squeue", "")
-    with pytest.raises(SlurmError, match=f"in 3 tries of 300 s, last: .*{said}.*scontrol ping"):
+    with pytest.raises(SlurmError, match=f"in 3 calls of at most 300 s, last: .*{said}.*scontrol ping"):
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
     assert len(slurm.calls("sbatch")) == 3
     assert without_hanging_on(slurm.folder)
@@ -287,7 +287,7 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
 
 def test_a_command_that_hangs_is_ended_at_its_limit(slurm: FakeSlurm) -> None:
     slurm.says("squeue", {"hang": True})
-    with pytest.raises(SlurmError, match=r"in 1 tries of 0\.5 s, last: no answer in time"):
+    with pytest.raises(SlurmError, match=r"in 1 call of at most 0\.5 s, last: no answer in time"):
         jobs(["1"], None, Patience(timeout_s=0.5, tries=1))
     assert without_hanging_on(slurm.folder)
 
@@ -299,7 +299,7 @@ def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(
     slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
     assert jobs(["1"], None, QUICK)["1"].state == "RUNNING"
     slurm.says("squeue", "%&/ oops\n")
-    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):
+    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 calls.*oops.*scontrol ping"):
         jobs(["1"], None, QUICK)
     assert len(slurm.calls("squeue")) == 6
     slurm.says("squeue", {"error": "squeue: unrecognized option", "returncode": 1})
@@ -351,7 +351,9 @@ def test_a_command_that_cannot_be_started_is_tried_again(
     assert submit(SITE, need_in(tmp_path), ["true"], QUICK) == Job(7, ("7",))
     assert len(slurm.calls("squeue")) == 1  # what did not start has submitted nothing
     Refused.number = 3
-    with pytest.raises(SlurmError, match="in 3 tries of 300 s, last: it could not be started, .*temporarily unav"):
+    with pytest.raises(
+        SlurmError, match="in 3 calls of at most 300 s, last: it could not be started, .*temporarily unav"
+    ):
         jobs(["1"], None, QUICK)
     Refused.number = 3
     with pytest.raises(SlurmError, match=r"sbatch did not submit .* last: it could not be started"):

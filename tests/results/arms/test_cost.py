@@ -170,17 +170,25 @@ def test_the_bill_names_what_halving_threw_away_and_what_was_cut_off(
         )
 
 
-def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path) -> None:
-    """Both trials found the first stage, which took a minute on two ranks; and one of them computed the second."""
-    stages = [("a", "found", 60, True), ("b", "found", 60, True), ("a", "own", 30, False), ("b", "own", 30, True)]
+@pytest.mark.parametrize(
+    ("found_s", "taken", "found"), [(60, "3.0", "2.0"), (1, "1.0", "less than 0.1")], ids=["much", "little"]
+)
+def test_the_bill_says_what_was_in_the_cache_before(tmp_path: Path, found_s: int, taken: str, found: str) -> None:
+    """Both trials found the first stage, which took two ranks so long; and one of them computed the second."""
+    stages = [
+        ("a", "found", found_s, True),
+        ("b", "found", found_s, True),
+        ("a", "own", 30, False),
+        ("b", "own", 30, True),
+    ]
     Writer(tmp_path / "tables").write("stages", [
         STAGE | {"trial_id": trial_id, "stage_key": key, "compute_s": seconds, "cached": cached, "parents": []}
         for trial_id, key, seconds, cached in stages
     ])  # fmt: skip
     with load(tmp_path) as run:
         assert bill(run).startswith(
-            "The stages took 3.0 rank-minutes, none of them on GPUs; 2.0 rank-minutes of them are of stages that were"
-            " in the cache, from another run or a cut off attempt; sharing"
+            f"The stages took {taken} rank-minutes, none of them on GPUs; {found} rank-minutes of them are of stages"
+            " that were in the cache, from another run or a cut off attempt; sharing"
         )
 
 

@@ -150,15 +150,19 @@ def test_a_launch_of_a_sweep_that_has_ended_tries_only_what_failed(swept: Swept,
     assert computed(tmp_path / "cache") == computed(swept.folder / "cache")
 
 
-def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_path: Path, recorder: Recorder) -> None:
-    """Two attempts of a launch two days ago: one wrote its log, then a checkpoint; one nothing."""
+@pytest.mark.parametrize(("of_controller", "of_silent"), [(-1.0, 0.0), (1.25, 1.25)], ids=["earlier", "later"])
+def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(
+    tmp_path: Path, recorder: Recorder, of_controller: float, of_silent: float
+) -> None:
+    """Two attempts of a launch two days ago: one wrote its log, then a checkpoint; of one, its controller alone."""
     plan = plan_of([trial("wrote", ["a"]), trial("wrote-nothing", ["b"])])
     run, began = make_run(plan, tmp_path), datetime.now(UTC) - timedelta(hours=48)
     left = {
         "attempt": 1, "driver": "killed", "status": "running", "host": "node1", "started_at": began, "code_digest": "c",
     }  # fmt: skip
     Writer(run.tables).write("attempts", [left | {"trial_id": each.trial_id} for each in plan.trials])
-    for path, hours in ((run.trial("wrote") / "log-0001.jsonl", 1), (run.checkpoint("wrote") / "state", 1.5)):
+    log, state = run.trial("wrote") / "log-0001.jsonl", run.checkpoint("wrote") / "state"
+    for path, hours in ((log, 1.0), (state, 1.5), (run.progress, of_controller)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, times=(0, (began + timedelta(hours=hours)).timestamp()))
@@ -166,7 +170,7 @@ def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_p
     ended = rows(tmp_path, "SELECT * FROM attempts WHERE attempt = 1 ORDER BY trial_id")
     assert [row["status"] for row in ended] == ["interrupted"] * 2
     hours = [(row["ended_at"] - row["started_at"]).total_seconds() / 3600 for row in ended]
-    assert hours == [pytest.approx(1.5), 0.0]
+    assert hours == pytest.approx([1.5, of_silent])
 
 
 def test_two_ranks_stay_warm_from_trial_to_trial(tmp_path: Path, recorder: Recorder) -> None:

@@ -32,7 +32,7 @@ def test_a_stop_cuts_off_a_stage_that_does_not_answer(tmp_path: Path) -> None:
         events = tables.rows("SELECT kind FROM events ORDER BY number")
         attempts = tables.rows("SELECT trial_id, status, cause FROM attempts")
     assert [row["kind"] for row in events] == ["stopping", "stopped"]
-    cause = "the launch was stopped by the file stop"
+    cause = "the launch was stopped by transtailor stop"
     assert attempts == [{"trial_id": "t", "status": "interrupted", "cause": cause}]  # and none at the other trial
     rank = Path("/proc", begun.read_text(), "status")
     wait_for(lambda: not rank.exists() or "State:\tZ" in rank.read_text(), "the end of the rank", LIMIT_S)

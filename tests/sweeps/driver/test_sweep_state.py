@@ -1,5 +1,7 @@
 """What a sweep makes of reports: how far stages are, and the best of each comparison."""
 
+import errno
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +11,15 @@ import pytest
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.driver import quota
 from sweeps.driver.display import SweepProgress, best_lines
 from sweeps.driver.driver import sweep_state
-from sweeps.driver.progress_file import ProgressFile, read_progress
+from sweeps.driver.progress_file import ProgressFile, Seen, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
 from sweeps.scheduling.trial_queue import TrialQueue
 from sweeps.spec.json_settings import JsonSettings
-from tests.sweeps.fake_plan import Recorder, make_run, plan_of, sweep_of_fakes, trial
+from tests.sweeps.fake_plan import PROGRESS, Recorder, make_run, plan_of, sweep_of_fakes, trial
 
 
 class Stopper(Recorder):
@@ -64,6 +67,18 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
     ]
 
 
+def test_a_trial_that_failed_is_not_among_the_best(tmp_path: Path) -> None:
+    failing = trial("b", [{"name": "b", "accuracy": 0.9}, {"name": "c", "raises": "no"}], label="arm")
+    alone = trial("d", [{"name": "d", "accuracy": 0.9}, {"name": "e", "raises": "no"}], label="other")
+    trials = [scored("a", 0.5, "net", "digits", 0), *(elsewhere(each, "net", "digits", 0) for each in (failing, alone))]
+    states = swept(plan_of(trials), tmp_path)
+    assert {(best.arm, best.trial_id) for progress in states for best in progress.best} >= {
+        ("arm", "b"),
+        ("other", "d"),
+    }
+    assert [(best.arm, best.trial_id, best.trials) for best in states[-1].best] == [("arm", "a", 1)]
+
+
 @pytest.mark.parametrize("order", ["abc", "bca", "cab"])
 def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: str, tmp_path: Path) -> None:
     """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
@@ -83,6 +98,59 @@ def test_a_message_is_in_the_file_at_once_also_where_no_state_follows(tmp_path: 
     (tmp_path / "progress").write_text(written[-1])
     seen = read_progress(tmp_path / "progress")
     assert seen is not None and seen.notes == ("before the first state", "paused: the disk is full")
+
+
+def test_a_state_that_a_full_disk_refuses_is_in_the_next_one() -> None:
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        if not written:
+            written.append("refused")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(text)
+
+    told = ProgressFile(write, Recorder())
+    told.show(PROGRESS)
+    told.note("paused: the disk is full")
+    assert Seen.from_json(written[-1].encode()) == Seen(progress=PROGRESS, notes=("paused: the disk is full",), noted=1)
+
+
+def test_a_controller_that_runs_again_goes_on_with_the_work_the_time_and_the_messages_of_its_launch() -> None:
+    """The one before had done 2.5 of 8 units of work: two stages, and a half, which is left again."""
+    before = Seen(progress=replace(PROGRESS, work_done=2.5, work_left=5.5), notes=("waiting",), noted=7)
+    written: list[str] = []
+    display = Recorder()
+    told = ProgressFile(written.append, display, before)
+    told.show(replace(PROGRESS, work_done=0.0, work_left=6.0, elapsed_s=0.0))
+    told.note("refused")
+    told.close(replace(PROGRESS, work_done=3.0, work_left=3.0, elapsed_s=20.0))
+    assert [(shown.work_done, shown.work_left, shown.elapsed_s) for shown in display.states] == [
+        (2.0, 6.0, 10.0), (5.0, 3.0, 30.0),
+    ]  # fmt: skip
+    assert Seen.from_json(written[-1].encode()) == Seen(
+        progress=display.states[-1], notes=("waiting", "refused"), noted=8
+    )
+
+
+def test_while_a_sweep_is_paused_its_state_says_what_is_left_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
+    plan, display, old = plan_of([trial("t", ["s"])]), Recorder(), tmp_path / "cache" / "old"
+    old.parent.mkdir()
+    run = make_run(plan, tmp_path)
+    state = sweep_state(
+        plan, run, tmp_path / "cache", writer=Writer(run.tables), most_slots=1, display=display, max_disk_gb=0.003
+    )
+    for size_bytes in (3_000_000, 2_900_000, 2_900_000):
+        old.write_bytes(os.urandom(size_bytes))
+        assert not state.pause_or_resume()
+    old.unlink()
+    assert state.pause_or_resume()
+    assert len(display.notes) == 2
+    no_room, some_room, resumed = (progress.state for progress in display.states)
+    assert no_room.startswith("paused: 0 bytes are left of ") and "kB are left of " in some_room and resumed == ""
 
 
 def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:

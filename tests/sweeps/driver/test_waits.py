@@ -104,12 +104,12 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
     assert place.looks < LOOKS
     assert events(tmp_path) == [
         ("waiting", "the moon"),
-        ("stopping", "the file stop"),
+        ("stopping", "transtailor stop"),
         ("stopped", "interrupted"),
     ]
-    assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
+    assert display.notes == ["waiting for the moon", "stopping: asked by transtailor stop"]
     assert any(progress.state.startswith("waiting for the moon, for ") for progress in display.states)
-    assert display.states[-1].state == "stopping: asked by the file stop"
+    assert display.states[-1].state == "stopping: asked by transtailor stop"
 
 
 def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: Path) -> None:

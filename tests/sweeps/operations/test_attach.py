@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.driver.display import SweepProgress
+from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
 from sweeps.operations import attach
 from sweeps.operations.attach import follow, log_tail
@@ -19,6 +21,7 @@ from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import Command, WriteSpec
+from tests.sweeps.fake_plan import PROGRESS, Recorder
 from transtailor.errors import INTERRUPTED
 
 SITE = """
@@ -64,7 +67,7 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     assert "Traceback" not in refused.stderr
     assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
     headline = sweeps_command("status", "runs/small").stdout.splitlines()[0]
-    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in " in headline
+    assert "if that refuses the site, change it, or give another --site; if no job is listed below, type " in headline
     (tmp_path / "site.toml").write_text(f'account = "mine"\n{SITE}')
     done = launch(*words)
     assert done.returncode == 0, done.stderr
@@ -147,6 +150,24 @@ def test_how_a_controller_ended_is_said_as_slurm_knows_it(
     assert in_status in sweeps_command("status", "runs/small").stdout.splitlines()[0]
 
 
+def test_a_display_is_closed_when_the_user_detaches(run: RunFolder) -> None:
+    closed: list[SweepProgress] = []
+
+    class Detaching(Recorder):
+        def show(self, progress: SweepProgress) -> None:
+            super().show(progress)
+            raise KeyboardInterrupt
+
+        def close(self, progress: SweepProgress) -> None:
+            closed.append(progress)
+
+    run.cluster.mkdir()
+    ProgressFile(run.progress.write_text, Recorder()).show(PROGRESS)
+    with pytest.raises(KeyboardInterrupt):
+        follow(ClusterRun(run), Detaching())
+    assert closed == [PROGRESS]
+
+
 @pytest.mark.usefixtures("slurm")
 def test_a_full_disk_is_named_before_anything_is_submitted(
     monkeypatch: pytest.MonkeyPatch, write_spec: WriteSpec, launch: Command
@@ -196,8 +217,13 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
     assert (refused.returncode, "--extend" in refused.stderr) == (2, False)
     assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
     assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
-    other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
-    assert "; attached, with its old spec: to apply this one, stop it and launch again\n" in other
+    (tmp_path / "other.toml").write_text(f"{SITE}[sbatch]\nnice = 1\n")
+    for options, old in (
+        (["--set", "resources.threads_per_rank=2"], "spec"),
+        (["--site", "./other.toml", "--cache", "other", "--max-disk-gb", "7"], "site and --cache and --max-disk-gb"),
+    ):
+        other = launch(*words, *options).stdout
+        assert f"; attached, with its old {old}: to apply the new, stop it and launch again\n" in other
 
 
 @pytest.mark.usefixtures("slurm")

@@ -198,6 +198,7 @@ def test_jobs_that_do_not_end_are_named(run: RunFolder, tmp_path: Path, monkeypa
     slurm.says("scancel", "")
     cancelled, left = control.cancel(cluster.run, 0.1)
     assert cancelled == "cancelled 2 jobs: 7, 8"
+    assert cluster.outcome == control.ENDED_BY_USER  # whoever follows it looks for this once a second
     assert left.startswith("not ended after 0.1 s: 7, 8; perhaps a node does not respond")
 
 

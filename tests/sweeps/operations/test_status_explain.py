@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +14,8 @@ import pytest
 from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
-from sweeps.driver.display import SweepProgress
+from sweeps.driver.driver import sweep_state
 from sweeps.driver.events import EventLog
-from sweeps.driver.ledger import Counts
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
@@ -26,7 +26,7 @@ from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
-from tests.sweeps.fake_plan import Recorder
+from tests.sweeps.fake_plan import PROGRESS, Recorder
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -101,7 +101,9 @@ def test_status_on_slurm_before_the_controller_begins(
     slurm = FakeSlurm(tmp_path, monkeypatch)
     slurm.says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
-    assert "runs/small: was not submitted to SLURM; if no job is listed below, type in" in first
+    assert (
+        "runs/small: was not submitted to SLURM; if that refuses the site, change it, or give another --site; " in first
+    )
     (job,) = (text for text in others if text.startswith("job "))
     waits = "job       7  controller  pending: jobs with a higher priority are first"
     assert job == waits
@@ -121,9 +123,13 @@ def test_status_on_slurm_before_the_controller_begins(
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
-    log = EventLog(AtOnce(run.tables), "d", "0" * 64, print)
+    tables = AtOnce(run.tables)
+    log = EventLog(tables, "d", "0" * 64, print)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    old = {"driver": "d", "number": 99, "kind": "worker_refused", "happened_at": long_ago, "code_digest": "0" * 64}
+    tables.add("events", [old | {"detail": "the queue cannot be read: no answer"}])
     refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
-    with RunLock(run.lock):
+    with RunLock(run.lock) as lock:
         for kind, detail, expected in (
             ("controller_started", None, []),
             ("worker_refused", "sbatch: error: QOSMaxSubmit", [refused]),
@@ -140,6 +146,9 @@ def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: C
             assert len(told) == len(expected)
             assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
             assert all(text.endswith("; SLURM is asked again") for text in told if text.startswith(refused))
+            if kind == "paused":
+                ProgressFile(lock.tell, Recorder()).close(replace(PROGRESS, state="paused: 0.12 GB are left"))
+                assert "\npaused    0.12 GB are left, for " in sweeps_command("status", "runs/small").stdout
     assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
@@ -150,14 +159,11 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_running(run, pruned)
     write_point(run, head, 0.5, 0.0)
     write_point(run, pruned, 0.75, 0.2)
+    write_point(run, other_head, 0.9, 0.0)
     write_point(run, plan.trials[4], 0.75, 0.4)
-    progress = SweepProgress(
-        sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=1.0,
-        elapsed_s=1.0, left_s=None, best=(), running=(),
-    )  # fmt: skip
     with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
-        ProgressFile(lock.tell, Recorder()).close(progress)
+        ProgressFile(lock.tell, Recorder()).close(PROGRESS)
         assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
     assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
@@ -174,6 +180,12 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     assert f"| prune l1 | digits_vgg | digits | 200 | accuracy | 0.7500 | 0.4000 | {best[0]['seed']} |" in shown
     # The launcher is gone: what it left running waits.
     assert "| 6 | 1 | 0 | 4 | 1 |" in sweeps_command("status", "runs/small").stdout
+    next_launch = sweep_state(
+        plan, run, run.path / "cache", writer=Writer(run.tables), most_slots=1, display=Recorder()
+    ).progress
+    assert {best.arm: (best.trial_id, best.trials) for best in next_launch.best} == {
+        "prune l1": (plan.trials[4].trial_id, 2), "head_only": (head.trial_id, 1),
+    }  # fmt: skip
 
 
 def test_status_of_a_run_that_has_ended(
