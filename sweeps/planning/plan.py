@@ -20,6 +20,7 @@ from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
+from tailor.execution.untrained import trained_images
 from tailor.execution.weights_check import refuse_missing
 from tailor.facts.networks import NETWORKS
 from tailor.stages import FitHead, RememberWeights, WeighChannels, canonical_json
@@ -370,7 +371,7 @@ def _plan_trial(
         settings=settings,
         stages=dry.stages,
         tuning=tuning,
-        train_images=config.train_images,
+        train_images=trained_images(config),
         resolved=resolved,
         unread=config.unread,
     )

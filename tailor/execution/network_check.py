@@ -17,6 +17,7 @@ from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
+from tailor.execution.untrained import trained_images
 from tailor.facts.networks import NETWORKS
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
@@ -52,7 +53,7 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
     network = config.network
     input_shape = config.data.input_shape
     classes = config.data.info.target_classes
-    refuse_single_images(planned, config, world_size, config.train_images)
+    refuse_single_images(planned, config, world_size, trained_images(config))
     sha256 = digest_of(NETWORKS, network)
     if sha256 is None:  # a network of this program
         return

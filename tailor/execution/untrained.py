@@ -8,6 +8,7 @@ import numpy as np
 
 from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
+from tailor.config.trial import TrialConfig
 from tailor.prepare import arrays
 
 SHOWN = 5  # names in a message
@@ -30,7 +31,7 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
     total = int(images_of_class.sum())
     if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
         return ()
-    return tuple(name for name, images in _drawn(data).items() if not images)
+    return tuple(name for name, images in zip(data.info.class_names, _drawn(data), strict=True) if not images)
 
 
 def untrained_text(data: DataConfig) -> str:
@@ -46,30 +47,45 @@ def untrained_text(data: DataConfig) -> str:
     )
 
 
+def trained_images(config: TrialConfig) -> int:
+    """Return how many images of the target a trial trains on: all of a class that has fewer than `images_per_class`."""
+    data = config.data
+    if data.images_per_class is None or data.info.target_classes == 1:
+        return config.train_images
+    try:
+        return sum(_drawn(data))
+    except ConfigError:  # what is wrong with its files is said by who trains on them
+        return config.train_images
+
+
 def short_text(data: DataConfig) -> str:
     """Return a sentence about the classes with fewer training images than `images_per_class`; "" if there are none."""
     asked = data.images_per_class
-    if asked is None or not data.info.class_names:
+    if asked is None or data.info.target_classes == 1:
         return ""
-    drawn = _drawn(data)
-    short = [f"{images} of {name!r}" for name, images in drawn.items() if images < asked]
+    try:
+        drawn = _drawn(data)
+    except ConfigError:
+        return ""
+    names = data.info.class_names or tuple(map(str, range(len(drawn))))
+    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=True) if images < asked]
     if not short:
         return ""
-    names = ", ".join(short[:SHOWN]) + (", ..." if len(short) > SHOWN else "")
+    listed = ", ".join(short[:SHOWN]) + (", ..." if len(short) > SHOWN else "")
     return (
         f"data set {data.name}: data.images_per_class = {asked}, but at data.split_seed = {data.split_seed} there are "
-        f"only {names} for training, so that {sum(drawn.values())} images are used, not {asked * len(drawn)}"
+        f"only {listed} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
     )
 
 
 @lru_cache(maxsize=256)
-def _drawn(data: DataConfig) -> dict[str, int]:
-    """Return class -> number of its images that a trial trains on."""
+def _drawn(data: DataConfig) -> tuple[int, ...]:
+    """Return how many images of each class a trial trains on."""
     from tailor.data import task_data
     from tailor.methods.recipe import task_of
 
     labels = task_data.splits(task_of(data, 0), data.root).train.labels
-    return dict(zip(data.info.class_names, labels.bincount(minlength=len(data.info.class_names)).tolist(), strict=True))
+    return tuple(labels.bincount(minlength=data.info.target_classes).tolist())
 
 
 def _missed(total: int, images: int, drawn: int) -> float:

@@ -183,8 +183,8 @@ def _few_images(task: TaskFiles) -> str:
     if not few:
         return ""
     return (
-        f"{some(few)}; an image or two of a class are drawn for testing and for validation, so scores say little of "
-        f"classes with fewer than {FEW}: add images, or remove these classes"
+        f"{some(few)}; each split has an image or two of such a class, or none, so scores say little of classes with "
+        f"fewer than {FEW}: add images, or remove these classes"
     )
 
 

@@ -1,5 +1,6 @@
 """Classes that a draw of training images misses are named, by the draw itself, before anything is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,12 @@ def test_the_plan_names_classes_with_fewer_images_than_asked(
         "warning: data set birds: data.images_per_class = 5, but at data.split_seed = 0 there are only "
         f"{labels.count(2)} of 'owl' for training, so that {len(labels)} images are used, not 15\n"
     ) in capsys.readouterr().err
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), *options, "--format", "json"]) == 0
+    (trial,) = json.loads(capsys.readouterr().out)["tables"]["trials"]
+    assert trial["train_images"] == len(labels)
     assert short_text(DataConfig(name="birds", root=root, train_images=train_images, images_per_class=1)) == ""
     assert short_text(DataConfig(name="digits", images_per_class=3)) == ""
+    assert short_text(DataConfig(name="friedman1", images_per_class=500)) == ""  # real values have no classes
 
 
 def test_other_data_have_none(tmp_path: Path) -> None:
