@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str
         return NOTHING
     if math.isnan(value):
         return "not a number"
-    return f"{value:{'+' if signed else ''},.{digits}f}"
+    return f"{value:{'+' if signed else ''}z,.{digits}f}"  # z: no minus before what rounds to 0
 
 
 def p_text(p: float | None) -> str:

@@ -32,4 +32,5 @@ def test_accuracies_are_in_per_cent_and_r_squared_is_not(
 
 def test_numbers_for_people() -> None:
     assert (number(1234.5678, 1), number(None), number(math.nan)) == ("1,234.6", "–", "not a number")
+    assert (number(-0.001), number(-1e-17, signed=True), number(-0.01, signed=True)) == ("0.00", "+0.00", "-0.01")
     assert (percent(0.125, 1), percent(None)) == ("12.5", "–")
