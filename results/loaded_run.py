@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from results.arms.averaging import arms_that_differ
+from results.errors import ResultsError
 from results.plots import Plots
 from results.question import ask, question_named
 from results.store import reader
@@ -58,6 +59,8 @@ class LoadedRun(reader.Run):
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
+        if not isinstance(under, Mapping | None):
+            raise ResultsError(f"under = {under!r}; expected a dictionary such as {{'macs': 0.8}}")
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
         points = best_points(self, by, limits)
         frame = frame_of(answer_table("best", points))

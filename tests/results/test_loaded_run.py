@@ -39,6 +39,8 @@ def test_best_is_that_of_the_command(loaded: LoadedRun) -> None:
         assert f"trial {row.trial_id}, point {row.point}" in said
     with pytest.raises(ResultsError, match="expected a number above 0"):
         loaded.best(under={"macs": -1})
+    with pytest.raises(ResultsError, match=r"under = 0.8; expected a dictionary such as {'macs': 0.8}"):
+        loaded.best(under=0.8)  # type: ignore[arg-type]
 
 
 def test_compare_has_the_numbers_of_the_command(loaded: LoadedRun) -> None:
