@@ -196,6 +196,12 @@ def samples_of(
         outputs = run_copy(own.template, first_inputs)
         if not targets.is_floating_point() or _are_class_numbers(targets, outputs):
             targets = _as_labels(targets, outputs)
+            if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1 and _are_shares(outputs):
+                raise ConfigError(
+                    f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax "
+                    "out of the module, or give loss = lambda outputs, labels: "
+                    "torch.nn.functional.nll_loss(outputs.log(), labels)"
+                )
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
@@ -247,13 +253,18 @@ def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
     are_whole = bool((targets == targets.round()).all())
     if targets[0].numel() == 1 or targets.shape[1:] != outputs.shape[1:]:
         return targets[0].numel() == 1 and are_whole
-    are_shares = bool((targets >= 0.0).all()) and torch.allclose(targets.sum(dim=1), torch.ones(()).to(targets))
+    are_shares = _are_shares(targets)
     if are_shares and not are_whole:
         raise ConfigError(
             f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
             "if they are probabilities of classes, or loss = torch.nn.MSELoss() if they are values"
         )
     return are_shares
+
+
+def _are_shares(rows: Tensor) -> bool:
+    """Whether each of several rows has numbers from 0 on that sum to 1."""
+    return bool((rows >= 0.0).all()) and torch.allclose(rows.sum(dim=1), torch.ones(()).to(rows))
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:

@@ -67,6 +67,17 @@ def test_others_are_refused(targets: Any, message: str) -> None:
         pruned(targets)
 
 
+def test_a_softmax_in_the_module_is_named_and_the_loss_for_it_works() -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(dim=1))
+    loader = [(torch.randn(6, 8), LABELS)]
+    with pytest.raises(ConfigError, match="Sequential returns probabilities, and cross-entropy") as found:
+        tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader)
+    loss = eval(str(found.value).partition("loss = ")[2])  # noqa: S307  # what the message says to type
+    pruned = tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader, loss=loss)
+    of_logits = tailor.prune(network[:3], torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader)
+    assert pruned.groups[0] == of_logits.groups[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
