@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click import argument, option
 
-from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, reason_of
+from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, misfit_of, reason_of
 from transtailor.garbage import import_uncollected
 from transtailor.names import did_you_mean
 from transtailor.sources import line_of_user
@@ -85,7 +85,9 @@ class Command(click.Command):
             exit_code = error.exit_code
         except Exception as error:
             line = line_of_user(error)
-            if line:
+            if misfit_of(error):
+                _explain(misfit_of(error))
+            elif line:
                 _explain(f"{line}: {type(error).__name__}: {error}")
             elif isinstance(error, OSError) and is_of_the_machine(error):
                 _explain(reason_of(error))

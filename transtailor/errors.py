@@ -43,6 +43,20 @@ def is_of_the_machine(error: OSError) -> bool:
     return isinstance(error, PermissionError) or error.errno in _OF_THE_MACHINE
 
 
+def misfit_of(error: Exception) -> str:
+    """Return what to do where torchvision was made for another torch, of which it says an operator; "" otherwise.
+
+    >>> misfit_of(RuntimeError("operator torchvision::nms does not exist")).partition(": ")[2]
+    'install both by one command: docs/install.md'
+    """
+    if not (isinstance(error, RuntimeError) and str(error).startswith("operator torchvision::")):
+        return ""
+    from importlib.metadata import version  # takes longer than the rest of this module
+
+    versions = " and ".join(f"{name} {version(name)}" for name in ("torch", "torchvision"))
+    return f"{versions} do not fit together ({error}): install both by one command: docs/install.md"
+
+
 def reason_of(error: OSError, path: Path | None = None) -> str:
     """Return what the machine refused, with its path, and for permissions what shows whose it is.
 

@@ -1,6 +1,7 @@
 """The one command: it lists what there is, hands words over as they were typed, and imports only what it needs."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
 from tests.commands import parsed, transtailor_command
 from tests.product import ROOT
+from transtailor import cli
 from transtailor.__main__ import main, tree
 from transtailor.cli import Commands, Entry
 from transtailor.errors import INTERRUPTED
@@ -106,6 +109,17 @@ def test_an_interrupt_ends_with_130_also_while_the_command_is_imported(monkeypat
 
     monkeypatch.setattr("transtailor.cli.import_uncollected", interrupted)
     assert main(["status", "runs/demo"]) == INTERRUPTED
+
+
+def test_a_torchvision_of_another_torch_is_explained() -> None:
+    @cli.command(example="")
+    def broken() -> None:
+        """Import it."""
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    said = CliRunner().invoke(broken)
+    assert said.exit_code == 2
+    assert re.fullmatch(r"error: torch \S+ and torchvision \S+ do not fit together .*: docs/install.md\n", said.stderr)
 
 
 def test_the_version(tmp_path: Path) -> None:
