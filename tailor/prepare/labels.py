@@ -43,6 +43,7 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
     lines = [line for line in _lines(table) if not listing.is_set_aside(_place(table, line))]
+    _refuse_open_quotes(table, lines, full_name_of)
     columns, lines = _columns(table, lines, asked, full_name_of)
     folder = _folder_of_names(root, [values[columns.image] for _, values in lines], full_name_of)
     for _, values in lines:
@@ -84,15 +85,35 @@ def _lines(table: Path) -> list[Line]:
     names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
     lines = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    end = 0
     for values in reader:
-        if any(values) and not (names_delimiter and reader.line_num == 1):  # also none of what spreadsheets add
-            lines.append((reader.line_num, [value.strip() for value in values]))
+        begin, end = end + 1, reader.line_num  # a cell may have line ends
+        if any(values) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
+            lines.append((begin, [value.strip() for value in values]))
     if not lines or len(lines[0][1]) < 2:
         raise ConfigError(
             f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
             "first line such as image,class and then a line for each image"
         )
     return lines
+
+
+def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> None:
+    """Raise FilesRefused for lines with a quote that is closed late, or nowhere: a cell has lines of other images."""
+    _, first = lines[0]
+
+    def is_of_image(text: str) -> bool:
+        values = [value.strip() for value in re.split(f"[{DELIMITERS}]", text)]
+        names = [normal_form(re.split(r"[/\\]", value)[-1]) for value in values]
+        return len(values) == len(first) and any(name in full_name_of for name in names)
+
+    faults: list[tuple[Line, str]] = []
+    for line in lines:
+        taken = [text for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
+        if taken:
+            fault = f"a quote opens a cell with other lines, such as {taken[0].strip()!r}; close it, or write it twice"
+            faults.append(((line[0], []), fault))
+    _refuse_lines(table, faults)
 
 
 def _columns(

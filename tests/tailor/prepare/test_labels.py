@@ -396,6 +396,17 @@ def test_a_class_that_says_there_is_none_is_refused(tmp_path: Path, missing: str
     assert f"labels.csv, line 4: the class of 2 is {missing!r}" in said
 
 
+@pytest.mark.parametrize("later", ["3,cat,ok\n", '3,cat,"5 inch\n'])
+def test_a_quote_that_is_closed_late_or_nowhere_is_refused(tmp_path: Path, later: str) -> None:
+    said = refusal(tmp_path, f'image,class,notes\n0,cat,ok\n\n1,dog,"5 inch\n2,dog,ok\n{later}')
+    assert "labels.csv, line 4: a quote opens a cell with other lines, such as '2,dog,ok'; close it, or write" in said
+
+
+def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
+    _, found = read(tmp_path, 'image,class,notes\n0,cat,"blurred,\nbut good"\n1,dog,"2\n3"\n2,cat,\n3,dog,\n')
+    assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
+
+
 def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     said, _ = read(tmp_path, "image,class\n0,1\n1,1.0\n2,1\n3,1.0\n")
     assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
