@@ -133,11 +133,12 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
     )
     listings, tasks = faults.without(lambda: _list(request, layout, roots, source_roots, test), out)
     listing = listings[0]
-    _say_what_is_unusual(listings, out)
     check_counts(layout.official, listing, out, unofficial=request.unofficial)
     test_split = test.description(listing)
-    for warning in warnings_of(tasks.values()):
-        say(f"warning: {warning}", to=out)
+    if not faults.kinds:  # else the listings are without what is refused, and notes of them would not be true
+        _say_what_is_unusual(listings, out)
+        for warning in warnings_of(tasks.values()):
+            say(f"warning: {warning}", to=out)
     if not test.by_trial and not has_test_split(listing.files):
         say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"

@@ -10,6 +10,7 @@ from PIL import Image
 from tailor.common.errors import ConfigError
 from tailor.prepare.folder import list_folder
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, picture, prepare
+from transtailor.__main__ import main
 
 OF_SYSTEMS = [
     "@eaDir", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "System Volume Information", "lost+found", "#recycle",
@@ -144,6 +145,28 @@ def test_faults_of_all_kinds_in_a_table_are_named_by_one_call(tmp_path: Path) ->
     assert {path.name for path in refused_paths(tmp_path)} == {
         *(f"labels.csv, line {number}" for number in (23, 24, 25, 27)), "0.jpg", "gone.jpg", "9.jpg", "3.jpg", "two",
     }  # fmt: skip
+
+
+def test_no_note_is_written_of_what_is_left_without_refused_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill(tmp_path / "photographs", [f"{number}.jpg" for number in range(20)])
+    lines = ["image,class", *(f"{number},{'cat' if number % 2 else 'dog'}" for number in range(19)), "19,nan"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    words = [
+        "data",
+        "prepare",
+        "pets",
+        "--from",
+        folder,
+        "--to",
+        tmp_path / "sets",
+        "--labels",
+        tmp_path / "labels.csv",
+    ]
+    assert main([*map(str, words), "--image-px", "16"]) == 2
+    said = capsys.readouterr()
+    assert "line 21: the class of 19 is 'nan'" in said.err and "left out" not in said.out
 
 
 @pytest.mark.parametrize("name", ["ca\rt", "ca\nt", "ca\x85t", "ca\u2028t", "ca\x1bt"])
