@@ -88,8 +88,9 @@ def _lines(table: Path) -> list[Line]:
     end = 0
     for values in reader:
         begin, end = end + 1, reader.line_num  # a cell may have line ends
-        if any(values) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
-            lines.append((begin, [value.strip() for value in values]))
+        stripped = [value.strip() for value in values]
+        if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
+            lines.append((begin, stripped))
     if not lines or len(lines[0][1]) < 2:
         raise ConfigError(
             f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "

@@ -402,6 +402,12 @@ def test_a_quote_that_is_closed_late_or_nowhere_is_refused(tmp_path: Path, later
     assert "labels.csv, line 4: a quote opens a cell with other lines, such as '2,dog,ok'; close it, or write" in said
 
 
+@pytest.mark.parametrize("empty", ["", "  ", ",", " , "])
+def test_lines_without_a_value_do_not_count(tmp_path: Path, empty: str) -> None:
+    _, found = read(tmp_path, f"image,class\n0,cat\n1,dog\n{empty}\n2,cat\n3,dog\n{empty}\n")
+    assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
+
+
 def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
     _, found = read(tmp_path, 'image,class,notes\n0,cat,"blurred,\nbut good"\n1,dog,"2\n3"\n2,cat,\n3,dog,\n')
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
