@@ -95,7 +95,7 @@ def did_you_mean(typed: str, valid: Iterable[str]) -> str:
 
 def nearest_folder(folder: Path) -> str:
     """Return "; did you mean ...?" with the folder of the nearest name beside one that is not there, or in runs/."""
-    for parent in (folder.parent / "runs", folder.parent):
+    for parent in (folder.parent / "runs", folder.parent, folder.parent.parent / "runs"):
         names = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
         close = closest(folder.name, names)
         if close is not None:

@@ -151,11 +151,16 @@ def _analysis(
         if not is_tied_to_the_block:
             varying[name] = levels
     factors, aliases, why = _choose_factors(varying, of)
-    result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
+    of_cells: dict[tuple[str, ...], list[float]] = {}  # scores of a seed at the same levels are no samples of their own
+    for point, *cell in zip(points, seeds, *factors.values(), strict=True):
+        of_cells.setdefault(tuple(cell), []).append(point.test or 0.0)
+    block, *columns = zip(*of_cells, strict=True)
+    means = [math.fsum(scores) / len(scores) for scores in of_cells.values()]
+    result = anova(means, dict(zip(factors, columns, strict=True)), (BLOCK, block))
     notes = [why] if why else []
     notes += _notes_of_others(varying, factors)
     notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
-    notes += _marks(result, lost)
+    notes += _marks(result, len(points), lost)
     if is_mixed:
         notes.append("Computed on mixed hardware, ranks or torch versions, which may cause an effect.")
     return Effects(metric, factors, aliases, points, result, notes)
@@ -227,7 +232,7 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
         if not all(_is_crossed([levels, values]) for levels in factors.values()):
             uneven.append(name)
     if others:
-        yield f"Other settings vary too and count as noise: {', '.join(others)}."
+        yield f"Other settings vary too, and the scores are averaged over them: {', '.join(others)}."
     if uneven:
         yield (
             f"Not every level was measured with each {' and each '.join(uneven)}, so a difference of means may be that "
@@ -259,7 +264,7 @@ def _is_crossed(columns: Sequence[Sequence[str]]) -> bool:
     return len(set(zip(*columns, strict=True))) == math.prod(len(set(levels)) for levels in columns)
 
 
-def _marks(result: Anova, lost: int) -> list[str]:
+def _marks(result: Anova, scores: int, lost: int) -> list[str]:
     notes = []
     if lost:
         notes.append(f"{lost} trials have no finite test score and are left out.")
@@ -275,9 +280,11 @@ def _marks(result: Anova, lost: int) -> list[str]:
         notes.append("No degrees of freedom are left for noise, so no F and no p can be given.")
     elif not result.residual_sum_of_squares:
         notes.append("These terms explain all scores and leave no noise, so no F and no p can be given.")
+    means = "" if scores == result.n else f", {result.n} means of a seed and its levels"
     notes.append(
-        f"{result.n} scores; the seed is a block, and its interactions are the noise ({result.residual_degrees} degrees"
-        " of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal noise."
+        f"{scores} scores{means}; the seed is a block, and its interactions are the noise ({result.residual_degrees} "
+        "degrees of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal "
+        "noise."
     )
     return notes
 

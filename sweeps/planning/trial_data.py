@@ -5,17 +5,22 @@ from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import untrained_text
+from tailor.execution.untrained import short_text, untrained_text
 from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted
 
 
 def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
-    """Yield a warning if draws of training images miss classes; it describes the first of these draws."""
-    texts = [text for data in _data_of(trials) if (text := untrained_text(data))]
-    if texts:
-        yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
+    """Yield a warning if draws of training images miss classes, and one if they have too few of some.
+
+    It describes the first of these draws.
+    """
+    draws = _data_of(trials)
+    for text_of in (untrained_text, short_text):
+        texts = [text for data in draws if (text := text_of(data))]
+        if texts:
+            yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
 
 
 def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:

@@ -66,7 +66,7 @@ class DataConfig(Settings):
     train_images: Count = 200
     """Training images of the target; the others, without the test images, are the validation split."""
     images_per_class: Count | None = None
-    """Draw this many training images of each class, by the trial's seed; None takes all."""
+    """Draw at most this many training images of each class, by the trial's seed; None takes all."""
     split_seed: Seed = 0
     """Which images are train, validation and test; fixed by default, so that seeds share their test set. A data set
     that was prepared with a test split keeps it for every seed; pools and the embedded data sets draw it, too."""

@@ -1,4 +1,4 @@
-"""Classes of a prepared data set that a draw of training images misses."""
+"""Classes of which a draw of training images has none, or fewer than were asked for."""
 
 from functools import lru_cache
 from math import lgamma
@@ -30,11 +30,7 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
     total = int(images_of_class.sum())
     if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
         return ()
-    from tailor.data import task_data
-    from tailor.methods.recipe import task_of
-
-    trained = set(task_data.splits(task_of(data, 0), data.root).train.labels.tolist())
-    return tuple(name for label, name in enumerate(data.info.class_names) if label not in trained)
+    return tuple(name for name, images in _drawn(data).items() if not images)
 
 
 def untrained_text(data: DataConfig) -> str:
@@ -48,6 +44,32 @@ def untrained_text(data: DataConfig) -> str:
         f"of {len(classes)} of its {len(data.info.class_names)} classes: {names}; raise data.train_images, or "
         "prepare the images without them"
     )
+
+
+def short_text(data: DataConfig) -> str:
+    """Return a sentence about the classes with fewer training images than `images_per_class`; "" if there are none."""
+    asked = data.images_per_class
+    if asked is None or not data.info.class_names:
+        return ""
+    drawn = _drawn(data)
+    short = [f"{images} of {name!r}" for name, images in drawn.items() if images < asked]
+    if not short:
+        return ""
+    names = ", ".join(short[:SHOWN]) + (", ..." if len(short) > SHOWN else "")
+    return (
+        f"data set {data.name}: data.images_per_class = {asked}, but at data.split_seed = {data.split_seed} there are "
+        f"only {names} for training, so that {sum(drawn.values())} images are used, not {asked * len(drawn)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _drawn(data: DataConfig) -> dict[str, int]:
+    """Return class -> number of its images that a trial trains on."""
+    from tailor.data import task_data
+    from tailor.methods.recipe import task_of
+
+    labels = task_data.splits(task_of(data, 0), data.root).train.labels
+    return dict(zip(data.info.class_names, labels.bincount(minlength=len(data.info.class_names)).tolist(), strict=True))
 
 
 def _missed(total: int, images: int, drawn: int) -> float:

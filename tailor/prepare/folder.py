@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tailor.common.errors import ConfigError
 from tailor.prepare import listing
+from tailor.prepare.archive import is_archive
 from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text
 
 CLASS_FOLDERS = (
@@ -78,6 +79,9 @@ def _say_no_folders(root: Path) -> str:
         f"expected a folder for each class with its images, or folders {', '.join(listing.SPLITS)} of such folders"
     )
     images = listing.images_in(root)
+    archives = [as_text(path.name) for path in listing.loose_files(root) if is_archive(path)]
+    if archives:
+        return f"{root} has no folders, but archives: {listing.some(archives)}; unpack them into one folder; {expected}"
     if not images:
         return f"{root} has no folders; {expected}"
     return f"{root} has {len(images)} images and no folders, so nothing says their classes; {expected}: {CLASS_FOLDERS}"
@@ -91,8 +95,8 @@ def enter(roots: tuple[Path, ...]) -> Path:
     """
     if len(roots) != 1:
         raise ConfigError(
-            f"{len(roots)} folders are given for a plain folder of images; give one, or the --layout of an official "
-            "data set that has several archives"
+            f"{len(roots)} folders or archives are given for a plain folder of images; give one, into which the parts "
+            "of an archive are unpacked; or the --layout of an official data set that has several archives"
         )
     root = roots[0]
     while True:

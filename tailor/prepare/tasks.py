@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
 from tailor.prepare.label_columns import word_of
-from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
+from tailor.prepare.listing import (
+    POOL,
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    FileListing,
+    FilesRefused,
+    ImageFile,
+    Refused,
+    normal_form,
+    some,
+)
 from transtailor.names import nearest
 from transtailor.plural import counted
 
@@ -160,7 +171,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
 def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
     """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
     for task in tasks:
-        for warning in (_few_images(task), _alike_classes(task), _measured(task), _missing(task)):
+        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task)):
             if warning:
                 yield warning
 
@@ -205,14 +216,14 @@ def _measured(task: TaskFiles) -> str:
     )
 
 
-def _missing(task: TaskFiles) -> str:
-    """Return a sentence about classes that may stand for a missing value; empty if there are none."""
-    doubtful = [name for name in task.classes if name.casefold() in MISSING_WORDS]
+def _no_class(task: TaskFiles) -> str:
+    """Return a sentence about classes that may stand for a missing value or for a split; empty if there are none."""
+    doubtful = [name for name in task.classes if name.casefold() in MISSING_WORDS | SPLIT_NAMES.keys()]
     if not doubtful:
         return ""
     return (
         f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, as in R's "
-        "tables, remove these images, and prepare again"
+        "tables, or is a split, move these images away, and prepare again"
     )
 
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import floor
 from operator import itemgetter
 
 import torch
@@ -213,10 +214,11 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
     if too_much <= BUDGET_MARGIN:
         return
     asked = budget.asked_removed_macs_fraction
+    removed = asked + too_much
     raise ConfigError(
-        f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {asked + too_much:.3f} of "
-        f"the MACs of {budget.state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
-        "pruning.width_multiple"
+        f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
+        f"of {budget.state.network} are removed, and {way}; choose another budget, such as "
+        f"{floor(removed * 1000) / 1000:g}, larger steps or a smaller pruning.width_multiple"
     )
 
 

@@ -39,10 +39,11 @@ class OwnNetwork:
         """The name of the module's class."""
         return type(self.template).__name__
 
-    def state(self, example: Tensor) -> ModelState:
-        """The module as it was given, for inputs such as these (B, ...)."""
+    def state(self, example: Tensor, outputs: Any) -> ModelState:
+        """The module as it was given, for inputs such as these (B, ...), of which it makes these outputs."""
         shape = tuple(example.shape[1:])
-        return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
+        classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() == 2 else 1
+        return ModelState(network=self.name, classes=classes, input_shape=shape, tensors=weights(self.template))
 
     def build(self, state: ModelState) -> nn.Module:
         """A new module with this state, on the user's device."""
@@ -184,8 +185,8 @@ def samples_of(
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
     batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
-    if not batches:
-        raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
+    if not any(len(batch_inputs) for batch_inputs, _ in batches):
+        raise ConfigError("loader gives no input; an iterator that was read to its end gives none")
     with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
         inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
         targets = torch.cat([batch_targets for _, batch_targets in batches])
@@ -236,12 +237,23 @@ def _kind_of(batch: Any) -> str:
 
 
 def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
-    """Whether floats are labels, as a column of a table becomes: a whole number for each row of several outputs.
+    """Whether floats are labels: a whole number for each row of several outputs, as a column of a table; or one-hot.
 
-    As values to be predicted they would not fit the outputs.
+    Raises:
+        ConfigError: they may be probabilities of the classes, for cross-entropy, or values, for squared errors.
     """
-    has_classes = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
-    return has_classes and targets[0].numel() == 1 and bool((targets == targets.round()).all())
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] == 1:
+        return False
+    are_whole = bool((targets == targets.round()).all())
+    if targets[0].numel() == 1 or targets.shape[1:] != outputs.shape[1:]:
+        return targets[0].numel() == 1 and are_whole
+    are_shares = bool((targets >= 0.0).all()) and torch.allclose(targets.sum(dim=1), torch.ones(()).to(targets))
+    if are_shares and not are_whole:
+        raise ConfigError(
+            f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
+            "if they are probabilities of classes, or loss = torch.nn.MSELoss() if they are values"
+        )
+    return are_shares
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:

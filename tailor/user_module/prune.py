@@ -68,6 +68,11 @@ _OWN_OF_TRIALS = {
 }
 _OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
 _OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampling", *ImageChanges.model_fields}
+_GIVEN_OTHERWISE = {
+    "class_weights": "give loss = torch.nn.CrossEntropyLoss(weight=...), with a number for each class",
+    "sampling": "give a loader with a sampler, such as torch.utils.data.WeightedRandomSampler",
+} | dict.fromkeys(ImageChanges.model_fields, "change the inputs in loader")
+"""Settings of a trial that loss or loader take the place of -> what to give."""
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),
@@ -203,6 +208,8 @@ def _refuse_unknown(
     """Raise ConfigError for the first setting that neither a table nor the function's signature names."""
     known = {name for of_table in names.values() for name in of_table}
     for name in settings:
+        if name in _GIVEN_OTHERWISE:
+            raise ConfigError(f"{name} is a setting of trials, not of a module; {_GIVEN_OTHERWISE[name]}")
         if name not in known:
             arguments = signature(function).parameters.keys() - {"settings", "model", "example_input"}
             raise ConfigError(f"there is no setting {name!r}{nearest(name, known | arguments)}")
@@ -269,7 +276,7 @@ def _prune(
         rule = parse_trial({"method": "fine_tune", "pruning": of_rule}, WHERE).pruning.rule
         all_candidates = candidates(copied(own.template), tuple(example.shape[1:]), rule)
         removable = prunable_groups(all_candidates)
-        whole = own.state(example)
+        whole = own.state(example, outputs)
         width_multiple = 1 if _is_coarse(whole, removable) else ALIGNED
     if not removable:
         raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(all_candidates)}")

@@ -103,7 +103,7 @@ def test_of_many_names_the_likely_are_shown() -> None:
     [
         ("runs/dmeo", "; did you mean 'runs/demo'?"),
         ("demo", "; did you mean 'runs/demo'?"),
-        ("run/demo", ""),
+        ("run/demo", "; did you mean 'runs/demo'?"),
         ("demon", "; did you mean 'runs/demo'?"),
         ("runs/birds", ""),
     ],

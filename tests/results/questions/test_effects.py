@@ -11,6 +11,7 @@ from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.questions.effects import chart, effects_of, effects_page, effects_table, interaction
 from results.statistics.means import mean_interval
+from results.statistics.variance import anova
 from results.store.reader import load
 from results.text.formats import latex_lines, markdown_lines
 from results.text.number_format import NOTHING, p_text
@@ -122,7 +123,9 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
     assert list(found.factors) == ["label", "network"]
     assert any("label stands for them" in note for note in found.notes)
     assert list(asked.factors) == list(text.factors) == ["network"]
-    assert any("Other settings vary too and count as noise: label, x.p" in note for note in asked.notes)
+    assert any(
+        "Other settings vary too, and the scores are averaged over them: label, x.p" in note for note in asked.notes
+    )
 
 
 def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tmp_path: Path) -> None:
@@ -177,6 +180,22 @@ def test_a_trial_that_still_runs_has_no_end_of_its_path(tmp_path: Path) -> None:
     assert drawn is not None and {row["value"]: row["trials"] for row in drawn.data.records} == {"0": 2, "1": 2}
 
 
+def test_scores_of_one_seed_at_the_same_levels_are_one_value(tmp_path: Path) -> None:
+    """Three budgets of each seed are not three times as many seeds: F is that of the means."""
+    right = {("a", 0): 70, ("a", 1): 74, ("a", 2): 69, ("b", 0): 76, ("b", 1): 75, ("b", 2): 78}
+    trials = [
+        Trial(label=label, seed=seed, right=(count + more,), config={"m": label, "step": more})
+        for (label, seed), count in right.items() for more in (-3, 0, 3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        (found,) = effects_of(findings_of(run), of=["m"])
+    seeds = [str(seed) for _, seed in right]
+    expected = anova([count / 100 for count in right.values()], {"m": [label for label, _ in right]}, ("seed", seeds))
+    assert found.result.residual_degrees == 2
+    assert [effect.p for effect in found.result.effects] == pytest.approx([effect.p for effect in expected.effects])
+    assert "18 scores, 6 means of a seed and its levels; the seed is a block" in found.notes[-1]
+
+
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
     several = crossed()
     with load(write_run(tmp_path, several[1:])) as run:
@@ -224,6 +243,6 @@ def test_levels_that_were_measured_on_other_data_sets_are_told_apart(tmp_path: P
         (found,) = effects_of(findings_of(run))
         (both,) = effects_of(findings_of(run), of=["label", "data.name"])
     assert list(found.factors) == ["label"]
-    assert "Other settings vary too and count as noise: data.name." in found.notes
+    assert "Other settings vary too, and the scores are averaged over them: data.name." in found.notes
     assert any("Not every level was measured with each data.name, so" in note for note in found.notes)
-    assert not any("noise: " in note for note in both.notes)  # the label says what `m` is
+    assert not any("averaged over them" in note for note in both.notes)  # the label says what `m` is

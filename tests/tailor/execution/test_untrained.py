@@ -6,7 +6,7 @@ import pytest
 
 from tailor.config.data import DataConfig
 from tailor.data import task_data
-from tailor.execution.untrained import untrained_classes
+from tailor.execution.untrained import short_text, untrained_classes
 from tailor.methods.recipe import task_of
 from tests.tailor.prepare.pictures import BIRDS, class_folders, fill, prepare
 from transtailor.__main__ import main
@@ -55,6 +55,30 @@ def test_the_plan_names_them(root: Path, tmp_path: Path, capsys: pytest.CaptureF
         f"{first.split_seed}, of 1 of its 4 classes: 'owl'; raise data.train_images, or prepare the images without "
         f"them; {sum(map(bool, missed)) - 1} other draws of this sweep likewise"
     )
+
+
+@pytest.mark.parametrize("options", [[], ["--test-split", "trial"]])
+def test_the_plan_names_classes_with_fewer_images_than_asked(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = class_folders(tmp_path / "photographs", 12, ("jay", "kite"))
+    fill(photographs, [f"owl/{number}.jpg" for number in range(6)], first=50)
+    prepare("birds", photographs, tmp_path / "sets", "--image-px", "32", *options)
+    root = str(tmp_path / "sets")
+    train_images = 18
+    data = DataConfig(name="birds", root=root, train_images=train_images, images_per_class=5)
+    labels = task_data.splits(task_of(data, 0), root).train.labels.tolist()
+    assert 0 < labels.count(2) < 5 <= labels.count(0) == labels.count(1)
+    spec = tmp_path / "birds.toml"
+    spec.write_text(BIRDS.format(root=root))
+    options = ["--set", f"trial.data.train_images={train_images}", "--set", "trial.data.images_per_class=5"]
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), *options]) == 0
+    assert (
+        "warning: data set birds: data.images_per_class = 5, but at data.split_seed = 0 there are only "
+        f"{labels.count(2)} of 'owl' for training, so that {len(labels)} images are used, not 15\n"
+    ) in capsys.readouterr().err
+    assert short_text(DataConfig(name="birds", root=root, train_images=train_images, images_per_class=1)) == ""
+    assert short_text(DataConfig(name="digits", images_per_class=3)) == ""
 
 
 def test_other_data_have_none(tmp_path: Path) -> None:

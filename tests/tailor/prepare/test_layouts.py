@@ -279,6 +279,7 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     ("made", "said"),
     [
         ([], "has no folders"),
+        (["1.zip", "2.tar.gz"], "has no folders, but archives: 1.zip, 2.tar.gz; unpack them into one folder; expected"),
         (["1.jpg", "2.jpg"], "2 images and no folders, so nothing says their classes.*--labels"),
         (["cat/1.txt", "dog/1.txt", "eel/1.jpg"], "2 classes have no images.*the folders of 'cat', 'dog'"),
         (

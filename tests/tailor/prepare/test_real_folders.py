@@ -194,6 +194,11 @@ def test_images_beside_the_classes_are_counted(inner: str, split: str, tmp_path:
     assert listing.left_out == listing.left_out_images == ("loose.jpg",)
 
 
+def test_a_test_folder_of_images_beside_the_classes_is_warned_of(tmp_path: Path) -> None:
+    said = prepare("pets", class_folders(tmp_path / "images", classes=["cat", "dog", "test"]), tmp_path / "sets")
+    assert "warning: 'test' is taken for a class like others; " in said
+
+
 def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     (folder / "cat" / "more.zip").write_bytes(b"PK")

@@ -225,6 +225,9 @@ TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "own layer": (own_layer, {}, "factors follow 0, a Doubled, .*; set exclude = \\['0'\\], or beta = 'grad'"),
     "smoothing": (small, {"loss": nn.CrossEntropyLoss(), "label_smoothing": 0.1}, "label_smoothing is a part"),
     "setting": (small, {"epoch": 1}, "no setting 'epoch'; did you mean 'epochs'"),
+    "weights": (small, {"class_weights": [1.0, 2.0, 3.0]}, r"give loss = torch.nn.CrossEntropyLoss\(weight=...\)"),
+    "sampling": (small, {"sampling": "balanced"}, "give a loader with a sampler"),
+    "images": (small, {"mixup": 0.2}, "mixup is a setting of trials, not of a module; change the inputs in loader"),
     "fraction": (
         small,
         {"asked_removed_macs_fraction": 30},
@@ -288,7 +291,8 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
 
 
 LOADERS: dict[str, tuple[Any, Any, str]] = {
-    "empty": ([], None, "loader gives no batch"),
+    "empty": ([], None, "loader gives no input"),
+    "empty batch": ([(torch.zeros(0, 8), torch.zeros(0).long())], None, "loader gives no input"),
     "arrays": ([(np.zeros((6, 8)), np.zeros(6))], None, "batch 0 of loader is a tuple of ndarray, ndarray; expected"),
     "a dict": ([{"image": torch.zeros(6, 8)}], None, "batch 0 of loader is a dict of 'image'; expected two tensors"),
     "one tensor": ([torch.zeros(6, 8)], None, "batch 0 of loader is a Tensor; expected two tensors"),

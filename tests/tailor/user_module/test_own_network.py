@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,12 @@ def test_series_are_inputs_as_images_are(tmp_path: Path) -> None:
     assert isinstance(deep, nn.Conv1d) and deep.groups == deep.in_channels == deep.out_channels < 16
     made.save(tmp_path)
     assert torch.equal(run(tailor.load(tmp_path, model=network), example), run(made.model, example))
+
+
+def test_the_description_has_the_number_of_outputs(tmp_path: Path) -> None:
+    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert description["classes"] == 3
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[Tensor], Any]] = {
     "a column of int32": lambda labels: labels[:, None].int(),
     "one-hot": lambda labels: F.one_hot(labels, 3),
     "one-hot bool": lambda labels: F.one_hot(labels, 3).bool(),
+    "one-hot floats": lambda labels: F.one_hot(labels, 3).float(),
     "a list": lambda labels: labels.tolist(),
     "a tuple": lambda labels: tuple(labels.tolist()),
     "floats": lambda labels: labels.float(),
@@ -57,6 +58,7 @@ def test_bools_are_two_classes() -> None:
         (LABELS.double() + 7, "the labels are 7 to 9, and the network has 3 outputs"),
         (LABELS + 0.5, "torch.float32, which are no whole numbers and so no classes"),
         (LABELS / torch.zeros(6), "no whole numbers"),
+        (torch.tensor([[0.5, 0.3, 0.2]] * 6), r"shares that sum to 1; give loss = torch.nn.CrossEntropyLoss\(\) if"),
         (["cat", "dog", "eel"] * 2, "the targets in batch 0 of loader are no numbers"),
     ],
 )
