@@ -374,3 +374,13 @@ def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_pat
     )
     words = {row[block.table.headings.index("verdict")] for row in block.table.rows}
     assert words == {"–", "better", "inconclusive", "worse"}
+
+
+def test_the_headline_counts_the_problems_that_it_pools(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=label, seed=seed, dataset=dataset, right=(80 + seed + 9 * (label == "transtailor"),))
+        for label in ("transtailor", "fine_tune") for dataset in ("birds", "dogs") for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        text = headline(findings_of(run))
+    assert "Pooled over 2 problems." in text and "networks" not in text  # one network, on two data sets
