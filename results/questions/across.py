@@ -89,8 +89,8 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     for base, pairs in compared:
         yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
     yield from map(Note, READ)
-    complete = sum(row.sets.is_complete for row in rows)
-    yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")
+    tests = sum(p is not None for p in corrected)
+    yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
 
 
 def _refuse_sets(network: str, against: str, problems: Sequence[Problem]) -> None:

@@ -3,16 +3,16 @@
 For runs to which seeds were added after looking at results, and for arms that a run with [settle] did not settle.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm
+from results.arms.comparison import Arm, compare
 from results.arms.findings import findings_of
 from results.arms.one_class import one_class_lines
 from results.arms.selection import without_control
+from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -65,6 +65,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
 
 
 def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
+    pairing = compare([(arm, control)])
     seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
     differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
     alone: tuple[float | None, float | None] = (None, None)
@@ -77,13 +78,11 @@ def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
         verdict = "inconclusive"
         if low > 0 or high < 0:
             verdict = "better" if low > 0 else "worse"
-    failed = arm.failed + control.failed
     return {
-        **arm.record, "against": str(control), "pairs": len(seeds),
-        "difference": math.fsum(differences) / len(seeds) if seeds else None,
+        **arm.record, "against": str(control), "pairs": len(seeds), "difference": pairing.result.difference.mean,
         "difference_low": alone[0], "difference_high": alone[1],
         "together_low": together[0], "together_high": together[1],
-        "verdict": "incomplete" if failed else verdict, "failed_trials": failed,
+        "verdict": no_verdict(pairing) or verdict, "failed_trials": pairing.failed,
     }  # fmt: skip
 
 

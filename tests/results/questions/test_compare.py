@@ -385,3 +385,23 @@ def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_
     assert section_of_all is not None
     assert "These are 2 comparisons, each tested on its own at 0.05: without any true" in section_of_all.text
     assert "up to 0.05 of them would look real on average." in section_of_all.text
+
+
+def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:
+    base = [Trial(label="base", seed=seed, right=(50 + seed % 3, 40), asked=(0.0, 0.4)) for seed in range(12)]
+    tuned = [
+        Trial(label="tuned", seed=seed, right=(90 + tried,), config={"x": tried}, tuning_order=tried)
+        for seed in range(12) for tried in (0, 1)
+    ]  # fmt: skip
+    failed = Trial(label="base", seed=12, right=(), asked=(0.0, 0.4), ended="failed")
+
+    def verdicts(name: str, trials: list[Trial]) -> list[set[tuple[str, str, int]]]:
+        with load(write_run(tmp_path / name, trials)) as run:
+            pages = [[*page(run, "base", None)] for page in (versus_arm_page, anytime_page)]
+        tables = [next(part for part in page if isinstance(part, Table) and part.records) for page in pages]
+        return [{(row["arm"], row["verdict"], row["failed_trials"]) for row in table.records} for table in tables]
+
+    of_all, at_any_time = verdicts("whole", [*base, *tuned])
+    assert of_all == at_any_time == {("tuned", "not equally tuned", 0), ("base", "worse", 0)}
+    of_all, at_any_time = verdicts("failed", [*base, *tuned, failed])
+    assert of_all == at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
