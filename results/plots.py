@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from results.arms.findings import Findings, findings_of
 from results.arms.fronts import DEVICE_HOURS, TIMED
+from results.arms.printed_verdicts import judge
 from results.arms.problem import Problem
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
@@ -126,7 +127,8 @@ class Plots:
 
     def printed(self) -> Chart:
         """Draw the papers' printed numbers beside the measured ones; of several metrics, the first."""
-        charts = printed.printed_numbers(self._run)
+        numbers, _ = judge(self._findings)
+        charts = printed.printed_numbers(numbers)
         return _present(charts[0] if charts else None, "printed numbers")
 
     def search_history(self, *, run: str | None = None) -> Chart:

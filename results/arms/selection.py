@@ -74,9 +74,9 @@ def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmO
     """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing."""
     if asked is None:
         return list(arms)
-    at_budget = [arm for arm in arms if _is_at(arm, asked)]
+    at_budget = [arm for arm in arms if is_at(arm, asked)]
     pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
-    return at_budget + [arm for arm in arms if _name(arm) not in pruning and not _is_at(arm, asked)]
+    return at_budget + [arm for arm in arms if _name(arm) not in pruning and not is_at(arm, asked)]
 
 
 def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
@@ -117,10 +117,11 @@ def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
 
 
 def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
-    return not asked or any(_is_at(arm, asked) for arm in arms)
+    return not asked or any(is_at(arm, asked) for arm in arms)
 
 
-def _is_at(arm: ArmOrPoint, asked: float) -> bool:
+def is_at(arm: ArmOrPoint, asked: float) -> bool:
+    """Whether an arm or a point is at this budget."""
     return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
 
 

@@ -66,7 +66,7 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
     Writer(run / "tables").write("printed", [{**row, "asked_removed_macs_fraction": asked} for asked in (None, 0.2)])
     with results.load(run) as opened:
         records = opened.plot.printed().data.records
-    found = {one["asked_removed_macs_fraction"]: (one["trials"], one["measured_test_score"]) for one in records}
+    found = {one["asked_removed_macs_fraction"]: (one["seeds"], one["measured_test_score"]) for one in records}
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
 
@@ -82,7 +82,10 @@ def test_a_printed_number_has_a_row_for_each_arm_with_its_label(tmp_path: Path) 
         chart = opened.plot.printed()
     found = {one["arm"]: one["measured_test_score"] for one in chart.data.records}
     assert found == {arm: pytest.approx(right / 100) for arm, right in rates.items()} | {None: None}
-    assert chart.extra["name"] == [f"{name}, net, digits" for name in (*rates, "not measured")]
+    assert chart.extra["name"] == [
+        *(f"{name}, net on digits (50 training images)" for name in rates),
+        "not measured, net on digits",
+    ]
 
 
 DRAWS = """
