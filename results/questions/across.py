@@ -8,6 +8,7 @@ from results.arms.comparison import budget_order, compare
 from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
+from results.arms.selection import nan_lines
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.pairs import holm
@@ -57,7 +58,8 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     Raises:
         ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
     """
-    tested = findings_of(run).tested
+    findings = findings_of(run)
+    tested = findings.tested
     compared = compared_arms(run, tested, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
@@ -88,7 +90,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         yield Note(f"Left out: {'; '.join(left_out)}.")
     for base, pairs in compared:
         yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
-    yield from map(Note, READ)
+    yield from map(Note, [*nan_lines(findings.best, asked), *READ])
     tests = sum(p is not None for p in corrected)
     yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
 

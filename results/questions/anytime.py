@@ -11,7 +11,7 @@ from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, compare
 from results.arms.findings import findings_of
 from results.arms.one_class import one_class_lines
-from results.arms.selection import without_control
+from results.arms.selection import nan_lines, without_control
 from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
@@ -42,7 +42,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    tested = findings_of(run).tested
+    findings = findings_of(run)
+    tested = findings.tested
     compared = compared_arms(run, tested, against, asked)
     for base, pairs in compared:
         yield Heading(str(base.problem))
@@ -56,6 +57,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
+    yield from notes(nan_lines(findings.best, asked))
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

@@ -21,7 +21,7 @@ from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import no_arm_typed, not_at_budget, without_control
+from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import against_option, complete_arms, over_option
@@ -155,7 +155,8 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     Raises:
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
-    tested = findings_of(run).tested  # of which some may have no point there
+    findings = findings_of(run)
+    tested = findings.tested  # of which some may have no point there
     compared = _compare_arms(run, tested, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
@@ -177,6 +178,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
+    yield from notes(nan_lines(findings.best, asked))
     yield from _pooled_page(run, compared)
 
 

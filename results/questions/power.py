@@ -88,7 +88,8 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
     Raises:
         ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
     """
-    arms = select_arms(run, asked=asked).arms
+    chosen = select_arms(run, asked=asked)
+    arms = chosen.arms
     name = arm_called(run, arms, against)
     families: dict[Problem, list[Pairing]] = {}
     most_pairs = 0
@@ -113,7 +114,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         yield from notes(_notes(needs, difference), problem)
         yield ""
     yield from map(Note, without_control(arms, families, name))
-    yield from map(Note, support_lines(run, families))
+    yield from map(Note, [*chosen.nan_lines, *support_lines(run, families)])
 
 
 def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:

@@ -1,5 +1,6 @@
 """Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from results.report.page import page_of
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
+from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run
 from tests.results.report_page import text_of
 
@@ -405,3 +407,23 @@ def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_
     assert of_all == at_any_time == {("tuned", "not equally tuned", 0), ("base", "worse", 0)}
     of_all, at_any_time = verdicts("failed", [*base, *tuned, failed])
     assert of_all == at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
+
+
+def test_an_arm_whose_scores_at_a_budget_are_all_no_numbers_is_not_left_out_silently(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, dataset=dataset, right=(80, 70), asked=(0.0, 0.2), metric="macro_f1")
+        for label in ("base", "lost", "other") for dataset in ("birds", "dogs") for seed in range(2)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    with load(run) as opened:
+        rows = opened.rows("""SELECT test_scores.* EXCLUDE (written_at) FROM test_scores JOIN planned USING (trial_id)
+            WHERE label = 'lost' AND point = 1""")
+    change_rows(run, "test_scores", [{**row, "test_macro_f1": math.inf} for row in rows])
+    with load(run) as opened:
+        for page in (
+            versus_arm_page(opened, "base", 0.2), anytime_page(opened, "base", 0.2),
+            across_datasets_page(opened, "base", 0.2), seeds_needed_page(opened, "base", 0.2, None),
+        ):  # fmt: skip
+            assert "- lost, net on dogs (50 training images): 2 with a NaN or infinite score, left out" in "\n".join(
+                markdown_lines(page)
+            )
