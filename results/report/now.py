@@ -51,7 +51,7 @@ def section(findings: Findings) -> Section | None:
         section_now.blocks.append(
             Words(
                 f"Best so far by validation on {problem}: {best}, {scale.value(best.validation.mean)}{scale.unit}"
-                f" over {len(best.models_by_seed)}{of} seeds."
+                f" over {best.validation.n}{of} seeds."
             )
         )
     tables = [listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")]

@@ -18,8 +18,8 @@ from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
 from results.questions import images, layers
 from results.questions.layers import compared_filters
-from results.render.blocks import Figure, TableBlock
-from results.report import write_report
+from results.render.blocks import Figure, TableBlock, Words
+from results.report import now, write_report
 from results.report.now import TO_COME
 from results.report.overview import headline, overview
 from results.report.serve import ReportServer
@@ -384,3 +384,13 @@ def test_the_headline_counts_the_problems_that_it_pools(tmp_path: Path) -> None:
     with load(write_run(tmp_path, trials)) as run:
         text = headline(findings_of(run))
     assert "Pooled over 2 problems." in text and "networks" not in text  # one network, on two data sets
+
+
+def test_the_best_so_far_counts_the_seeds_in_its_mean(tmp_path: Path) -> None:
+    trials = [Trial(label="a", seed=seed, right=(80,), validation=(score,)) for seed, score in
+              enumerate((0.8, 0.9, math.nan))]  # fmt: skip
+    trials.append(Trial(label="a", seed=3, right=(), ended="missing"))
+    with load(write_run(tmp_path, trials)) as run:
+        section = now.section(findings_of(run))
+    assert section is not None
+    assert any("85.00% over 2 of 4 seeds." in block.text for block in section.blocks if isinstance(block, Words))
