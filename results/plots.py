@@ -94,9 +94,8 @@ class Plots:
 
     def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Draw training curves of each kind of stage: median and quartiles over stages."""
-        problem = self._problem(network, dataset)
         charts = learning.learning_curves(self._findings)
-        return _present(charts.get((problem.network, problem.dataset)), "epochs")
+        return _present(charts.get(self._problem(network, dataset)), "epochs")
 
     def widths(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Draw the filters left in each layer, arm by arm."""

@@ -48,9 +48,13 @@ GROUP BY ALL ORDER BY ALL
 
 OVER_DATA = """
 WITH chosen AS (
-    SELECT trial_id, point, dataset, seed FROM compared_points
+    SELECT trial_id, point, seed, dataset || CASE
+        WHEN min(train_images) OVER of_set < max(train_images) OVER of_set
+            THEN ' (' || train_images || ' training images)' ELSE '' END AS dataset
+    FROM compared_points
     WHERE network = {network} AND arm = {arm}
         AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    WINDOW of_set AS (PARTITION BY dataset)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), kept AS (
     SELECT dataset, seed, layer, min("order") AS "order", avg(width / original_width) AS kept_fraction
