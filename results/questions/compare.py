@@ -31,6 +31,7 @@ from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.donors import donors_page
 from results.questions.settled import (
+    at_title,
     look_record,
     pairs_of_look,
     refuse_other_comparison,
@@ -46,7 +47,7 @@ from results.sign_flip import SIGNIFICANCE, pairs_needed
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
 from results.store.reader import Run
-from results.text.number_format import SCALES, Scale, percent
+from results.text.number_format import SCALES, Scale
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, WON_LOST_TIED
 from transtailor import cli
@@ -320,7 +321,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     for panel, budget in enumerate(budgets):
         panels.append(
             {
-                "title": _at(budget),
+                "title": at_title(budget),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
                 "layer": _layers(findings, panel, scale, arms, [min(ends), max(ends)]),
@@ -427,12 +428,6 @@ def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
         counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
     most = sorted(counts, key=lambda asked: (-counts[asked], budget_order(asked)))[:_MOST_BUDGETS]
     return sorted(most, key=budget_order)
-
-
-def _at(asked: float | None) -> str:
-    if asked is None:
-        return "decided by a rule"
-    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
 def section(findings: Findings) -> Section | None:
