@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms.against import Pair, compared_arms, control_lines
-from results.arms.comparison import budget_order, compare
+from results.arms.comparison import budget_order, compare, repeats_lines
 from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
@@ -90,7 +90,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         yield Note(f"Left out: {'; '.join(left_out)}.")
     for base, pairs in compared:
         yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
-    yield from map(Note, [*nan_lines(findings.best, asked), *READ])
+    yield from map(Note, [*repeats_lines(row.these for row in rows), *nan_lines(findings.best, asked), *READ])
     tests = sum(p is not None for p in corrected)
     yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm, compare
+from results.arms.comparison import Arm, Pairing, compare, repeats_lines
 from results.arms.findings import findings_of
 from results.arms.one_class import one_class_lines
 from results.arms.selection import nan_lines, without_control
@@ -50,11 +50,13 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield ""
         yield f"Compared with {base}."
         yield ""
-        records = [_record(arm, control, len(pairs)) for arm, control in pairs]
+        pairings = [compare([pair]) for pair in pairs]
+        records = [_record(*pair, pairing, len(pairs)) for pair, pairing in zip(pairs, pairings, strict=True)]
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
+        lines = below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
+        yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
     yield from notes(nan_lines(findings.best, asked))
@@ -66,8 +68,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     )
 
 
-def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
-    pairing = compare([(arm, control)])
+def _record(arm: Arm, control: Arm, pairing: Pairing, comparisons: int) -> dict[str, Any]:
     seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
     differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
     alone: tuple[float | None, float | None] = (None, None)

@@ -14,7 +14,7 @@ import click
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, REPEATS_DIFFER, Arm, Pairing, budget_order
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order, repeats_lines
 from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
@@ -274,9 +274,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     ):
         if any(have_it):
             lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
-    repeats = sorted({row.arm.name for row in rows if row.pairing.repeats_differ})
-    if repeats:
-        lines.append(f"{'; '.join(repeats)}: {REPEATS_DIFFER}.")
+    lines += repeats_lines(pairings)
     paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.arms.comparison import Arm, Pairing, budget_order, compare
+from results.arms.comparison import Arm, Pairing, budget_order, compare, repeats_lines
 from results.arms.filter_agreement import OF_ARMS, agreement_sql
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.over_datasets import OverDataSets
@@ -215,6 +215,6 @@ def donors_page(run: Run) -> Iterator[Part]:
         yield ""
     yield over
     yield ""
-    yield from map(Note, READ)
+    yield from map(Note, [*READ, *repeats_lines(one.pairing for one in found)])
     tests = len(of_targets.records) + len(over.records)
     yield Note(f"p (Holm): the {tests} rows of both tables are one family. Verdicts are uncorrected.")

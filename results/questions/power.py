@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.arms.comparison import Arm, Pairing, budget_order, compare
+from results.arms.comparison import Arm, Pairing, budget_order, compare, repeats_lines
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, no_arm_typed, select_arms, without_control
 from results.arms.shared_training import support_lines
@@ -181,7 +181,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     if unpaired:
         text = ", ".join(f"{pairing.first} ({counted(pairing.result.difference.n, 'pair')})" for pairing in unpaired)
         lines.append(f"Seeds that only one of the two arms has are left out: {text}.")
-    return lines
+    return lines + repeats_lines(pairings)
 
 
 @question(example="runs/demo --against fine_tune")

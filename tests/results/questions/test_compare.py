@@ -188,6 +188,11 @@ def test_a_mean_over_sources_beside_single_trials_is_said(tmp_path: Path) -> Non
     text = "a seed's score is a mean over another number of trials than its control's"
     assert [line for line in lines(run, "full", None) if text in line][0].startswith(f"- l1: {text}")
     assert text in text_of(write_report(run).read_text())
+    with load(run) as opened:
+        for page in (anytime_page(opened, "full", None), seeds_needed_page(opened, "full", None, None)):
+            assert [line for line in markdown_lines(page) if text in line][0].startswith(f"- l1: {text}")
+        marked = ": 1 comparison with the best, of which a seed's scores are means over different numbers of trials."
+        assert any(note.endswith(marked) for note in published_table(opened).notes)
     assert not any(text in line for line in lines(write_run(tmp_path / "alike", trials[:12]), "full", None))
 
 
