@@ -48,8 +48,8 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
     """
     check_score(score)
     points = _score_points(run, points_of(run), score)
-    arms = _tested_arms(run, points)
-    arms = _select_at_budget(arms, asked)
+    of_all = arms_of(points, environments_of(run), failed_by_arm(run))
+    arms = [arm for arm in _select_at_budget(of_all, asked) if arm.test.mean is not None]
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(run, points, score, asked))
     return Selection(arms, score, nan_lines(points, asked))
@@ -64,7 +64,11 @@ def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[A
 
 
 def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
-    """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing."""
+    """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing.
+
+    Args:
+        arms: also those without a score: an arm may have none where it is pruned.
+    """
     if asked is None:
         return list(arms)
     at_budget = [arm for arm in arms if is_at(arm, asked)]
@@ -158,10 +162,6 @@ def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
     if score == "test_score":
         return chosen
     return [replace(point, test=point.validation, test_images=point.validation_images) for point in chosen]
-
-
-def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
-    return [arm for arm in arms_of(points, environments_of(run), failed_by_arm(run)) if arm.test.mean is not None]
 
 
 def nan_lines(points: Sequence[Point], asked: float | None = None) -> list[str]:

@@ -60,7 +60,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     """
     findings = findings_of(run)
     tested = findings.tested
-    compared = compared_arms(run, tested, against, asked)
+    compared = compared_arms(run, findings.arms, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
         by_network.setdefault(base.problem.network, []).append((base.problem, pairs))

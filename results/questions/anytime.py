@@ -44,7 +44,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     """
     findings = findings_of(run)
     tested = findings.tested
-    compared = compared_arms(run, tested, against, asked)
+    compared = compared_arms(run, findings.arms, against, asked)
     for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""

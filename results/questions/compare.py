@@ -83,11 +83,11 @@ class ComparedRow:
 
 
 def _compare_arms(
-    run: Run, tested: Sequence[Arm], against: str, asked: float | None
+    run: Run, arms: Sequence[Arm], against: str, asked: float | None
 ) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     compared = []
-    for base, pairs in compared_arms(run, tested, against, asked):
+    for base, pairs in compared_arms(run, arms, against, asked):
         compared.append((base, [ComparedRow([pair]) for pair in pairs]))
     return compared
 
@@ -124,11 +124,11 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for part in settled_page(run, asked):
         yield replace(part, name="") if isinstance(part, Table) else part
     looks = settled_verdicts(run)
-    tested = findings_of(run).tested
-    arms = {(arm.problem, arm.name, arm.asked): arm for arm in tested}
+    findings = findings_of(run)
+    arms = {(arm.problem, arm.name, arm.asked): arm for arm in findings.tested}
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
-    for _, rows in _compare_arms(run, tested, against, asked):
+    for _, rows in _compare_arms(run, findings.arms, against, asked):
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:
@@ -158,7 +158,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     """
     findings = findings_of(run)
     tested = findings.tested  # of which some may have no point there
-    compared = _compare_arms(run, tested, against, asked)
+    compared = _compare_arms(run, findings.arms, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -239,14 +239,14 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     compared = [row for row in rows if corrected[row.models] is not None]
     family = len({row.models for row in compared})
     comparisons = counted(family, "comparison")
-    of_settled = f" of {len(settled)}" if settled else ""
+    of_settled = f"{left or 'none'} of {len(settled)}" if settled else "no verdict"
     could = ""
     if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
     lines = ["ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half."]
     if compared:
         lines.append(
-            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
+            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {of_settled}"
             f" {'are' if left > 1 else 'is'} significant{could}."
         )
     repeated = len(rows) - len(corrected)

@@ -410,6 +410,9 @@ def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_
 
     of_all, at_any_time = verdicts("whole", [*base, *tuned])
     assert of_all == at_any_time == {("tuned", "not equally tuned", 0), ("base", "worse", 0)}
+    alone = [replace(trial, right=trial.right[:1], asked=(0.0,)) for trial in base]
+    said = "\n".join(lines(write_run(tmp_path / "alone", [*alone, *tuned]), "base", None))
+    assert "correction over 1 comparison, no verdict is significant" in said
     of_all, at_any_time = verdicts("failed", [*base, *tuned, failed])
     assert of_all == at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
 
@@ -425,10 +428,11 @@ def test_an_arm_whose_scores_at_a_budget_are_all_no_numbers_is_not_left_out_sile
             WHERE label = 'lost' AND point = 1""")
     change_rows(run, "test_scores", [{**row, "test_macro_f1": math.inf} for row in rows])
     with load(run) as opened:
+        assert "lost" not in [row.arm for row in published_table(opened, asked=0.2).rows]  # it does prune
         for page in (
             versus_arm_page(opened, "base", 0.2), anytime_page(opened, "base", 0.2),
             across_datasets_page(opened, "base", 0.2), seeds_needed_page(opened, "base", 0.2, None),
         ):  # fmt: skip
-            assert "- lost, net on dogs (50 training images): 2 with a NaN or infinite score, left out" in "\n".join(
-                markdown_lines(page)
-            )
+            text = "\n".join(markdown_lines(page))
+            assert "- lost, net on dogs (50 training images): 2 with a NaN or infinite score, left out" in text
+            assert "| lost |" not in text
