@@ -239,10 +239,12 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
     assert "over 2 of 3 seeds" in said
 
 
-def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("small", "large"), ("one", "one")])
+def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path, names: Sequence[str]) -> None:
     several = [
-        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, ended="missing" if seed else "finished")
-        for data in ("small", "large") for seed in (0, 1) if (data, seed) != ("small", 1)
+        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, train_images=images,
+              config={"n": images}, ended="missing" if seed else "finished")
+        for data, images in zip(names, (9, 50), strict=True) for seed in (0, 1) if (images, seed) != (9, 1)
     ]  # fmt: skip
     run = write_run(tmp_path / "run", several)
     with load(run) as loaded:
