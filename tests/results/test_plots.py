@@ -270,6 +270,23 @@ def test_no_figure_mixes_two_numbers_of_training_images(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_of_tuning_the_widths_are_those_of_the_best_setting(tmp_path: Path) -> None:
+    trials = [
+        Trial(label="a", seed=seed, dataset=dataset, right=(80 + tried,), config={"x": tried}, tuning_order=tried)
+        for dataset in ("birds", "dogs") for seed in (0, 1) for tried in (0, 1)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("layers", [
+        {**COMMON, "trial_id": trial.trial_id, "point": 0, "layer": "x", "order": 0, "macs": 1,
+         "width": 80 if trial.config["x"] else 20, "original_width": 100} for trial in trials
+    ])  # fmt: skip
+    with results.load(run) as opened:
+        found = findings_of(opened)
+        charts = [widths(found, *where)["widths"] for _, *where in budgets(found)]
+        charts.append(over_data(found, "net")["over-data"])
+    assert {row["kept_fraction"] for chart in charts for row in chart.data.records} == {0.8} and len(charts) == 3
+
+
 @pytest.mark.check
 def test_a_matrix_of_arms_has_each_pair_in_both_orders(run: LoadedRun) -> None:
     """Of the filters kept a query gives each pair once, of the widths in both orders."""
