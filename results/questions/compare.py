@@ -239,7 +239,9 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     compared = [row for row in rows if corrected[row.models] is not None]
     family = len({row.models for row in compared})
     comparisons = counted(family, "comparison")
-    of_settled = f"{left or 'none'} of {len(settled)}" if settled else "no verdict"
+    has_small_p = any(p is not None and p <= SIGNIFICANCE for p in corrected.values())
+    none = "no verdict" if has_small_p else "none"
+    of_settled = f"{left or 'none'} of {len(settled)}" if settled else none
     could = ""
     if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
