@@ -28,7 +28,8 @@ SELECT a.arm, a.asked_removed_macs_fraction AS asked, a.seeds, a.verdict AS a_ve
     (a.verdict, a.seeds, a.mean) IS NOT DISTINCT FROM (b.verdict, b.seeds, b.mean) AS is_equal
 FROM looks AS a JOIN looks AS b USING (look, network, dataset, arm)
 WHERE a.run = ? AND b.run = ?
-    AND a.asked_removed_macs_fraction IS NOT DISTINCT FROM b.asked_removed_macs_fraction
+    AND (a.train_images, a.asked_removed_macs_fraction)
+        IS NOT DISTINCT FROM (b.train_images, b.asked_removed_macs_fraction)
 ORDER BY look, arm, asked
 """
 ENDS = """

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from results.arms.findings import Findings, findings_of
 from results.arms.fronts import DEVICE_HOURS, TIMED
+from results.arms.printed_verdicts import judge
 from results.arms.problem import Problem
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
@@ -93,9 +94,8 @@ class Plots:
 
     def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Draw training curves of each kind of stage: median and quartiles over stages."""
-        problem = self._problem(network, dataset)
         charts = learning.learning_curves(self._findings)
-        return _present(charts.get((problem.network, problem.dataset)), "epochs")
+        return _present(charts.get(self._problem(network, dataset)), "epochs")
 
     def widths(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Draw the filters left in each layer, arm by arm."""
@@ -126,7 +126,8 @@ class Plots:
 
     def printed(self) -> Chart:
         """Draw the papers' printed numbers beside the measured ones; of several metrics, the first."""
-        charts = printed.printed_numbers(self._run)
+        numbers, _ = judge(self._findings)
+        charts = printed.printed_numbers(numbers)
         return _present(charts[0] if charts else None, "printed numbers")
 
     def search_history(self, *, run: str | None = None) -> Chart:

@@ -13,15 +13,15 @@ from results.text.number_format import percent
 Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 
 
-def compared_arms(run: Run, tested: Sequence[Arm], against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
+def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
     """Return, for each problem, the arm that the others are compared with, and each of these with its control."""
-    arms = tested or select_arms(run).arms  # which says why there is none
-    name = arm_called(run, arms, against)
-    check_budget(arms, asked)
+    tested = [arm for arm in arms if arm.test.mean is not None] or select_arms(run).arms  # which says why there is none
+    name = arm_called(run, tested, against)
+    check_budget(tested, asked)
     compared = []
-    for problem in sorted({arm.problem for arm in arms}):
+    for problem in sorted({arm.problem for arm in tested}):
         of_problem = [arm for arm in arms if arm.problem == problem]
-        shown = arms_at_budget(of_problem, asked)
+        shown = [arm for arm in arms_at_budget(of_problem, asked) if arm.test.mean is not None]
         base = _base(shown, name)
         if base is not None:
             compared.append((base, _pairs(shown, base)))

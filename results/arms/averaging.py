@@ -179,4 +179,4 @@ def _sentence(key: str, settings: Sequence[Mapping[str, Any]]) -> str:
         return (value if isinstance(value, int | float) else 0), text
 
     ordered = sorted(values, key=by_size)
-    return f"Averaged over {key} ({', '.join(ordered)}): a seed's score is the mean over these values."
+    return f"Averaged over {key} ({', '.join(ordered)}): a seed's score is the mean over those that it has."

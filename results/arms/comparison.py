@@ -314,6 +314,12 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     )
 
 
+def repeats_lines(pairings: Iterable[Pairing]) -> list[str]:
+    """Name the arms of which a seed's score is a mean over another number of trials than its control's."""
+    names = sorted({pairing.arm for pairing in pairings if pairing.repeats_differ})
+    return [f"{'; '.join(names)}: {REPEATS_DIFFER}."] if names else []
+
+
 def is_shorter(control: Arm, arm: Arm) -> bool:
     """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
     if control.trained_epochs is None or arm.trained_epochs is None:

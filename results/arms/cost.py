@@ -7,10 +7,10 @@ from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.store.reader import Run
 
 ARMS_OF_TRIALS = """
-SELECT trial_id, arm, network, dataset, NULL::BIGINT AS last_order FROM planned
+SELECT trial_id, arm, network, dataset, train_images, NULL::BIGINT AS last_order FROM planned
 UNION ALL
-SELECT trial_id, arm, network, dataset, max("order")
-FROM operating_points LEFT JOIN stages USING (trial_id, stage_key) GROUP BY trial_id, arm, network, dataset
+SELECT trial_id, arm, network, dataset, train_images, max("order")
+FROM operating_points LEFT JOIN stages USING (trial_id, stage_key) GROUP BY ALL
 """
 """The arms that a trial has stages of: its own with all (null), and that of a point with those up to the point. A path
 of TransTailor begins with a point of head_only, which needs none of the later stages."""

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from results.arms.comparison import Pairing
+from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sets import OverSets, over_sets
 
@@ -17,24 +18,22 @@ class OverDataSets:
 
     @cached_property
     def over(self) -> OverSets:
-        """The mean over the data sets; one without pairs counts as 0, and then nothing is concluded."""
-        return over_sets([pairing.result.difference.mean or 0.0 for pairing in self.pairings])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether each data set has pairs, and no trial failed."""
-        return all(pairing.result.difference.n and not pairing.failed for pairing in self.pairings)
+        """The mean over the data sets; none of it where one has no pairs."""
+        means = [pairing.result.difference.mean for pairing in self.pairings]
+        known = [mean for mean in means if mean is not None]
+        return over_sets(known if len(known) == len(means) else [])
 
     @property
     def p(self) -> float | None:
-        """Of a mean of 0; None if the comparison is incomplete."""
-        return self.over.p if self.is_complete else None
+        """Of a mean of 0; None if trials failed, or a data set has no pairs."""
+        return None if any(pairing.failed for pairing in self.pairings) else self.over.p
 
     @property
     def verdict(self) -> str:
-        """Better, worse or inconclusive, before any correction; or incomplete."""
-        if not self.is_complete:
-            return "incomplete"
+        """Better, worse or inconclusive, before any correction; or why neither can be said."""
+        reason = no_verdict(*self.pairings)
+        if reason:
+            return reason
         if self.p is None or self.p > SIGNIFICANCE:
             return "inconclusive"
         return "better" if (self.over.mean.mean or 0.0) > 0 else "worse"

@@ -3,80 +3,59 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+from results.arms.comparison import Arm, arms_of
+from results.arms.findings import Findings
+from results.arms.selection import is_at
+from results.arms.tuning import best_settings
 from results.statistics.equivalence import MARGIN, Judged, Printed, agree, ahead
-from results.store.reader import Run
+from results.statistics.means import mean_interval
 
 ROWS = "FROM printed ORDER BY ALL"
-POINTS = """
-SELECT label, arm, network, dataset, metric, asked_removed_macs_fraction AS asked, seed, test_score AS score,
-    test_images AS images, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end
-FROM compared_points WHERE isfinite(test_score)
-QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
-ORDER BY ALL
-"""
 CLAIM_VERDICTS = {"within": "holds", "not within": "does not hold", "cannot say yet": "cannot say yet"}
 
 Record = dict[str, Any]
-Values = tuple[str | None, Mapping[int, float], int]
-"""Name of an arm, seed -> score or difference, and the images of the smallest test split among them."""
+Values = tuple[Arm | None, Mapping[int, float], int]
+"""An arm, seed -> score or difference, and the images of the smallest test split among them."""
 NO_ARM: Values = (None, {}, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """The test scores of an arm at one budget, or at the ends of its paths."""
-
-    arm: str
-    by_seed: Mapping[int, float]  # of several trials with one seed, their mean
-    images: int  # in the smallest test split among them
-
-
 class MeasuredScores:
-    """The scores of a run, by what printed rows name."""
+    """The arms of a run, by what printed rows name."""
 
-    def __init__(self, run: Run) -> None:
-        self._points: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-        for point in run.rows(POINTS):
-            self._points[point["label"], point["network"], point["dataset"], point["metric"]].append(point)
+    def __init__(self, findings: Findings) -> None:
+        self._at_budgets = findings.tested
+        ends = {point.trial_id: replace(point, asked=None) for point in findings.paths}
+        best = best_settings(ends.values(), findings.ended)
+        self._at_ends = [arm for arm in arms_of(best, findings.environments) if arm.test.mean is not None]
 
-    def arms(self, label: str, row: Record, asked: float | None) -> list[Scores]:
+    def arms(self, label: str, row: Record, asked: float | None) -> list[Arm]:
         """Return the arms of a label on a row's network and data set, at a budget; None: at the ends of their paths."""
-        by_arm: dict[str, list[Record]] = defaultdict(list)
-        for point in self._points[label, row["network"], row["dataset"], row["metric"]]:
-            budget = point["asked"]
-            is_asked = (
-                point["is_end"] if asked is None else budget is not None and math.isclose(budget, asked, abs_tol=1e-6)
-            )
-            if is_asked:
-                by_arm[point["arm"]].append(point)
-        return [_scores(arm, points) for arm, points in sorted(by_arm.items())]
+        of_row = (label, row["network"], row["dataset"], row["metric"])
+        arms = self._at_ends if asked is None else [arm for arm in self._at_budgets if is_at(arm, asked)]
+        named = [arm for arm in arms if (arm.label, arm.problem.network, arm.problem.dataset, arm.metric) == of_row]
+        return sorted(named, key=lambda arm: (arm.name, arm.problem))
 
     def values(self, row: Record) -> list[Values]:
-        """Return for each arm of a row its name, seed -> score or difference, and the images of the smallest split."""
+        """Return for each arm of a row itself, seed -> score or difference, and the images of the smallest split."""
         own = self.arms(row["label"], row, row["asked_removed_macs_fraction"])
         if row["against"] is None:
-            return [(arm.arm, arm.by_seed, arm.images) for arm in own]
+            return [(arm, arm.test_by_seed, min(arm.test_images)) for arm in own]
         others = self.arms(row["against"], row, None)
-        return [(arm.arm, _differences(arm, other), min(arm.images, other.images)) for arm in own for other in others]
+        return [
+            (arm, _differences(arm, other), min(arm.test_images | other.test_images))
+            for arm in own for other in others if arm.problem == other.problem
+        ]  # fmt: skip
 
 
-def _scores(arm: str, points: Sequence[Record]) -> Scores:
-    of_seed: dict[int, list[float]] = defaultdict(list)
-    for point in points:
-        of_seed[point["seed"]].append(point["score"])
-    means = {seed: math.fsum(scores) / len(scores) for seed, scores in of_seed.items()}
-    return Scores(arm=arm, by_seed=means, images=min(point["images"] for point in points))
+def _differences(arm: Arm, other: Arm) -> dict[int, float]:
+    both = arm.test_by_seed.keys() & other.test_by_seed.keys()
+    return {seed: arm.test_by_seed[seed] - other.test_by_seed[seed] for seed in sorted(both)}
 
 
-def _differences(arm: Scores, other: Scores) -> dict[int, float]:
-    both = arm.by_seed.keys() & other.by_seed.keys()
-    return {seed: arm.by_seed[seed] - other.by_seed[seed] for seed in sorted(both)}
-
-
-def judge(run: Run, margin: float = MARGIN) -> tuple[list[Record], list[Record]]:
+def judge(findings: Findings, margin: float = MARGIN) -> tuple[list[Record], list[Record]]:
     """Return the records of the tables `printed` and `claims`.
 
     The first has one for each printed number and each arm with its label, and one for a number without an arm; the
@@ -85,8 +64,8 @@ def judge(run: Run, margin: float = MARGIN) -> tuple[list[Record], list[Record]]
     Args:
         margin: how far off still counts as the same, as a fraction, or R squared.
     """
-    measured = MeasuredScores(run)
-    rows = run.rows(ROWS)
+    measured = MeasuredScores(findings)
+    rows = findings.run.rows(ROWS)
     numbers = [row for row in rows if row["claim"] is None]
     claims = [row for row in rows if row["claim"] is not None]
     return _judge_numbers(numbers, measured, margin), _judge_claims(claims, measured)
@@ -119,7 +98,9 @@ def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: flo
             "note",
         )
         records.append({
-            **{name: row[name] for name in kept}, "arm": arm, "printed": value, "printed_n": row["n"],
+            **{name: row[name] for name in kept}, "arm": arm and arm.name,
+            "train_images": arm and arm.problem.record["train_images"],
+            "deviation": mean_interval(list(by_seed.values())).deviation, "printed": value, "printed_n": row["n"],
             "measured": None if judged.difference is None else value + judged.difference, "seeds": judged.seeds,
             "off": judged.difference, "off_low": judged.low, "off_high": judged.high, "margin": margin,
             "tests": tests[row["paper"], row["place"]], "verdict": judged.verdict, "seeds_needed": judged.seeds_needed,

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -25,19 +26,11 @@ PLANNED_ARMS = "SELECT arm, label FROM planned UNION SELECT head_arm, head_arm F
 
 @dataclass(frozen=True)
 class Selection:
-    """Arms, and the number of points that are missing in their means."""
+    """Arms, and what is missing in their means."""
 
     arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
     score: str  # one of `SCORES`
-    not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and arm
-
-    @property
-    def nan_lines(self) -> list[str]:
-        """Return a sentence for each arm with NaN scores, also for one without any other score."""
-        return [
-            f"{arm}, {problem}: {count} with a NaN score, left out of the mean."
-            for (problem, arm), count in sorted(self.not_finite.items())
-        ]
+    nan_lines: list[str]  # a sentence for each arm with points whose score is NaN or infinite
 
 
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
@@ -55,11 +48,11 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
     """
     check_score(score)
     points = _score_points(run, points_of(run), score)
-    arms = _tested_arms(run, points)
-    arms = _select_at_budget(arms, asked)
+    of_all = arms_of(points, environments_of(run), failed_by_arm(run))
+    arms = [arm for arm in _select_at_budget(of_all, asked) if arm.test.mean is not None]
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(run, points, score, asked))
-    return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)))
+    return Selection(arms, score, nan_lines(points, asked))
 
 
 def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
@@ -71,12 +64,16 @@ def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[A
 
 
 def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
-    """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing."""
+    """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing.
+
+    Args:
+        arms: also those without a score: an arm may have none where it is pruned.
+    """
     if asked is None:
         return list(arms)
-    at_budget = [arm for arm in arms if _is_at(arm, asked)]
+    at_budget = [arm for arm in arms if is_at(arm, asked)]
     pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
-    return at_budget + [arm for arm in arms if _name(arm) not in pruning and not _is_at(arm, asked)]
+    return at_budget + [arm for arm in arms if _name(arm) not in pruning and not is_at(arm, asked)]
 
 
 def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
@@ -117,10 +114,11 @@ def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
 
 
 def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
-    return not asked or any(_is_at(arm, asked) for arm in arms)
+    return not asked or any(is_at(arm, asked) for arm in arms)
 
 
-def _is_at(arm: ArmOrPoint, asked: float) -> bool:
+def is_at(arm: ArmOrPoint, asked: float) -> bool:
+    """Whether an arm or a point is at this budget."""
     return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
 
 
@@ -166,16 +164,17 @@ def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
     return [replace(point, test=point.validation, test_images=point.validation_images) for point in chosen]
 
 
-def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
-    return [arm for arm in arms_of(points, environments_of(run), failed_by_arm(run)) if arm.test.mean is not None]
-
-
-def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
-    counts: dict[tuple[Problem, str], int] = {}
-    for point in points:
-        if point.test is not None and not math.isfinite(point.test):
-            counts[point.problem, point.arm] = counts.get((point.problem, point.arm), 0) + 1
-    return counts
+def nan_lines(points: Sequence[Point], asked: float | None = None) -> list[str]:
+    """Return a sentence for each arm with NaN or infinite test scores at a budget, also for one without any other."""
+    counts = Counter(
+        (point.problem, point.arm)
+        for point in _select_at_budget(points, asked)
+        if point.test is not None and not math.isfinite(point.test)
+    )
+    return [
+        f"{arm}, {problem}: {count} with a NaN or infinite score, left out of the mean."
+        for (problem, arm), count in sorted(counts.items())
+    ]
 
 
 def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:

@@ -7,12 +7,18 @@ from results.text.number_format import SCALES
 from transtailor.plural import counted
 
 
+def no_verdict(*pairings: Pairing) -> str:
+    """Return why nothing can be said of these, whatever a test says: incomplete, not equally tuned; empty if it can."""
+    if any(pairing.failed for pairing in pairings):
+        return "incomplete"
+    return "not equally tuned" if any(pairing.tuning_budgets_differ for pairing in pairings) else ""
+
+
 def verdict_word(pairing: Pairing) -> str:
     """Return the verdict: better, worse, inconclusive, not equally tuned, or incomplete since trials failed."""
-    if pairing.failed:
-        return "incomplete"
-    if pairing.tuning_budgets_differ:
-        return "not equally tuned"
+    reason = no_verdict(pairing)
+    if reason:
+        return reason
     if pairing.result.difference.mean is None or pairing.doubts:
         return "inconclusive"
     return "better" if pairing.result.difference.mean > 0 else "worse"

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms.against import Pair, compared_arms, control_lines
-from results.arms.comparison import budget_order, compare
+from results.arms.comparison import budget_order, compare, repeats_lines
 from results.arms.findings import findings_of
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
+from results.arms.selection import nan_lines
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.pairs import holm
@@ -57,8 +58,9 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     Raises:
         ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
     """
-    tested = findings_of(run).tested
-    compared = compared_arms(run, tested, against, asked)
+    findings = findings_of(run)
+    tested = findings.tested
+    compared = compared_arms(run, findings.arms, against, asked)
     by_network: dict[str, list[tuple[Problem, list[Pair]]]] = {}
     for base, pairs in compared:
         by_network.setdefault(base.problem.network, []).append((base.problem, pairs))
@@ -88,9 +90,9 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         yield Note(f"Left out: {'; '.join(left_out)}.")
     for base, pairs in compared:
         yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
-    yield from map(Note, READ)
-    complete = sum(row.sets.is_complete for row in rows)
-    yield Note(f"p (Holm): all {2 * complete} tests of this table are one family. Verdicts are uncorrected.")
+    yield from map(Note, [*repeats_lines(row.these for row in rows), *nan_lines(findings.best, asked), *READ])
+    tests = sum(p is not None for p in corrected)
+    yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
 
 
 def _refuse_sets(network: str, against: str, problems: Sequence[Problem]) -> None:

@@ -3,16 +3,16 @@
 For runs to which seeds were added after looking at results, and for arms that a run with [settle] did not settle.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from results.arms.against import compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm
+from results.arms.comparison import Arm, Pairing, compare, repeats_lines
 from results.arms.findings import findings_of
 from results.arms.one_class import one_class_lines
-from results.arms.selection import without_control
+from results.arms.selection import nan_lines, without_control
+from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
@@ -42,20 +42,24 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    tested = findings_of(run).tested
-    compared = compared_arms(run, tested, against, asked)
+    findings = findings_of(run)
+    tested = findings.tested
+    compared = compared_arms(run, findings.arms, against, asked)
     for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""
         yield f"Compared with {base}."
         yield ""
-        records = [_record(arm, control, len(pairs)) for arm, control in pairs]
+        pairings = [compare([pair]) for pair in pairs]
+        records = [_record(*pair, pairing, len(pairs)) for pair, pairing in zip(pairs, pairings, strict=True)]
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        yield from notes(below_head_lines(run, [base.problem], controls) + control_lines(base, pairs), base.problem)
+        lines = below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
+        yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
+    yield from notes(nan_lines(findings.best, asked))
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
@@ -64,7 +68,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     )
 
 
-def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
+def _record(arm: Arm, control: Arm, pairing: Pairing, comparisons: int) -> dict[str, Any]:
     seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
     differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
     alone: tuple[float | None, float | None] = (None, None)
@@ -77,13 +81,11 @@ def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
         verdict = "inconclusive"
         if low > 0 or high < 0:
             verdict = "better" if low > 0 else "worse"
-    failed = arm.failed + control.failed
     return {
-        **arm.record, "against": str(control), "pairs": len(seeds),
-        "difference": math.fsum(differences) / len(seeds) if seeds else None,
+        **arm.record, "against": str(control), "pairs": len(seeds), "difference": pairing.result.difference.mean,
         "difference_low": alone[0], "difference_high": alone[1],
         "together_low": together[0], "together_high": together[1],
-        "verdict": "incomplete" if failed else verdict, "failed_trials": failed,
+        "verdict": no_verdict(pairing) or verdict, "failed_trials": pairing.failed,
     }  # fmt: skip
 
 

@@ -14,14 +14,14 @@ import click
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, control_lines
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, REPEATS_DIFFER, Arm, Pairing, budget_order
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order, repeats_lines
 from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import no_arm_typed, not_at_budget, without_control
+from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import against_option, complete_arms, over_option
@@ -31,6 +31,7 @@ from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
 from results.questions.donors import donors_page
 from results.questions.settled import (
+    at_title,
     look_record,
     pairs_of_look,
     refuse_other_comparison,
@@ -46,7 +47,7 @@ from results.sign_flip import SIGNIFICANCE, pairs_needed
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
 from results.store.reader import Run
-from results.text.number_format import SCALES, Scale, percent
+from results.text.number_format import SCALES, Scale
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, WON_LOST_TIED
 from transtailor import cli
@@ -82,11 +83,11 @@ class ComparedRow:
 
 
 def _compare_arms(
-    run: Run, tested: Sequence[Arm], against: str, asked: float | None
+    run: Run, arms: Sequence[Arm], against: str, asked: float | None
 ) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     compared = []
-    for base, pairs in compared_arms(run, tested, against, asked):
+    for base, pairs in compared_arms(run, arms, against, asked):
         compared.append((base, [ComparedRow([pair]) for pair in pairs]))
     return compared
 
@@ -123,11 +124,11 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for part in settled_page(run, asked):
         yield replace(part, name="") if isinstance(part, Table) else part
     looks = settled_verdicts(run)
-    tested = findings_of(run).tested
-    arms = {(arm.problem, arm.name, arm.asked): arm for arm in tested}
+    findings = findings_of(run)
+    arms = {(arm.problem, arm.name, arm.asked): arm for arm in findings.tested}
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
-    for _, rows in _compare_arms(run, tested, against, asked):
+    for _, rows in _compare_arms(run, findings.arms, against, asked):
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:
@@ -155,8 +156,9 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     Raises:
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
-    tested = findings_of(run).tested  # of which some may have no point there
-    compared = _compare_arms(run, tested, against, asked)
+    findings = findings_of(run)
+    tested = findings.tested  # of which some may have no point there
+    compared = _compare_arms(run, findings.arms, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -177,6 +179,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
+    yield from notes(nan_lines(findings.best, asked))
     yield from _pooled_page(run, compared)
 
 
@@ -236,14 +239,16 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     compared = [row for row in rows if corrected[row.models] is not None]
     family = len({row.models for row in compared})
     comparisons = counted(family, "comparison")
-    of_settled = f" of {len(settled)}" if settled else ""
+    has_small_p = any(p is not None and p <= SIGNIFICANCE for p in corrected.values())
+    none = "no verdict" if has_small_p else "none"
+    of_settled = f"{left or 'none'} of {len(settled)}" if settled else none
     could = ""
     if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
     lines = ["ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half."]
     if compared:
         lines.append(
-            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
+            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {of_settled}"
             f" {'are' if left > 1 else 'is'} significant{could}."
         )
     repeated = len(rows) - len(corrected)
@@ -271,9 +276,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     ):
         if any(have_it):
             lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
-    repeats = sorted({row.arm.name for row in rows if row.pairing.repeats_differ})
-    if repeats:
-        lines.append(f"{'; '.join(repeats)}: {REPEATS_DIFFER}.")
+    lines += repeats_lines(pairings)
     paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:
@@ -318,7 +321,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     for panel, budget in enumerate(budgets):
         panels.append(
             {
-                "title": _at(budget),
+                "title": at_title(budget),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
                 "layer": _layers(findings, panel, scale, arms, [min(ends), max(ends)]),
@@ -425,12 +428,6 @@ def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
         counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
     most = sorted(counts, key=lambda asked: (-counts[asked], budget_order(asked)))[:_MOST_BUDGETS]
     return sorted(most, key=budget_order)
-
-
-def _at(asked: float | None) -> str:
-    if asked is None:
-        return "decided by a rule"
-    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
 def section(findings: Findings) -> Section | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.arms.comparison import Arm, Pairing, budget_order, compare
+from results.arms.comparison import Arm, Pairing, budget_order, compare, repeats_lines
 from results.arms.filter_agreement import OF_ARMS, agreement_sql
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.over_datasets import OverDataSets
@@ -49,7 +49,8 @@ SHOWN_OVER = (
 )  # fmt: skip
 READ = (
     "Difference: the test score with the donor's importance, less that with the target's own, seed by seed. Other data"
-    " sets: their mean. Over targets, each is one observation.",
+    " sets: their mean. Over targets, each is one observation; not where one has several numbers of"
+    " training images.",
     "kappa: how far both keep the same filters of a seed (1: the same, 0: as by chance). Of seeds: how far two seeds"
     " of the own importance do, which is what to compare it with.",
 )
@@ -135,14 +136,17 @@ def _kappas(run: Run, own: Arm) -> Kappas:
 
 
 def over_targets(found: Sequence[Transfer]) -> list[tuple[Transfer, OverDataSets]]:
-    """Return each donor that several targets have: it on the first of them, and over all."""
+    """Return each donor that several targets have: it on the first of them, and over all.
+
+    None where a target has several numbers of training images, which are no independent observations.
+    """
     groups: dict[tuple[Any, ...], list[Transfer]] = {}
     for transfer in found:
         groups.setdefault(transfer.key, []).append(transfer)
     return [
         (group[0], OverDataSets(tuple(transfer.pairing for transfer in group)))
         for group in groups.values()
-        if len({transfer.own.problem.dataset for transfer in group}) > 1
+        if len({transfer.own.problem.dataset for transfer in group}) == len(group) > 1
     ]
 
 
@@ -211,6 +215,6 @@ def donors_page(run: Run) -> Iterator[Part]:
         yield ""
     yield over
     yield ""
-    yield from map(Note, READ)
+    yield from map(Note, [*READ, *repeats_lines(one.pairing for one in found)])
     tests = len(of_targets.records) + len(over.records)
     yield Note(f"p (Holm): the {tests} rows of both tables are one family. Verdicts are uncorrected.")

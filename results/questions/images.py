@@ -16,6 +16,7 @@ from results.arms.findings import Findings
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.arms.shared_training import support_lines
+from results.arms.verdict import no_verdict
 from results.command_options import at_option, complete_arms
 from results.errors import ResultsError
 from results.question import question
@@ -264,11 +265,12 @@ def _notes(compared: ByImage) -> list[str]:
     else:
         scale = SCALES[compared.first.metric]
         settled = overall.p is not None and overall.p <= SIGNIFICANCE
+        reason = no_verdict(comparison.compare([(compared.first, compared.second)]))
         lines.append(
             f"Over {overall.seeds} seeds and {counted(overall.images, 'image')}, both as samples:"
             f" {scale.difference(overall.difference)} points, 95% {scale.difference(overall.low)} …"
             f" {scale.difference(overall.high)}, p = {p_text(overall.p)}:"
-            f" {'the two differ' if settled else 'inconclusive'}."
+            f" {reason or ('the two differ' if settled else 'inconclusive')}."
         )
         if overall.seeds < CLAIMED_FROM_SEEDS:
             lines.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")

@@ -3,60 +3,62 @@
 from collections.abc import Sequence
 
 from results.arms.cost import ARMS_OF_TRIALS
-from results.arms.findings import Findings
+from results.arms.findings import Findings, problem_condition
+from results.arms.problem import Problem
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, score_channel, tooltip, whole_axis
 from results.store.query_table import query_table
-from results.store.views import literal
 from results.text.number_format import SCALES
 from results.text.page import Table, TableRecord
 
 _MOST_EPOCHS = 50
 CURVES = f"""
 WITH curves AS (
-    SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
+    SELECT stage_key, kind, epoch, network, dataset, train_images, arg_min(train_loss, trial_id) AS train_loss,
         arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
         arg_min(validation_loss, trial_id) AS validation_loss,
         arg_min(validation_score, trial_id) AS validation_score,
         CASE WHEN count(DISTINCT arm) = 1 THEN any_value(arm) ELSE 'shared by several arms' END AS arm
     FROM epochs JOIN ({ARMS_OF_TRIALS}) USING (trial_id)
     WHERE last_order IS NULL OR "order" <= last_order
-    GROUP BY stage_key, kind, epoch, network, dataset
+    GROUP BY stage_key, kind, epoch, network, dataset, train_images
 )
-SELECT network, dataset, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
+SELECT network, dataset, train_images, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
     median(train_loss) AS train_loss, quantile_cont(train_loss, 0.25) AS loss_lower_quartile,
     quantile_cont(train_loss, 0.75) AS loss_upper_quartile,
     median(train_accuracy_fraction) AS train_accuracy, quantile_cont(train_accuracy_fraction, 0.25)
         AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile,
     median(validation_loss) AS validation_loss, median(validation_score) AS validation_score
 FROM (FROM curves SELECT *,
-    greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {_MOST_EPOCHS}) AS BIGINT)) AS step,
-    max(epoch) OVER (PARTITION BY network, dataset, kind, arm) AS last)
+    greatest(1, CAST(ceil(max(epoch) OVER of_kind / {_MOST_EPOCHS}) AS BIGINT)) AS step,
+    max(epoch) OVER (PARTITION BY network, dataset, train_images, kind, arm) AS last
+    WINDOW of_kind AS (PARTITION BY network, dataset, train_images, kind))
 WHERE isfinite(train_loss) AND (epoch % step = 0 OR epoch = last)
-GROUP BY network, dataset, kind, arm, epoch
-ORDER BY network, dataset, kind, arm, epoch
+GROUP BY network, dataset, train_images, kind, arm, epoch
+ORDER BY network, dataset, train_images, kind, arm, epoch
 """
 """Each stage counts once, however many trials share it; of long trainings, about `_MOST_EPOCHS` are kept."""
 _MOST_FILLED = 12
 """With more arms, a panel has neither areas of quartiles nor dots."""
 
 
-def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
-    """Draw a figure for each network and data set."""
+def learning_curves(findings: Findings) -> dict[Problem, Chart]:
+    """Draw a figure for each problem."""
     data = query_table(findings.run, CURVES)
     charts = {}
-    by_problem: dict[tuple[str, str], list[TableRecord]] = {}
+    by_problem: dict[Problem, list[TableRecord]] = {}
     for record in data.records:
-        by_problem.setdefault((record["network"], record["dataset"]), []).append(record)
-    for (network, dataset), records in sorted(by_problem.items()):
-        sql = f"SELECT * FROM ({data.sql}) WHERE network = {literal(network)} AND dataset = {literal(dataset)}"
-        sql += " ORDER BY network, dataset, kind, arm, epoch"
-        charts[network, dataset] = _chart(findings, Table(records=records, sql=sql))
+        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
+        by_problem.setdefault(problem, []).append(record)
+    for problem, records in sorted(by_problem.items()):
+        sql = f"SELECT * FROM ({data.sql}) WHERE {problem_condition(problem)}"
+        sql += " ORDER BY network, dataset, train_images, kind, arm, epoch"
+        charts[problem] = _chart(findings, problem, Table(records=records, sql=sql))
     return charts
 
 
-def _chart(findings: Findings, data: Table) -> Chart:
+def _chart(findings: Findings, problem: Problem, data: Table) -> Chart:
     records = data.records
     kinds = {record["kind"] for record in records if record["epoch"] > 1}
     if not kinds:  # no stage has a curve: show the points
@@ -66,18 +68,19 @@ def _chart(findings: Findings, data: Table) -> Chart:
     panels = []
     for kind in ordered_kinds:
         of_kind = [record for record in records if record["kind"] == kind]
-        panels.append(_panel(findings, kind, of_kind, len(ordered_kinds), arms))
+        panels.append(_panel(findings, problem, kind, of_kind, len(ordered_kinds), arms))
     spec: Spec = {
         "data": {"name": "rows"},
         "columns": min(len(panels), 2),
         "concat": panels,
         "resolve": {"scale": {"color": "shared"}},
     }
-    title = f"{records[0]['network']} on {records[0]['dataset']}: learning curves of each kind of stage"
-    return Chart(title, spec, data)
+    return Chart(f"{problem}: learning curves of each kind of stage", spec, data)
 
 
-def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels: int, arms: set[str]) -> Spec:
+def _panel(
+    findings: Findings, problem: Problem, kind: str, records: Sequence[TableRecord], panels: int, arms: set[str]
+) -> Spec:
     """Draw the accuracy of a kind of stage, or its loss where an arm has no accuracy.
 
     Args:
@@ -96,7 +99,8 @@ def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels
         columns["validation"] = of_validation
     epochs = whole_axis(record["epoch"] for record in records)
     x = quantity("epoch", "epoch", axis=epochs, scale={"zero": False, "nice": False})
-    noun = _validated_noun(findings, records[0])
+    # The training's own score is always the accuracy; without a point, that of the validation split is not known yet.
+    noun = findings.scales[problem].noun if problem in findings.scales else "score"
     drawn: list[float | None] = []
     for record in records:
         drawn += [record[column] for column in columns.values()]
@@ -136,16 +140,8 @@ def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels
     }
 
 
-def _validated_noun(findings: Findings, record: TableRecord) -> str:
-    """Return what a score on the validation split is called; the training's own is always the accuracy."""
-    for problem, scale in findings.scales.items():
-        if (problem.network, problem.dataset) == (record["network"], record["dataset"]):
-            return scale.noun
-    return "score"  # no point is there yet
-
-
 def section(findings: Findings) -> Section:
-    """Draw one figure for each network and data set, with a panel for each kind of stage."""
+    """Draw one figure for each problem, with a panel for each kind of stage."""
     section_learning = Section(
         "learning",
         "Learning curves",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.arms.comparison import Arm, Pairing, budget_order, compare
+from results.arms.comparison import Arm, Pairing, budget_order, compare, repeats_lines
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, no_arm_typed, select_arms, without_control
 from results.arms.shared_training import support_lines
@@ -88,7 +88,8 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
     Raises:
         ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
     """
-    arms = select_arms(run, asked=asked).arms
+    chosen = select_arms(run, asked=asked)
+    arms = chosen.arms
     name = arm_called(run, arms, against)
     families: dict[Problem, list[Pairing]] = {}
     most_pairs = 0
@@ -113,7 +114,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         yield from notes(_notes(needs, difference), problem)
         yield ""
     yield from map(Note, without_control(arms, families, name))
-    yield from map(Note, support_lines(run, families))
+    yield from map(Note, [*chosen.nan_lines, *support_lines(run, families)])
 
 
 def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
@@ -180,7 +181,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     if unpaired:
         text = ", ".join(f"{pairing.first} ({counted(pairing.result.difference.n, 'pair')})" for pairing in unpaired)
         lines.append(f"Seeds that only one of the two arms has are left out: {text}.")
-    return lines
+    return lines + repeats_lines(pairings)
 
 
 @question(example="runs/demo --against fine_tune")

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.arms.findings import Findings
-from results.arms.printed_verdicts import judge, rows_in_words
+from results.arms.comparison import POINTS_OF_ARMS
+from results.arms.findings import Findings, findings_of
+from results.arms.printed_verdicts import ROWS, judge, rows_in_words
+from results.arms.shared_training import support_lines
 from results.command_options import refuse_points
 from results.errors import ResultsError
 from results.question import question
@@ -13,40 +15,30 @@ from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
 from results.statistics.equivalence import ALPHA, MARGIN
-from results.store.query_table import query_table
 from results.store.reader import Run
+from results.text.names import problem_text
 from results.text.number_format import SCALES
 from results.text.page import Note, Part, Shown, Table, TableRecord, answer_table
 from results.text.scales import scaled
-from results.text.shown import interval
+from results.text.shown import PROBLEM, interval
 from transtailor import cli
 
-PRINTED = """
-SELECT paper, place, printed.label, arm, printed.network, printed.dataset,
-    printed.asked_removed_macs_fraction, printed.metric, any_value(value) AS printed_value,
-    avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
-    any_value(note) AS note
-FROM (FROM printed WHERE value IS NOT NULL) AS printed LEFT JOIN (
-    SELECT *, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end FROM compared_points
-    QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
-) AS point ON point.label = printed.label AND point.network = printed.network AND point.dataset = printed.dataset
-    AND point.metric = printed.metric AND isfinite(point.test_score)
-    AND (printed.asked_removed_macs_fraction IS NULL AND is_end
-        OR abs(point.asked_removed_macs_fraction - printed.asked_removed_macs_fraction) < 1e-6)
-GROUP BY ALL ORDER BY ALL
-"""
-"""A row for each arm that has the number's label. Beside a number without a budget are the ends of the trials' paths,
-so that each trial counts once."""
-
-
+_NAMED = (
+    "paper", "place", "label", "arm", "network", "dataset", "train_images", "asked_removed_macs_fraction", "metric",
+)  # fmt: skip
 _COLUMNS = {"printed": "printed_value", "measured": "measured_test_score"}
 """Mark of the figure -> its column."""
 
 
-def printed_numbers(run: Run) -> list[Chart]:
-    """Draw a figure for each metric; none where the run has no printed numbers."""
-    data = query_table(run, PRINTED)
-    records = data.records
+def printed_numbers(numbers: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Draw a figure of each metric, without printed differences. `numbers` are from `judge`."""
+    drawn = (*_NAMED, "deviation", "seeds", "note")
+    records = [
+        {name: number[name] for name in drawn}
+        | {"printed_value": number["printed"], "measured_test_score": number["measured"]}
+        for number in numbers if number["against"] is None
+    ]  # fmt: skip
+    data = Table(records=records, sql=f"{ROWS};\n{POINTS_OF_ARMS.strip()}")
     names = [_row_name(record) for record in records]
     sources = [_source(record) for record in records]
     charts = []
@@ -54,14 +46,15 @@ def printed_numbers(run: Run) -> list[Chart]:
         of_metric = [record for record in records if record["metric"] == metric]
         spec = _spec(of_metric, metric, names_width(names))
         title = f"Printed and measured {SCALES[metric].noun}"
-        charts.append(Chart(title, spec, data, {"name": names, "where": sources}))
+        charts.append(Chart(title, spec, data, {"name": names, "where": sources}, derived=True))
     return charts
 
 
 def _row_name(record: Mapping[str, Any]) -> str:
     asked = record["asked_removed_macs_fraction"]
     at = "" if asked is None else f", {100 * asked:g}%"
-    return f"{record['arm'] or record['label']}, {record['network']}, {record['dataset']}{at}"
+    problem = problem_text(record["network"], record["dataset"], record["train_images"])
+    return f"{record['arm'] or record['label']}, {problem}{at}"
 
 
 def _source(record: Mapping[str, Any]) -> str:
@@ -81,7 +74,7 @@ def _spec(records: Sequence[Mapping[str, Any]], metric: str, left: float) -> Spe
     ends = _ends(records)
     form = f"|.{scale.digits}f"
     tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
-                  trials="trials", note="note")  # fmt: skip
+                  seeds="seeds", note="note")  # fmt: skip
     deviation: Spec = {
         "mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0], "clip": True},
         "encoding": {"x": score_channel("low", title, scale, ends), "x2": {"field": "high"}},
@@ -167,20 +160,20 @@ def _arm_text(record: TableRecord) -> str:
 
 VERDICT = Shown("verdict", text=_verdict, is_text=True)
 NUMBERS = (
-    "place", Shown("arm", text=_arm_text, is_text=True), "network", "dataset", "asked_removed_macs_fraction",
+    "place", Shown("arm", text=_arm_text, is_text=True), PROBLEM, "asked_removed_macs_fraction",
     Shown("printed", text=_printed_text), Shown("measured", text=_measured_text), "seeds", "off",
     interval("off_low", "difference", "interval"), VERDICT,
 )  # fmt: skip
-USUAL = ("place", "arm", "dataset", "asked_removed_macs_fraction", "printed", "measured", "verdict")
+USUAL = ("place", "arm", "problem", "asked_removed_macs_fraction", "printed", "measured", "verdict")
 CLAIMS = (
     "place", "label", Shown("against", "is ahead of"), "network", "datasets", "difference",
     interval("difference_low", "difference", "interval"), "seeds", VERDICT,
 )  # fmt: skip
 
 
-def _tables(run: Run, margin: float) -> tuple[Table, Table]:
+def _tables(findings: Findings, margin: float) -> tuple[Table, Table]:
     """Return the table of numbers and that of claims."""
-    of_numbers, of_claims = judge(run, margin)
+    of_numbers, of_claims = judge(findings, margin)
     numbers = answer_table("printed", of_numbers, shown=NUMBERS if of_numbers else (), usual=USUAL)
     return numbers, answer_table("printed", of_claims, "claims", shown=CLAIMS if of_claims else ())
 
@@ -208,7 +201,8 @@ def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
     if not 0.0 < margin < math.inf:
         raise ResultsError(f"--margin {margin:g}: expected a number above 0, such as 0.01")
     refuse_points("--margin", margin)
-    numbers, claims = _tables(run, margin)
+    findings = findings_of(run)
+    numbers, claims = _tables(findings, margin)
     if not numbers.records and not claims.records:
         raise ResultsError("the run has no printed numbers; its spec gives them in [[printed]], see docs/spec_keys.md")
     yield numbers
@@ -217,24 +211,25 @@ def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
     yield ""
     yield from rows_in_words(numbers.records)
     yield ""
-    yield from map(Note, _reading(margin))
+    yield from map(Note, [*_reading(margin), *support_lines(run, findings.problems)])
 
 
 def section(findings: Findings) -> Section | None:
     """Draw one row for each printed number; None if the run has none."""
-    charts = printed_numbers(findings.run)
-    numbers, claims = _tables(findings.run, MARGIN)
+    numbers, claims = _tables(findings, MARGIN)
     if not numbers.records and not claims.records:
         return None
     section_printed = Section(
         "printed",
         "What the papers print",
-        "Rings: the number as printed. Full dots: the mean over this run's trials of an arm with that label on that"
+        "Rings: the number as printed. Full dots: the mean over this run's seeds of an arm with that label on that"
         " data set, with one standard deviation. Unless a note says otherwise, the papers' data, weights and training"
         " differ from those of this run.",
         short="Papers",
     )
-    section_printed.blocks += [Figure(f"printed{number}", chart) for number, chart in enumerate(charts)]
+    section_printed.blocks += [
+        Figure(f"printed{number}", chart) for number, chart in enumerate(printed_numbers(numbers.records))
+    ]
     for table, title in ((numbers, "Reproduced?"), (claims, "Claims")):
         if table.records:
             section_printed.blocks.append(TableBlock(table, title, derived=True))

@@ -277,7 +277,7 @@ def _panel(
     tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="verdict")
     x = quantity("seeds", "seeds")
     return {
-        "title": "nothing removed" if not budget else f"{percent(budget, 0)}% removed",
+        "title": at_title(budget),
         "width": WIDTH / min(panels, 2) - 80,
         "height": 260,
         "data": {"name": "paths"},
@@ -294,6 +294,13 @@ def _panel(
              "encoding": {"x": x, "y": quantity("mean", title), "tooltip": tip, **colour}},
         ],
     }  # fmt: skip
+
+
+def at_title(asked: float | None) -> str:
+    """Write the title of the panel of a budget."""
+    if asked is None:
+        return "decided by a rule"
+    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
 def section(findings: Findings) -> Section | None:

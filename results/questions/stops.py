@@ -178,8 +178,7 @@ def _records(outcomes: Sequence[RuleOutcome]) -> list[dict[str, Any]]:
         compared = dict.fromkeys(("difference", "difference_low", "difference_high", "p", "smallest_p"))
         if outcome.against is not None:
             compared |= comparison_record(outcome.against)
-        seeds = len(arm.models_by_seed)
-        records.append({**compared, **arm.record, "rule": outcome.rule, "seeds": seeds})
+        records.append({**compared, **arm.record, "rule": outcome.rule})
     return records
 
 
@@ -189,9 +188,13 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
         arm = outcomes[0].arm
         if arm.test.n == 1:
             notes.append(f"{name}, {problem}: only one seed, so no interval can be given.")
-        lost = max(outcome.arm.not_finite for outcome in outcomes)
-        if lost:
-            notes.append(f"{name}, {problem}: up to {lost} trials end with a validation score that is not a number.")
+        not_finite = {
+            "validation": max(outcome.arm.not_finite for outcome in outcomes),
+            "test": max(outcome.arm.failed for outcome in outcomes),
+        }
+        for split, lost in not_finite.items():
+            if lost:
+                notes.append(f"{name}, {problem}: up to {lost} trials end with a {split} score that is not a number.")
         if arm.is_mixed:
             notes.append(f"{name}, {problem}: computed on mixed hardware, ranks or torch versions.")
     return notes
@@ -230,9 +233,8 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
         drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
         for outcome in sorted(drawn, key=lambda outcome: _RULES.index(outcome.rule)):
             arm = outcome.arm
-            seeds = len(arm.models_by_seed)
             records.append({
-                "arm": name, "rule": outcome.rule, "seeds": seeds, "removed_macs_fraction": arm.removed,
+                "arm": name, "rule": outcome.rule, "seeds": arm.test.n, "removed_macs_fraction": arm.removed,
                 "validation_score": arm.validation.mean, "test_score": arm.test.mean,
             })  # fmt: skip
             if name in shown:

@@ -322,6 +322,8 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
             sum(pairing.tuning_budgets_differ for pairing in pairings),
         "with seeds that only one of the two has; no test reads those":
             sum(pairing.result.unpaired > 0 for pairing in pairings),
+        "of which a seed's scores are means over different numbers of trials":
+            sum(pairing.repeats_differ for pairing in pairings),
         "with fewer distinct models than pairs":
             sum(pairing.shares_models for pairing in pairings),
     }  # fmt: skip

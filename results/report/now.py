@@ -11,13 +11,15 @@ from results.store.completeness import TRIAL_STATES
 
 TO_COME = f"""
 WITH states AS ({TRIAL_STATES}), ended AS (
-    SELECT network, dataset, arm, avg(seconds) AS mean_s FROM states WHERE seconds IS NOT NULL GROUP BY ALL
+    SELECT network, dataset, train_images, arm, avg(seconds) AS mean_s
+    FROM states WHERE seconds IS NOT NULL GROUP BY ALL
 )
 SELECT count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
     count(*) FILTER (state = 'stopped') AS stopped, (SELECT sum(seconds) FROM trials) / 3600 AS hours,
     sum(coalesce(mean_s, (SELECT avg(seconds) FROM trials))) FILTER (state = 'missing') / 3600 AS hours_to_come,
     (SELECT count(*) FROM attempts WHERE status = 'running') AS running
-FROM states LEFT JOIN ended USING (network, dataset, arm)
+FROM states LEFT JOIN ended ON (states.network, states.dataset, states.train_images, states.arm)
+    IS NOT DISTINCT FROM (ended.network, ended.dataset, ended.train_images, ended.arm)
 """
 """A trial to come is expected to take as long as the mean of its arm that has ended, else as the mean of all."""
 RUNNING = """
@@ -51,7 +53,7 @@ def section(findings: Findings) -> Section | None:
         section_now.blocks.append(
             Words(
                 f"Best so far by validation on {problem}: {best}, {scale.value(best.validation.mean)}{scale.unit}"
-                f" over {len(best.models_by_seed)}{of} seeds."
+                f" over {best.validation.n}{of} seeds."
             )
         )
     tables = [listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")]

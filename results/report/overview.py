@@ -44,7 +44,7 @@ def _verdicts(findings: Findings) -> str:
         return ""
     candidates = [pairing for pairing in pairings if pairing.problem is None] or pairings
     first = min(candidates, key=lambda pairing: pairing.trained_longer)  # against what trained as long, if it is there
-    where = f"On {first.problem}" if first.problem else "Pooled over networks"
+    where = f"On {first.problem}" if first.problem else f"Pooled over {first.problems} problems"
     text = f"{verdict(first)} {where}."
     others = []
     for budget in findings.budgets:
@@ -157,7 +157,7 @@ def named_section(findings: Findings) -> Section | None:
     )
     pairings = _named_pairings(findings, findings.budget)
     for pairing in pairings:
-        where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
+        where = str(pairing.problem) if pairing.problem else f"Pooled over {pairing.problems} problems, by seed"
         if len(section.blocks) == _MOST_VERDICTS:
             section.blocks.append(Words(f"The table has {len(pairings) - _MOST_VERDICTS} more comparisons."))
             break

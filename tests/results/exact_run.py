@@ -39,6 +39,7 @@ class Trial:
         asked_latency_fraction: of each point, of the whole network's milliseconds.
         metric: of the scores, which are the share of the images that are named rightly whatever it is.
         head_arm: the arm of its first point, where that is the fit of a head with which a path begins.
+        tuning_order: place of its `config` among the settings of [tuning], if it has that.
     """
 
     label: str
@@ -63,6 +64,7 @@ class Trial:
     train_images: int = 50
     metric: str = "accuracy"
     head_arm: str | None = None
+    tuning_order: int | None = None
 
     @property
     def trial_id(self) -> str:
@@ -126,8 +128,9 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     source = sha("source", trial.network, 0 if trial.shared_source else trial.seed, trial.config.get("source.seed"))
     keys = [key for key, _ in trial.point_keys]
     planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
-               "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None,
-               "head_arm": trial.head_arm}  # fmt: skip
+               "stage_keys": [source, *keys], "head_arm": trial.head_arm,
+               "tuning_json": None if trial.tuning_order is None else json.dumps(trial.config),
+               "tuning_order": trial.tuning_order}  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {"planned": [{**of, **planned}]}
     if trial.ended != "missing":
         error = "RuntimeError: no" if trial.ended == "failed" else None

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from results.arms.looks import Comparison, RecordedLook, look_row
+from results.arms.problem import Problem
 from results.diff import run_lines
 from results.errors import ResultsError
 from results.store.reader import load
+from results.store.writer import Writer
 from tests.changed_rows import change_rows
 from tests.commands import Said
 
@@ -73,6 +76,21 @@ def test_runs_without_spec_and_provenance_are_still_compared(tmp_path: Path, syn
     (paths[1] / "provenance.json").write_text("{}")
     with pytest.raises(ResultsError, match="is damaged"):
         list(run_lines(*paths))
+
+
+def test_looks_of_two_numbers_of_training_images_are_not_crossed(tmp_path: Path, synthetic: Any) -> None:
+    paths = [synthetic(seeds=(0,)).write(tmp_path / name) for name in ("a", "b")]
+    for path in paths:
+        Writer(path / "tables").write("looks", [
+            look_row(RecordedLook(
+                comparison=Comparison(problem=Problem("vgg11", "digits", images), arm="transtailor", asked=0.2,
+                                      against="fine_tune", against_asked=0.0),
+                look=0, number=number, metric="accuracy", seeds=10, mean=images / 1000, verdict="open", family=2,
+                alpha=0.05, matters=0.01, seeds_at_most=20,
+            )) | {"code_digest": "c"}
+            for number, images in enumerate((50, 200))
+        ])  # fmt: skip
+    assert list(run_lines(*paths))[-1] == "looks: of 2 decisions in both, 0 differ"
 
 
 def test_the_command_tells_trials_from_runs(tmp_path: Path, synthetic: Any, command: Callable[..., Said]) -> None:

@@ -15,6 +15,7 @@ from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.loaded_run import LoadedRun
 from results.questions.layers import budgets, kept_filters, over_data, widths
+from results.questions.learning import learning_curves
 from results.questions.timeline import lanes_of
 from results.render.chart import Chart
 from results.render.style import PALETTE, SHAPES, arm_channels, order_arms
@@ -66,7 +67,7 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
     Writer(run / "tables").write("printed", [{**row, "asked_removed_macs_fraction": asked} for asked in (None, 0.2)])
     with results.load(run) as opened:
         records = opened.plot.printed().data.records
-    found = {one["asked_removed_macs_fraction"]: (one["trials"], one["measured_test_score"]) for one in records}
+    found = {one["asked_removed_macs_fraction"]: (one["seeds"], one["measured_test_score"]) for one in records}
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
 
@@ -82,7 +83,10 @@ def test_a_printed_number_has_a_row_for_each_arm_with_its_label(tmp_path: Path) 
         chart = opened.plot.printed()
     found = {one["arm"]: one["measured_test_score"] for one in chart.data.records}
     assert found == {arm: pytest.approx(right / 100) for arm, right in rates.items()} | {None: None}
-    assert chart.extra["name"] == [f"{name}, net, digits" for name in (*rates, "not measured")]
+    assert chart.extra["name"] == [
+        *(f"{name}, net on digits (50 training images)" for name in rates),
+        "not measured, net on digits",
+    ]
 
 
 DRAWS = """
@@ -242,6 +246,45 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
 def test_widths_of_one_data_set_are_compared_with_none(tmp_path: Path, synthetic: Any) -> None:
     run = widths_on_two_data_sets(tmp_path / "run", synthetic, {("cars", 0): (8, 4)})
     assert set(over_data(findings_of(run), "vgg11")) == {"over-data"}
+
+
+def test_no_figure_mixes_two_numbers_of_training_images(tmp_path: Path) -> None:
+    trials = [
+        Trial(label="a", arm=f"a{images}", seed=0, right=(80,), train_images=images, config={"n": images})
+        for images in (9, 50)
+    ]  # fmt: skip
+    trials += [Trial(label="b", seed=0, dataset=dataset, right=(80,), train_images=images, config={"n": images})
+               for dataset, images in (("birds", 9), ("birds", 50), ("dogs", 9))]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("layers", [
+        {**COMMON, "trial_id": trial.trial_id, "point": 0, "layer": "x", "order": 0, "width": trial.train_images,
+         "original_width": 100, "macs": 1} for trial in trials
+    ])  # fmt: skip
+    with results.load(run) as opened:
+        curves = {chart.title.partition(":")[0]: chart.data.column("arm")
+                  for chart in learning_curves(findings_of(opened)).values()}  # fmt: skip
+        widths_of = over_data(findings_of(opened), "net")["over-data"].data.records
+    assert curves["net on digits (9 training images)"] == ["a9"] and len(curves) == 5
+    assert {row["dataset"]: row["kept_fraction"] for row in widths_of} == {
+        "birds (9 training images)": 0.09, "birds (50 training images)": 0.5, "dogs": 0.09,
+    }  # fmt: skip
+
+
+def test_of_tuning_the_widths_are_those_of_the_best_setting(tmp_path: Path) -> None:
+    trials = [
+        Trial(label="a", seed=seed, dataset=dataset, right=(80 + tried,), config={"x": tried}, tuning_order=tried)
+        for dataset in ("birds", "dogs") for seed in (0, 1) for tried in (0, 1)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("layers", [
+        {**COMMON, "trial_id": trial.trial_id, "point": 0, "layer": "x", "order": 0, "macs": 1,
+         "width": 80 if trial.config["x"] else 20, "original_width": 100} for trial in trials
+    ])  # fmt: skip
+    with results.load(run) as opened:
+        found = findings_of(opened)
+        charts = [widths(found, *where)["widths"] for _, *where in budgets(found)]
+        charts.append(over_data(found, "net")["over-data"])
+    assert {row["kept_fraction"] for chart in charts for row in chart.data.records} == {0.8} and len(charts) == 3
 
 
 @pytest.mark.check

@@ -148,6 +148,8 @@ def test_what_a_trial_wrote_before_it_failed_is_not_compared(tmp_path: Path, tri
     with load(tmp_path) as run:
         assert {label for pair in labels(run) for label in pair} == {"a", "b"}
         of = "network = 'n'"
-        widths = run.rows(WIDTHS.format(problem=of, asked=0.2))
-        over_data = run.rows(OVER_DATA.format(network="'n'", arm="'failed'", asked=0.2) + "SELECT * FROM kept")
+        widths = run.rows(WIDTHS.format(trials="true", problem=of, asked=0.2))
+        over_data = run.rows(
+            OVER_DATA.format(trials="true", network="'n'", arm="'failed'", asked=0.2) + "SELECT * FROM kept"
+        )
     assert ({row["arm"] for row in widths}, over_data) == ({"a", "b"}, [])

@@ -54,6 +54,24 @@ def test_failed_trials_have_no_verdict_and_no_part_in_the_family(tmp_path: Path)
     assert "all 0 tests" in said[-1]
 
 
+def test_a_data_set_without_pairs_is_no_difference_of_0(tmp_path: Path) -> None:
+    apart = [Trial(label="arm", seed=9, dataset="birds", right=(90,))]
+    elsewhere = [trial for trial in trials() if (trial.label, trial.dataset) != ("arm", "birds")]
+    (row,), said = page(tmp_path, [*elsewhere, *apart])
+    assert row["difference"] is row["difference_low"] is row["new_set_low"] is row["p"] is None
+    assert row["verdict"] == "inconclusive" and row["pairs"] == row["failed_trials"] == 0
+    assert "all 0 tests" in said[-1]
+
+
+def test_the_best_of_several_settings_is_not_called_better_than_an_arm_with_one(tmp_path: Path) -> None:
+    chosen = [
+        Trial(label="arm", seed=seed, dataset=dataset, right=(95 + tried,), config={"x": tried}, tuning_order=tried)
+        for dataset in GAINS for seed in range(4) for tried in (0, 1)
+    ]  # fmt: skip
+    (row,), _ = page(tmp_path, [*(trial for trial in trials() if trial.label == "base"), *chosen])
+    assert row["difference_low"] > 0 and row["verdict"] == "not equally tuned"  # type: ignore[operator]
+
+
 def test_what_is_not_on_all_data_sets_is_left_out_by_name(tmp_path: Path) -> None:
     whole, _ = page(tmp_path / "whole", trials())
     other = Trial(label="other", seed=0, dataset="birds", right=(50,))

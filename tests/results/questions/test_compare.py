@@ -1,5 +1,6 @@
 """Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from results.report.page import page_of
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from results.text.page import Table
+from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run
 from tests.results.report_page import text_of
 
@@ -186,6 +188,11 @@ def test_a_mean_over_sources_beside_single_trials_is_said(tmp_path: Path) -> Non
     text = "a seed's score is a mean over another number of trials than its control's"
     assert [line for line in lines(run, "full", None) if text in line][0].startswith(f"- l1: {text}")
     assert text in text_of(write_report(run).read_text())
+    with load(run) as opened:
+        for page in (anytime_page(opened, "full", None), seeds_needed_page(opened, "full", None, None)):
+            assert [line for line in markdown_lines(page) if text in line][0].startswith(f"- l1: {text}")
+        marked = ": 1 comparison with the best, of which a seed's scores are means over different numbers of trials."
+        assert any(note.endswith(marked) for note in published_table(opened).notes)
     assert not any(text in line for line in lines(write_run(tmp_path / "alike", trials[:12]), "full", None))
 
 
@@ -385,3 +392,47 @@ def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_
     assert section_of_all is not None
     assert "These are 2 comparisons, each tested on its own at 0.05: without any true" in section_of_all.text
     assert "up to 0.05 of them would look real on average." in section_of_all.text
+
+
+def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:
+    base = [Trial(label="base", seed=seed, right=(50 + seed % 3, 40), asked=(0.0, 0.4)) for seed in range(12)]
+    tuned = [
+        Trial(label="tuned", seed=seed, right=(90 + tried,), config={"x": tried}, tuning_order=tried)
+        for seed in range(12) for tried in (0, 1)
+    ]  # fmt: skip
+    failed = Trial(label="base", seed=12, right=(), asked=(0.0, 0.4), ended="failed")
+
+    def verdicts(name: str, trials: list[Trial]) -> list[set[tuple[str, str, int]]]:
+        with load(write_run(tmp_path / name, trials)) as run:
+            pages = [[*page(run, "base", None)] for page in (versus_arm_page, anytime_page)]
+        tables = [next(part for part in page if isinstance(part, Table) and part.records) for page in pages]
+        return [{(row["arm"], row["verdict"], row["failed_trials"]) for row in table.records} for table in tables]
+
+    of_all, at_any_time = verdicts("whole", [*base, *tuned])
+    assert of_all == at_any_time == {("tuned", "not equally tuned", 0), ("base", "worse", 0)}
+    alone = [replace(trial, right=trial.right[:1], asked=(0.0,)) for trial in base]
+    said = "\n".join(lines(write_run(tmp_path / "alone", [*alone, *tuned]), "base", None))
+    assert "correction over 1 comparison, no verdict is significant" in said
+    of_all, at_any_time = verdicts("failed", [*base, *tuned, failed])
+    assert of_all == at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
+
+
+def test_an_arm_whose_scores_at_a_budget_are_all_no_numbers_is_not_left_out_silently(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, dataset=dataset, right=(80, 70), asked=(0.0, 0.2), metric="macro_f1")
+        for label in ("base", "lost", "other") for dataset in ("birds", "dogs") for seed in range(2)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    with load(run) as opened:
+        rows = opened.rows("""SELECT test_scores.* EXCLUDE (written_at) FROM test_scores JOIN planned USING (trial_id)
+            WHERE label = 'lost' AND point = 1""")
+    change_rows(run, "test_scores", [{**row, "test_macro_f1": math.inf} for row in rows])
+    with load(run) as opened:
+        assert "lost" not in [row.arm for row in published_table(opened, asked=0.2).rows]  # it does prune
+        for page in (
+            versus_arm_page(opened, "base", 0.2), anytime_page(opened, "base", 0.2),
+            across_datasets_page(opened, "base", 0.2), seeds_needed_page(opened, "base", 0.2, None),
+        ):  # fmt: skip
+            text = "\n".join(markdown_lines(page))
+            assert "- lost, net on dogs (50 training images): 2 with a NaN or infinite score, left out" in text
+            assert "| lost |" not in text

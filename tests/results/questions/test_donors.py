@@ -1,5 +1,6 @@
 """Whose importance: differences to the target's own, the mean of other data sets, and over targets."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def test_a_failed_trial_has_no_verdict(tmp_path: Path) -> None:
         "incomplete"
     }
     assert [row["p"] for row in over if row["donor"] == "noise"] == [None]
+
+
+def test_a_target_with_two_numbers_of_training_images_is_not_two_observations(tmp_path: Path) -> None:
+    again = [replace(trial, train_images=9, config={**trial.config, "n": 9}) for trial in trials(("birds",))]
+    of_targets, over, _ = page(tmp_path, [*trials(("birds", "leaves")), *again])
+    assert sum(row["donor"] == "noise" for row in of_targets) == 3 and not over
 
 
 def test_a_run_without_donors_says_what_to_give(tmp_path: Path) -> None:

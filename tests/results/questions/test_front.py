@@ -198,7 +198,7 @@ def test_a_front_names_an_arm_whose_scores_are_all_nan(tmp_path: Path) -> None:
     ]  # fmt: skip
     with load(write_run(tmp_path, several)) as run:
         text = "\n".join(markdown_lines(front_page(run, "macs", "validation_score")))
-    assert "a, net on digits (50 training images): 2 with a NaN score, left out of the mean." in text
+    assert "a, net on digits (50 training images): 2 with a NaN or infinite score, left out of the mean." in text
 
 
 def test_a_cost_that_was_not_written_down_names_those_that_were(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Two arms on the same images, by hand from the predictions."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,20 @@ def test_classes_have_their_names_unless_runs_disagree(tmp_path: Path) -> None:
     assert "| auk | 50 |" in named and "| jay | 50 |" in named
     with load(runs) as both:
         assert (class_names(both, "birds"), class_names(both, "digits")) == ({}, {})
+
+
+def test_no_two_arms_are_said_to_differ_where_trials_failed_or_settings_were_chosen_unequally(tmp_path: Path) -> None:
+    plain = arms([list(range(90))] * 6, [list(range(60))] * 6)
+    failed = Trial(label="first", seed=9, right=(), ended="failed")
+    chosen = [replace(trial, config={"x": n}, tuning_order=n) for trial in plain[:6] for n in (0, 1)]
+    for name, trials, verdict in (
+        ("plain", plain, "the two differ"), ("failed", [*plain, failed], "incomplete"),
+        ("chosen", [*chosen, *plain[6:]], "not equally tuned"),
+    ):  # fmt: skip
+        with load(write_run(tmp_path / name, trials)) as run:
+            text = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        (said,) = re.findall(r"both as samples: .*, p = [^:]*: (.*)\.", text)
+        assert said == verdict
 
 
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from results.arms.findings import findings_of
 from results.arms.printed_verdicts import judge
 from results.errors import ResultsError
 from results.question import ask
@@ -52,7 +53,7 @@ def test_numbers_are_within_not_within_or_open_and_the_family_is_the_papers_tabl
         printed_row(NETWORK, "dogs", 0.2, value=0.635, place="Table 1"),
     ]
     with load(run_of(tmp_path / "run", rows)) as run:
-        records, _ = judge(run, margin=0.03)
+        records, _ = judge(findings_of(run), margin=0.03)
     found = {(record["place"], record["label"], record["dataset"]): record for record in records}
     birds = found["Table 3", "transtailor", "birds"]
     scores = [(80 + 3 + seed % 3 - 1 + seed % 2) / 100 for seed in range(6)]
@@ -69,7 +70,7 @@ def test_numbers_are_within_not_within_or_open_and_the_family_is_the_papers_tabl
 def test_a_printed_difference_is_compared_with_paired_ones(tmp_path: Path) -> None:
     rows = [printed_row(NETWORK, "birds", 0.2, against="fine_tune", difference=0.035, n=3)]
     with load(run_of(tmp_path / "run", rows)) as run:
-        ((record,), _) = judge(run, margin=0.04)
+        ((record,), _) = judge(findings_of(run), margin=0.04)
     differences = [(3 + seed % 2) / 100 for seed in range(6)]
     expected = agree(differences, Printed(value=0.035, n=3), margin=0.04, least_deviation=0.01)
     assert (record["measured"], record["seeds"]) == (pytest.approx(0.035), 6)
@@ -81,7 +82,7 @@ def test_a_printed_difference_is_compared_with_paired_ones(tmp_path: Path) -> No
 def test_a_claim_is_a_contrast_over_its_data_sets(tmp_path: Path, ahead_by: int, verdict: str) -> None:
     rows = [printed_row(NETWORK, name, 0.2, against="fine_tune", claim="ahead") for name in ("birds", "dogs")]
     with load(run_of(tmp_path / "run", rows, seeds=3 if not ahead_by else 6, ahead_by=ahead_by)) as run:
-        numbers, (record,) = judge(run)
+        numbers, (record,) = judge(findings_of(run))
         assert numbers == []
     assert (record["datasets"], record["tests"], record["verdict"]) == (2, 1, verdict)
     seeds = range(record["seeds"])
@@ -94,7 +95,7 @@ def test_a_claim_is_a_contrast_over_its_data_sets(tmp_path: Path, ahead_by: int,
 def test_a_claim_about_a_set_without_the_arm_cannot_be_judged(tmp_path: Path) -> None:
     rows = [printed_row(NETWORK, name, 0.2, against="fine_tune", claim="ahead") for name in ("birds", "cats")]
     with load(run_of(tmp_path / "run", rows)) as run:
-        _, (record,) = judge(run)
+        _, (record,) = judge(findings_of(run))
     assert (record["verdict"], record["seeds"], record["difference"]) == ("cannot say yet", 0, None)
 
 
@@ -118,3 +119,23 @@ def test_the_command_and_the_report_say_it(tmp_path: Path) -> None:
     none = write_run(tmp_path / "none", [Trial(label="a", seed=0, right=(9,))])
     with load(none) as empty, pytest.raises(ResultsError, match="no printed numbers"):
         ask(empty, "printed")
+
+
+def test_a_number_is_measured_as_the_comparisons_measure_it(tmp_path: Path) -> None:
+    """By problem; of [tuning] the best by validation; and at the end of a path that has ended."""
+    of: dict[str, Any] = {"label": "transtailor", "asked": (0.0, 0.2), "dataset": "birds"}
+    trials = [Trial(seed=seed, train_images=9, right=(50, 60), **of) for seed in (0, 1)]
+    trials += [
+        Trial(seed=seed, right=(50, 70 + tried), config={"x": tried}, tuning_order=tried, **of)
+        for seed in (0, 1) for tried in (0, 9)
+    ]  # fmt: skip
+    trials.append(Trial(**of | {"label": "running", "right": (10,), "seed": 0, "ended": "missing"}))
+    rows = [printed_row(NETWORK, "birds", asked, value=0.8) for asked in (0.2, None)]
+    rows.append(printed_row(NETWORK, "birds", None, value=0.8, label="running"))
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("printed", rows)
+    with load(run) as opened:
+        page = ask(opened, "printed")
+    measured = page.tables["printed"].dropna(subset="arm").measured.tolist()
+    assert measured == pytest.approx([0.6, 0.79, 0.6, 0.79]) and page.tables["printed"].arm.isna().sum() == 1
+    assert "net on birds (9 training images)" in str(page) and "1 planned, 0 finished" in str(page)

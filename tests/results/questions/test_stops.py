@@ -7,9 +7,11 @@ import pytest
 
 from results.arms.comparison import environments_of, paths_of, points_of
 from results.errors import ResultsError
+from results.question import ask
 from results.questions.stops import ORACLE, PAPER, rule_outcomes, rules_for, stops_page
 from results.store.reader import load
 from results.text.formats import markdown_lines
+from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run
 
 ASKED = (0.0, 0.1, 0.2, 0.3)
@@ -99,3 +101,16 @@ def test_the_path_of_a_trial_that_still_runs_is_no_path_to_choose_on(tmp_path: P
     assert {(outcome.rule, len(outcome.arm.test_by_seed)) for outcome in outcomes} == {
         (outcome.rule, 2) for outcome in outcomes
     }
+
+
+def test_a_chosen_point_whose_test_score_is_no_number_is_in_no_mean(tmp_path: Path) -> None:
+    trials = [Trial(label="a", seed=seed, right=(70, 80), asked=(0.0, 0.2), metric="macro_f1") for seed in range(3)]
+    run = write_run(tmp_path, trials)
+    with load(run) as opened:
+        rows = opened.rows("SELECT * EXCLUDE (written_at) FROM test_scores WHERE point = 1 ORDER BY trial_id LIMIT 2")
+    change_rows(run, "test_scores", [{**row, "test_macro_f1": math.nan} for row in rows])
+    with load(run) as opened:
+        page = ask(opened, "compare", stops=True)
+    seeds = page.tables["stops"].set_index("rule").seeds
+    assert (seeds["fixed budget 20%"], seeds["end of the path"]) == (1, 1)
+    assert any("up to 2 trials end with a test score that is not a number" in note for note in page.notes)

@@ -162,7 +162,7 @@ def test_scores_that_are_no_numbers_are_counted_and_refused_where_there_are_no_o
     with pytest.raises(ResultsError, match="no validation_score is finite: all 2"):
         table(tmp_path / "all", nan, score="validation_score")
     made = table(tmp_path / "one", [*nan[:1], *trials(a=(80, 81, 82))[1:]], score="validation_score")
-    assert any("a, net on digits (50 training images): 1 with a NaN score" in note for note in made.notes)
+    assert any("a, net on digits (50 training images): 1 with a NaN or infinite score" in note for note in made.notes)
 
 
 def test_a_score_or_budget_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_scores_that_are_not_numbers_are_counted_at_the_budget_that_is_shown(tmp
     ]  # fmt: skip
     for asked, count in ((0.2, 1), (None, 2)):
         made = table(tmp_path / str(count), paths, asked=asked, score="validation_score")
-        assert any(f": {count} with a NaN score" in note for note in made.notes)
+        assert any(f": {count} with a NaN or infinite score" in note for note in made.notes)
 
 
 def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_differences_of_two_metrics_are_not_pooled(tmp_path: Path, synthetic: An
         rows = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE network = 'mlp'")
     change_rows(tmp_path, "operating_points", [row | {"metric": "r_squared"} for row in rows])
     text = text_of(write_report(tmp_path).read_text())
-    assert "Over all networks" not in text
+    assert "Pooled over" not in text
     with load(tmp_path) as run:
         arms = arms_of(points_of(run), {})
     with pytest.raises(ValueError, match="pairs of one metric, given accuracy, r_squared"):

@@ -18,8 +18,8 @@ from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
 from results.questions import images, layers
 from results.questions.layers import compared_filters
-from results.render.blocks import Figure, TableBlock
-from results.report import write_report
+from results.render.blocks import Figure, TableBlock, Words
+from results.report import now, write_report
 from results.report.now import TO_COME
 from results.report.overview import headline, overview
 from results.report.serve import ReportServer
@@ -239,10 +239,12 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
     assert "over 2 of 3 seeds" in said
 
 
-def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("small", "large"), ("one", "one")])
+def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path, names: Sequence[str]) -> None:
     several = [
-        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, ended="missing" if seed else "finished")
-        for data in ("small", "large") for seed in (0, 1) if (data, seed) != ("small", 1)
+        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, train_images=images,
+              config={"n": images}, ended="missing" if seed else "finished")
+        for data, images in zip(names, (9, 50), strict=True) for seed in (0, 1) if (images, seed) != (9, 1)
     ]  # fmt: skip
     run = write_run(tmp_path / "run", several)
     with load(run) as loaded:
@@ -374,3 +376,23 @@ def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_pat
     )
     words = {row[block.table.headings.index("verdict")] for row in block.table.rows}
     assert words == {"–", "better", "inconclusive", "worse"}
+
+
+def test_the_headline_counts_the_problems_that_it_pools(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=label, seed=seed, dataset=dataset, right=(80 + seed + 9 * (label == "transtailor"),))
+        for label in ("transtailor", "fine_tune") for dataset in ("birds", "dogs") for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        text = headline(findings_of(run))
+    assert "Pooled over 2 problems." in text and "networks" not in text  # one network, on two data sets
+
+
+def test_the_best_so_far_counts_the_seeds_in_its_mean(tmp_path: Path) -> None:
+    trials = [Trial(label="a", seed=seed, right=(80,), validation=(score,)) for seed, score in
+              enumerate((0.8, 0.9, math.nan))]  # fmt: skip
+    trials.append(Trial(label="a", seed=3, right=(), ended="missing"))
+    with load(write_run(tmp_path, trials)) as run:
+        section = now.section(findings_of(run))
+    assert section is not None
+    assert any("85.00% over 2 of 4 seeds." in block.text for block in section.blocks if isinstance(block, Words))

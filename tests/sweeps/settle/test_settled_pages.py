@@ -11,6 +11,7 @@ import pytest
 from results import load as open_run
 from results.arms.extensions import extension_notes, seed_additions
 from results.arms.findings import findings_of
+from results.arms.looks import look_row, recorded_looks
 from results.diff import run_lines
 from results.errors import ResultsError
 from results.questions import compare, settled
@@ -262,8 +263,6 @@ def test_the_plan_expects_fewer_trials_for_larger_effects(run: RunFolder, tmp_pa
 
 
 def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, tmp_path: Path) -> None:
-    from results.arms.looks import look_row, recorded_looks
-
     with load(run.path) as tables:
         looks = recorded_looks(tables)
     changed = [replace(look, low=-1.0, high=1.0) for look in looks if look.verdict == "worse"]
@@ -273,6 +272,16 @@ def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, 
     )  # the last of a key counts
     with load(tmp_path / "r") as tables:
         assert "Interval and verdict disagree in 1 comparison:" in text_of(settled.settled.answer(tables))
+
+
+def test_a_panel_says_where_a_rule_decided_what_is_removed(run: RunFolder, tmp_path: Path) -> None:
+    with load(run.path) as tables:
+        looks = recorded_looks(tables)
+    of_a_rule = [replace(look, comparison=replace(look.comparison, asked=None)) for look in looks[:1]]
+    Writer(tmp_path / "r" / "tables").write("looks", [look_row(look) | {"code_digest": "c"} for look in of_a_rule])
+    with load(tmp_path / "r") as tables:
+        chart = settled.chart(findings_of(tables), looks[0].comparison.problem)
+    assert chart is not None and [panel["title"] for panel in chart.to_dict()["concat"]] == ["decided by a rule"]
 
 
 def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
