@@ -26,27 +26,31 @@ TRANSTAILOR = "transtailor"
 _POINTS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key, metric, validation_score, validation_images, test_score, test_images,
-    names_one_class, trained_epochs, tuning_json, tuning_order
+    names_one_class, trained_epochs, tuning_json, tuning_order,
+    coalesce(arm = arm_of_trial AND points_planned > 1 AND trial_id NOT IN {finished}, false) AS may_go_on
 FROM {points} LEFT JOIN (
-    SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
+    SELECT DISTINCT ON (trial_id) trial_id, arm AS arm_of_trial, points_planned, tuning_json, tuning_order
+    FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
 ORDER BY network, dataset, arm, method, seed, trial_id, point
 """
 FINISHED = "(SELECT trial_id FROM trials WHERE status = 'finished')"
 POINTS_OF_ARMS = _POINTS.format(
+    finished=FINISHED,
     points=f"""(
     FROM compared_points WHERE asked_removed_macs_fraction IS NOT NULL OR trial_id IN {FINISHED}
-)"""
+)""",
 )
 """Without those of unfinished trials whose path a rule ends: nothing says yet which of them is the last."""
 POINTS_OF_PATHS = _POINTS.format(
+    finished=FINISHED,
     points=f"""(
     SELECT measured.* REPLACE (of_trial.arm AS arm, of_trial.label AS label, of_trial.method AS method)
     FROM measured_points AS measured JOIN (
         SELECT trial_id, arm, label, method FROM planned
     ) AS of_trial USING (trial_id) SEMI JOIN compared_points USING (trial_id)
     WHERE trial_id IN {FINISHED}
-)"""
+)""",
 )
 """Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
 
@@ -98,6 +102,7 @@ class Point:
     trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
     setting: Setting | None = None  # of the spec's [tuning]; None without it
     best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
+    may_go_on: bool = False  # its trial may have further points of this arm
 
 
 @dataclass(frozen=True)
@@ -425,6 +430,7 @@ def _point(row: dict[str, Any]) -> Point:
         test_images=row["test_images"],
         names_one_class=bool(row["names_one_class"]),
         trained_epochs=row["trained_epochs"],
+        may_go_on=row["may_go_on"],
         setting=None if order is None else Setting(order, row["tuning_json"]),
     )
 

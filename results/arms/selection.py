@@ -72,7 +72,7 @@ def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmO
     if asked is None:
         return list(arms)
     at_budget = [arm for arm in arms if is_at(arm, asked)]
-    pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
+    pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0 or _may_go_on(arm)}
     return at_budget + [arm for arm in arms if _name(arm) not in pruning and not is_at(arm, asked)]
 
 
@@ -83,12 +83,15 @@ def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
     shown = {arm.name for arm in _select_at_budget(arms, asked)}
     budgets_of: dict[str, set[str]] = {}
     for arm in sorted(arms, key=lambda arm: budget_order(arm.asked)):
-        if arm.name not in shown and arm.asked != 0.0:
-            budget = "not asked as a share of the MACs" if arm.asked is None else f"{percent(arm.asked, 1)}%"
-            budgets_of.setdefault(arm.name, set()).add(budget)
+        if arm.name not in shown:
+            budgets = budgets_of.setdefault(arm.name, set())
+            if arm.asked != 0.0:
+                budgets.add("not asked as a share of the MACs" if arm.asked is None else f"{percent(arm.asked, 1)}%")
     if not budgets_of:
         return []
-    left_out = [f"{name} ({', '.join(sorted(budgets))})" for name, budgets in sorted(budgets_of.items())]
+    left_out = [
+        f"{name} ({', '.join(sorted(budgets)) or 'not pruned yet'})" for name, budgets in sorted(budgets_of.items())
+    ]
     return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
@@ -105,6 +108,11 @@ def without_control(arms: Sequence[Arm], compared: Container[Problem], control: 
 def _name(arm: ArmOrPoint) -> str:
     """Return the name of an arm, or of the arm that a point belongs to."""
     return arm.name if isinstance(arm, Arm) else arm.arm
+
+
+def _may_go_on(arm: ArmOrPoint) -> bool:
+    """Whether a trial of an arm still runs, so that the arm may prune something yet."""
+    return any(point.may_go_on for point in arm.points) if isinstance(arm, Arm) else arm.may_go_on
 
 
 def check_budget(arms: Sequence[Arm], asked: float | None) -> None:

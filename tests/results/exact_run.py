@@ -127,7 +127,7 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     settings = {"network": trial.network, "method": {"name": trial.method}, "seed": trial.seed, **trial.config}
     source = sha("source", trial.network, 0 if trial.shared_source else trial.seed, trial.config.get("source.seed"))
     keys = [key for key, _ in trial.point_keys]
-    planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
+    planned = {"ranks": 1, "points_planned": max(len(keys), len(trial.asked)), "config_json": json.dumps(settings),
                "stage_keys": [source, *keys], "head_arm": trial.head_arm,
                "tuning_json": None if trial.tuning_order is None else json.dumps(trial.config),
                "tuning_order": trial.tuning_order}  # fmt: skip

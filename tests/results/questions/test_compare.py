@@ -330,6 +330,19 @@ def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tm
     assert set(table(lines(run, "base", None))) == {"at 40", "by ms", "by a rule", "whole"}
 
 
+def test_at_a_budget_an_arm_that_may_prune_yet_does_not_count_as_one_that_prunes_nothing(tmp_path: Path) -> None:
+    """Its trials have only the unpruned network so far: they still run."""
+    trials = [Trial(label="full", seed=seed, right=(90 + seed,), asked=(0.0,)) for seed in range(3)]
+    trials += [Trial(label="ours", seed=seed, right=(70 + seed,)) for seed in range(3)]
+    late = [Trial(label="late", seed=s, right=(95,), asked=(0.0, 0.2), ended="missing") for s in range(3)]
+    with load(write_run(tmp_path, [*trials, *late])) as run:
+        found = list(markdown_lines(versus_arm_page(run, "full", 0.2)))
+        notes = published_table(run, asked=0.2).notes
+    assert set(table(found)) == {"ours"}
+    said = "Not shown, as without a point at 20.0% fewer MACs: late (not pruned yet)."
+    assert said in "\n".join(found) and said in notes
+
+
 def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
     """Else who asks for 50% does not learn that an arm was never tried there."""
     trials = [Trial(label="l1", seed=seed, right=(70,), asked=(0.5,)) for seed in range(3)]
