@@ -28,6 +28,7 @@ from tailor.common.errors import ConfigError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB
 LIMIT_MEMBERS = 5_000_000
+NAME_IS_UTF8 = 1 << 11  # a flag of a member of a .zip file
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 2**20  # limit of a tar file's headers before one member; real names and headers are shorter
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -94,6 +95,28 @@ def unpack(archive: Path, parent: Path) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise ConfigError(f"{archive} cannot be unpacked: {_explain(error)}") from error
     return unfinished.rename(final)
+
+
+def misread_names(archive: Path) -> list[str]:
+    """Return the names in a .zip file that may be wrong: their encoding is not said, and is not UTF-8."""
+    if not archive.name.lower().endswith(".zip"):
+        return []
+    zip_file, is_utf8 = _open_zip(archive)
+    with zip_file:
+        infos = [] if is_utf8 else zip_file.infolist()
+        return [info.filename for info in infos if not info.filename.isascii() and not info.flag_bits & NAME_IS_UTF8]
+
+
+def _open_zip(archive: Path) -> tuple[zipfile.ZipFile, bool]:
+    """Open a .zip file; names whose encoding it does not say are UTF-8, as of macOS, or else cp437, as of DOS.
+
+    Returns:
+        The file, and whether they are UTF-8.
+    """
+    try:
+        return zipfile.ZipFile(archive, metadata_encoding="utf-8"), True
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(archive), False
 
 
 def _explain(error: Exception) -> str:
@@ -175,7 +198,8 @@ def _path_inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
 def _members(archive: Path) -> Iterator[ArchiveMember]:
     """Yield what is in the archive, in its order."""
     if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as zip_file:
+        zip_file, _ = _open_zip(archive)
+        with zip_file:
             for info in zip_file.infolist():
                 if info.compress_type not in COMPRESSIONS:
                     raise ConfigError(

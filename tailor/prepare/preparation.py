@@ -203,6 +203,12 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
         elif archive.is_archive(origin):
             say(f"unpacking {origin}", to=out)
             folder = archive.unpack(origin, work)
+            if names := archive.misread_names(origin):
+                say(
+                    f"warning: {origin} does not say how its names are encoded; they are read as cp437: {some(names)}; "
+                    "if they are wrong, unpack it yourself and give the folder",
+                    to=out,
+                )
             roots.append(folder)
             unpacked[folder] = origin
         elif origin not in lists:

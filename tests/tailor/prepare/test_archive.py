@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tailor.common.errors import ConfigError
+from tailor.facts import manifest
 from tailor.prepare import archive
-from tests.tailor.prepare.pictures import class_folders, pack
+from tests.tailor.prepare.pictures import class_folders, pack, prepare
 
 KINDS = ("a.zip", "a.tar", "a.tar.gz", "a.tgz")
 
@@ -86,6 +87,21 @@ def test_separators_of_windows_are_called_so(tmp_path: Path) -> None:
 
 def test_a_colon_in_a_name_is_no_drive(tmp_path: Path) -> None:
     assert (archive.unpack(zip_with(tmp_path / "a.zip", "a:1.jpg"), tmp_path) / "a:1.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("stands_for", "written", "is_warned_of"),
+    [("Pxxche", "Pêche".encode(), False), ("Pxche", "Pêche".encode("cp437"), True)],
+    ids=["of macOS", "of DOS"],
+)
+def test_names_whose_encoding_is_not_said_are_utf8_or_named(
+    stands_for: str, written: bytes, is_warned_of: bool, tmp_path: Path
+) -> None:
+    packed = pack(class_folders(tmp_path / "photographs", classes=(stands_for, "cat")), tmp_path / "a.zip")
+    packed.write_bytes(packed.read_bytes().replace(stands_for.encode(), written))
+    said = prepare("pets", packed, tmp_path / "sets")
+    assert manifest.read(tmp_path / "sets", "pets").classes["target"] == ("Pêche", "cat")
+    assert ("a.zip does not say how its names are encoded; they are read as cp437: " in said) == is_warned_of
 
 
 def encrypted(path: Path) -> Path:
