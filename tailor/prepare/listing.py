@@ -24,6 +24,7 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw")  # not read here; others have heads
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
@@ -291,6 +292,8 @@ def is_image(path: Path) -> bool:
         return is_file or path.is_symlink()
     if not is_file:
         return False
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        return True
     with path.open("rb") as file:
         head = file.read(16)
     return head.startswith(HEADS_OF_IMAGES) or head[4:].startswith(KINDS_OF_IMAGES)

@@ -188,6 +188,7 @@ OTHER_FORMATS = {
     "phone.heic": b"\0\0\0\x24ftypheic\0\0\0\0mif1", "web.avif": b"\0\0\0\x20ftypavif\0\0\0\0",
     "raw.cr3": b"\0\0\0\x18ftypcrx ",
     "scan.jp2": b"\0\0\0\x0cjP  \r\n", "new.jxl": b"\xff\n\xfa\x7f", "layers.psd": b"8BPS\0\1",
+    "scan.PPM": b"P6 4 4 255\n", "old.tga": b"\0\0\2",
 }  # fmt: skip
 
 
