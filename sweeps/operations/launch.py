@@ -27,6 +27,7 @@ from sweeps.planning.plan import (
     select_trials,
 )
 from sweeps.planning.this_machine import check_resources
+from sweeps.planning.trial_data import verify_data
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
@@ -93,6 +94,7 @@ def _launch(options: LaunchOptions) -> int:
     selected = _select_trials(plan, options)
     refuse_missing_files(selected)
     refuse_unfit_networks(selected)
+    verify_data(trial.settings for trial in selected.trials)
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, producer, options)
     return _run(plan, producer, options)

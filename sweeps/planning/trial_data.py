@@ -23,6 +23,14 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
             yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
 
 
+def verify_data(trials: Iterable[JsonSettings]) -> None:
+    """Read all files of the prepared data sets whose digest the spec names. Raises ConfigError: a file has changed."""
+    from tailor.prepare.check import verify
+
+    for root, name in sorted({(data.root, data.name) for data in _data_of(trials) if data.root and data.sha256}):
+        verify(Path(root), name)
+
+
 def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
     """Return folder -> digest of the prepared data sets that trials read."""
     return {str(Path(data.root, data.name)): data.samples_sha256 for data in _data_of(trials) if data.root is not None}

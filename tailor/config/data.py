@@ -62,7 +62,8 @@ class DataConfig(Settings):
     image_px: Annotated[int | None, Field(ge=16, le=2048, json_schema_extra={"in_no_id": True})] = None
     """Side of the prepared images (`--image-px`); a set of another size is refused. None: any size."""
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"in_no_id": True})] = None
-    """The digest of files that the prepared set must have, as `transtailor data check` shows it; None: any."""
+    """The digest of files that the prepared set must have, as `transtailor data check` shows it; each launch then
+    reads them all. None: any."""
     train_images: Count = 200
     """Training images of the target; the others, without the test images, are the validation split."""
     images_per_class: Count | None = None

@@ -10,8 +10,11 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.explain import find_trial
 from sweeps.operations.reproduce import reproduce
 from sweeps.planning.plan import make_plan
+from sweeps.planning.trial_data import verify_data
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
+from tailor.common.errors import ConfigError
+from tailor.facts import manifest
 from tailor.pruning.criteria import CRITERIA
 from tests.tailor.prepare.pictures import BIRDS, class_folders, prepare
 
@@ -44,6 +47,24 @@ def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Pa
     _, lock, done = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
     lock.release()
     assert done == "resumed"
+
+
+def test_a_launch_reads_all_images_of_a_set_whose_digest_the_spec_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets, spec = tmp_path / "sets", tmp_path / "birds.toml"
+    prepare("birds", class_folders(tmp_path / "images", 5), sets, "--image-px", "32")
+    sha256 = manifest.read(sets, "birds").files_digest
+    spec.write_text(BIRDS.format(root=str(sets)).replace("train_images", f'sha256 = "{sha256}", train_images'))
+    images = sets / "birds" / "target.images.npy"
+    content = images.read_bytes()
+    images.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    plan = make_plan(load_spec(spec))
+    with pytest.raises(ConfigError, match=r"target.images.npy is not the file that the manifest describes"):
+        verify_data(trial.settings for trial in plan.trials)
+    images.write_bytes(content)
+    verify_data(trial.settings for trial in plan.trials)
+    assert "verifying birds" in capsys.readouterr().out
 
 
 def test_a_run_is_not_resumed_with_another_module_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
