@@ -215,10 +215,11 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
         return
     asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
+    or_narrower = "" if budget.widths == ANY_WIDTH else ", or a smaller pruning.width_multiple"
     raise ConfigError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
-        f"of {budget.state.network} are removed, and {way}; choose another budget, such as "
-        f"{floor(removed * 1000) / 1000:g}, larger steps or a smaller pruning.width_multiple"
+        f"of {budget.state.network} are removed, and {way}; choose another budget "
+        f"({floor(removed * 1000) / 1000:g} can be met here) or larger steps{or_narrower}"
     )
 
 

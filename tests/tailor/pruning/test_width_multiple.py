@@ -187,13 +187,13 @@ def test_a_budget_that_is_overshot_names_the_layer_in_the_way(fitted: Callable[[
     one_step = {g.name: torch.arange(g.filters - 24) if g.name == named else torch.arange(g.filters) for g in found}
     share = removed_macs_fraction(surgery.slim(state, one_step, found))
     assert f"{share:.3f} of the MACs of digits_vgg are removed" in text
-    assert "lead there from 0.000; choose another budget, such as " in text
-    reached = float(text.partition("such as ")[2].partition(",")[0])
+    assert "lead there from 0.000; choose another budget (" in text
+    reached = float(text.partition("another budget (")[2].partition(" can be met")[0])
     assert pruned("lowest_of_all", state, found, ranking, reached, 24)  # what the message says works
     assert share > 0.1
     with pytest.raises(
         ConfigError,
-        match=r"are removed, and earlier steps removed them; choose another budget, such as [0-9.]+, larger",
+        match=r"are removed, and earlier steps removed them; choose another budget .[0-9.]+ can be met here. or larger",
     ):
         pruned(
             "lowest_of_all",
