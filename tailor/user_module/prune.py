@@ -52,6 +52,7 @@ from transtailor.names import nearest
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
 ALIGNED = 8  # multiple of wide layers' filters by default, unless eight filters of one are too many MACs (C)
 WHERE = "arguments"
+OF_BUDGET = "asked_removed_macs_fraction = "  # how errors of a budget begin
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state", "scores_from"}),  # the loader's
@@ -199,7 +200,14 @@ def transtailor(
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")
     rate = tuning.get("learning_rate", Optimisation.model_fields["learning_rate"].default)
     tuning.setdefault("head_learning_rate", rate)
-    return _prune(model, example_input, raw, loader, loss)
+    try:
+        return _prune(model, example_input, raw, loader, loss)
+    except ConfigError as error:
+        if str(error).startswith(OF_BUDGET) and steps > 1:  # the one of a step, which nobody typed
+            raise ConfigError(
+                f"{OF_BUDGET}{asked_removed_macs_fraction:g} in {steps} steps: after one of them, {error}"
+            ) from error
+        raise
 
 
 def _refuse_unknown(

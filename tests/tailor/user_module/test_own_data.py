@@ -234,6 +234,11 @@ TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
         "asked_removed_macs_fraction = 30; expected a number between",
     ),
     "steps": (small, {"steps": 0}, "steps: Input should be greater than or equal to 1"),
+    "a step": (
+        lambda: nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 3)),
+        {"steps": 2, "asked_removed_macs_fraction": 0.5},
+        "fraction = 0.5 in 2 steps: after one of them, asked_removed_macs_fraction = 0.25 is missed",
+    ),
     "no data": (small, {"loader": None}, "give loader"),
     "frozen": (frozen, {"beta": "fold"}, "does not train 1.bias, 1.weight .*multiplies factors into them"),
     "one left": (
