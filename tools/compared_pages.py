@@ -35,8 +35,8 @@ CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), 
         UNION ALL BY NAME FROM read_parquet({{file}})
         WHERE point > 0 OR method NOT IN ('transtailor', 'gbn'));
 CREATE TABLE planned AS
-    SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, NULL::VARCHAR[] AS stage_keys,
-        NULL::VARCHAR AS config_json, now() AS written_at
+    SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, NULL::BIGINT AS points_planned,
+        NULL::VARCHAR[] AS stage_keys, NULL::VARCHAR AS config_json, now() AS written_at
     FROM (SELECT DISTINCT {ARM} FROM compared_points)
     JOIN (SELECT DISTINCT network, dataset, train_images, seed FROM compared_points)
         USING (network, dataset, train_images)

@@ -261,7 +261,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
             " no verdict and no part in the correction."
         )
-    longer = {row.arm.name for row in rows if row.pairing.trained_longer}
+    longer = {row.arm.name for row in rows if row.pairing.trained_longer and row.arm.removed > 0.0}
     if longer:
         arms = counted(len(longer), "arm")
         baseline = "its baseline" if len(longer) == 1 else "their baselines"

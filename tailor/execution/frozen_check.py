@@ -10,6 +10,7 @@ from torch import nn
 
 import tailor.stages as stages
 from tailor.common.errors import ConfigError
+from tailor.prepare.listing import some
 from tailor.pruning.group_records import Group, GroupMember
 from tailor.stages import Stage
 
@@ -37,7 +38,7 @@ def refuse_frozen(model: nn.Module, planned: Iterable[Stage], groups: Iterable[G
         written_frozen = sorted(names & frozen)
         if written_frozen:
             raise ConfigError(
-                f"the network does not train {', '.join(written_frozen)} (requires_grad = False), and method "
+                f"the network does not train {some(written_frozen)} (requires_grad = False), and method "
                 f"{method!r} {deed}; train these, exclude their modules (pruning.exclude = [...]), or choose another "
                 "method: the table in docs/extend.md says which"
             )

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
@@ -34,10 +34,11 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
             FilesRefused); the text says which line or columns.
     """
     root = enter(roots)
-    image_names = [path.name for path in listing.images_in(root)]
+    paths = [path for path in listing.files_below(root) if path.suffix.lower() in listing.SUFFIXES]
+    image_names = [path.relative_to(root).as_posix() for path in paths]
     names_of_stem = defaultdict[str, list[str]](list)
     for name in image_names:
-        names_of_stem[normal_form(Path(name).stem)].append(name)
+        names_of_stem[normal_form(str(PurePosixPath(name).with_suffix("")))].append(name)
     full_name_of = {normal_form(name): name for name in image_names}
     for stem, names in names_of_stem.items():
         if stem not in full_name_of:  # a whole name goes before another one's stem
@@ -88,7 +89,7 @@ def _lines(table: Path) -> list[Line]:
     end = 0
     for values in reader:
         begin, end = end + 1, reader.line_num  # a cell may have line ends
-        stripped = [value.strip() for value in values]
+        stripped = [re.sub(r'^="(.*)"$', r"\1", value.strip()) for value in values]  # Excel's way to keep a text
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
     if not lines or len(lines[0][1]) < 2:
@@ -104,8 +105,8 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
     _, first = lines[0]
 
     def is_of_image(text: str) -> bool:
-        values = [value.strip() for value in re.split(f"[{DELIMITERS}]", text)]
-        names = [normal_form(re.split(r"[/\\]", value)[-1]) for value in values]
+        values = [normal_form(value.strip()) for value in re.split(f"[{DELIMITERS}]", text)]
+        names = [*values, *(re.split(r"[/\\]", value)[-1] for value in values)]
         return len(values) == len(first) and any(name in full_name_of for name in names)
 
     faults: list[tuple[Line, str]] = []

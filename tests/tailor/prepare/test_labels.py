@@ -8,6 +8,7 @@ import pytest
 from tailor.common.errors import ConfigError
 from tests.tailor.prepare.pictures import fill, prepare
 
+IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
 
 
@@ -406,6 +407,16 @@ def test_a_quote_that_is_closed_late_or_nowhere_is_refused(tmp_path: Path, later
 def test_lines_without_a_value_do_not_count(tmp_path: Path, empty: str) -> None:
     _, found = read(tmp_path, f"image,class\n0,cat\n1,dog\n{empty}\n2,cat\n3,dog\n{empty}\n")
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
+
+
+def test_names_in_folders_may_lack_their_suffix(tmp_path: Path) -> None:
+    _, found = read(tmp_path, "image,class\na/0,cat\na/1,dog\nb/2,cat\nb/3.jpg,dog\n", names=IN_FOLDERS)
+    assert list(found) == list(IN_FOLDERS)
+
+
+def test_the_way_in_which_excel_keeps_a_text_is_read(tmp_path: Path) -> None:
+    _, found = read(tmp_path, 'image,class\n="0",="cat"\n1,="07"\n2,cat\n3,="07"\n')
+    assert found == {"0.jpg": "cat", "1.jpg": "07", "2.jpg": "cat", "3.jpg": "07"}
 
 
 def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
