@@ -309,7 +309,7 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
         outputs = run_copy(own.template, batch.images)
         if batch.loss is None and batch.labels.is_floating_point():
             _refuse_other_shape(outputs, batch.labels)
-        value = batch.loss_sum(outputs)
+        value = batch.loss_sum(outputs) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
 

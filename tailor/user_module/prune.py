@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor.common.errors import ConfigError, explain_errors
+from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.config.allocations import LeGR
 from tailor.config.latency_table import sha256_of_table
 from tailor.config.optimisation import Optimisation
@@ -17,7 +17,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.pruning import PruningConfig
 from tailor.config.trial import TrialConfig
 from tailor.data.objective import Loss
-from tailor.data.task_data import Samples
+from tailor.data.task_data import Batch, Samples
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
 from tailor.execution.in_memory import SamplesContext, run_in_memory
@@ -44,6 +44,7 @@ from tailor.user_module.given import (
     checked_example,
     copy_module,
     registration,
+    run_copy,
     samples_of,
 )
 from tailor.user_module.pruned import PrunedGroup, PrunedNetwork
@@ -317,6 +318,8 @@ def _prune(
         pruned = run_in_memory(walk, whole, context).fold_factors()
         pruned_model = own.build(pruned)
         _check_pruned(whole, pruned, all_candidates, example)
+        if not is_simple and samples is not None:
+            _refuse_not_finite(pruned, samples, batch_size)
         return PrunedNetwork(
             model=pruned_model,
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
@@ -350,6 +353,15 @@ def _check_pruned(whole: ModelState, pruned: ModelState, candidates: list[Candid
     refuse_other_function(whole, kept, smaller, [*random_batches(example), example])
     with explain_errors("the network does not run without the filters that were chosen", ADVICE):
         evaluate(pruned.build(), example, 0)
+
+
+def _refuse_not_finite(pruned: ModelState, samples: Samples, batch_size: int) -> None:
+    """Raise TrainingError unless the loss of a batch is a number after the last step, behind which none is computed."""
+    images, labels = samples.images[:batch_size], samples.labels[:batch_size]
+    batch = Batch(images=images, labels=labels, global_count=len(images), loss=samples.loss)
+    loss = float(batch.loss_sum(run_copy(pruned.build(), images))) / len(images)
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss of the first batch is {loss} after training; a smaller learning rate may help")
 
 
 def _facts(removable: tuple[Group, ...], example: Tensor) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from tailor.common.errors import ConfigError, explain_errors
 from tailor.common.torch_private import tree_leaves
-from tailor.model.state import ModelState, load_state, save_model
+from tailor.model.state import DESCRIPTION_FILE, ModelState, load_state, save_model
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
 from tailor.user_module.given import OwnNetwork, copy_module, registration, run_copy
+from transtailor.documents import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +87,24 @@ class PrunedNetwork:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
 
         Raises:
-            ConfigError: `folder` is a file.
+            ConfigError: `folder` is a file, or has a sub-model of a trial or of another class of modules.
         """
         if Path(folder).is_file():
             raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
+        _refuse_other_model(Path(folder), f"{type(self.model).__name__}#")
         save_model(self.state.with_weights_of(self.model), Path(folder))
+
+
+def _refuse_other_model(folder: Path, network: str) -> None:
+    """Raise ConfigError if a folder has a saved model whose network's name does not begin so: it would be lost."""
+    try:
+        saved = str(read_json(folder / DESCRIPTION_FILE)["network"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or nothing that could be read
+        return
+    if not saved.startswith(network):
+        raise ConfigError(
+            f"{folder} has a sub-model of {saved.partition('#')[0]}; give another folder, or remove this one"
+        )
 
 
 def load(folder: str | Path, *, model: nn.Module) -> nn.Module:

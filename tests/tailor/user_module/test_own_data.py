@@ -295,7 +295,18 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
         tailor.transtailor(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
 
 
+def test_a_last_step_after_which_the_loss_is_no_number_is_not_kept() -> None:
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 0, "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match="after training; a smaller learning rate may help"):
+        tailor.transtailor(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(1), **settings)
+
+
 LOADERS: dict[str, tuple[Any, Any, str]] = {
+    "losses": (
+        [(torch.ones(2, 8), torch.zeros(2).long())],
+        lambda outputs, _labels: outputs[:, 0] * 0 + 1.5,
+        r"the loss of the first batch is \[1.5, 1.5\]; expected is one finite number",
+    ),
     "empty": ([], None, "loader gives no input"),
     "empty batch": ([(torch.zeros(0, 8), torch.zeros(0).long())], None, "loader gives no input"),
     "arrays": ([(np.zeros((6, 8)), np.zeros(6))], None, "batch 0 of loader is a tuple of ndarray, ndarray; expected"),

@@ -399,6 +399,15 @@ def test_the_description_has_the_number_of_outputs(tmp_path: Path) -> None:
     assert description["classes"] == 3
 
 
+def test_no_model_of_another_module_is_lost(tmp_path: Path) -> None:
+    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    pruned.save(tmp_path)
+    pruned.save(tmp_path)  # once more, as after further training
+    other = tailor.prune(Series(), torch.randn(2, 4, 20), criterion="l2", asked_removed_macs_fraction=0.28)
+    with pytest.raises(ConfigError, match="has a sub-model of Sequential; give another folder, or remove this one"):
+        other.save(tmp_path)
+
+
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
