@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tailor.facts.manifest import SOURCE, TARGET
 from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
-from tailor.prepare.listing import SHOWN, SPLITS, some
+from tailor.prepare.listing import POOL, SHOWN, SPLITS, TEST, some
 
 Image = TypeVar("Image", int, str)
 LIMIT_BITS = 2
@@ -61,7 +61,10 @@ def _shared(images: Sequence[ListedImage], parts: Sequence[str]) -> list[tuple[s
 
 
 def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
-    """Yield a warning if files are, byte for byte, under several labels, and one if they are in several splits."""
+    """Yield a warning if files are, byte for byte, under several labels, in several splits, or twice in one.
+
+    Trials divide what is not for testing into training and validation images. Those of a pool keep copies together.
+    """
     for task in (SOURCE, TARGET):
         shared = with_two_labels([image for image in images if image.task == task])
         if shared:
@@ -74,6 +77,13 @@ def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str
         yield (
             f"warning: splits overlap: {len(shared)} file(s) are in more than one split: "
             f"{equal_names(shared, shown)}; remove them from one, or test scores will be too good"
+        )
+    trained = [image for image in images if image.task == TARGET and image.split not in (TEST, POOL)]
+    repeated = _shared(trained, [image.name for image in trained])
+    if repeated:
+        yield (
+            f"warning: {len(repeated)} file(s) are more than once among the images that are not for testing: "
+            f"{equal_names(repeated, shown)}; remove the copies, or validation scores will be too good"
         )
 
 

@@ -327,6 +327,20 @@ def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "root" / "animals").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "is_warned_of"), [(["--split-seed", "2"], True), (["--test-split", "trial"], False)]
+)
+def test_copies_that_training_and_validation_may_share_are_told(
+    options: list[str], is_warned_of: bool, tmp_path: Path
+) -> None:
+    """Trials divide the images that are not for testing; those of a pool by groups of equal images."""
+    origin = class_folders(tmp_path / "images")
+    (origin / "cat" / "again.jpg").write_bytes(encoded(0))
+    said = prepare("animals", origin, tmp_path, *options)
+    line = "warning: 1 file(s) are more than once among the images that are not for testing: cat/0.jpg = cat/again.jpg;"
+    assert (line in said) == (line in data("check", tmp_path / "animals")) == is_warned_of
+
+
 def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     """A test split that is drawn, files that no class has, and copies: under two labels, on both sides of the split."""
     origin = class_folders(tmp_path / "images")
