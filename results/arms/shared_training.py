@@ -49,8 +49,13 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
 
 
 def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
-    """Write the sentences on the trials of these problems, and on the trainings that their seeds share."""
-    return [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
+    """Write the sentences on the trials of these problems, on the trainings that their seeds share, and on [tuning]."""
+    lines = [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
+    if run.rows("SELECT trial_id FROM planned WHERE tuning_order > 0 LIMIT 1"):
+        lines.append(
+            "Each arm has the setting of [tuning] that is best by validation, chosen for each seed and budget."
+        )
+    return lines
 
 
 def shared_training_lines(trainings: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:

@@ -12,12 +12,13 @@ import pytest
 from results.arms.comparison import Point, Setting, arms_of, compare, points_of
 from results.arms.problem import Problem
 from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, setting_text
+from results.questions.compare import versus_arm_page
 from results.questions.table import published_page, published_table
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
-from tests.results.exact_run import Trial, rows_of
+from tests.results.exact_run import Trial, rows_of, write_run
 
 DIGITS = Problem("vgg11", "digits")
 SLOW = Setting(0, '{"optimisation.learning_rate": 0.0005}')
@@ -162,6 +163,17 @@ def test_the_report_refuses_to_call_unequal_tuning_equal(tmp_path: Path, synthet
     assert "Inconclusive: the tuning budgets are not equal" in text
     with load(run) as tables:
         assert len(ended_settings(tables)[Tried(DIGITS, "fine_tune", "fine_tune", 3)]) == 1
+
+
+def test_every_answer_says_that_each_seed_has_a_setting_of_its_own(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, right=(70 + seed,), config={"x": order}, tuning_order=order)
+        for label in ("l1", "ours") for seed in range(3) for order in range(2)
+    ]  # fmt: skip
+    said = "that is best by validation, chosen for each seed and budget."
+    with load(write_run(tmp_path, trials)) as run:
+        assert said in "\n".join(markdown_lines(versus_arm_page(run, "l1", 0.2)))
+        assert said in " ".join(published_table(run).notes)
 
 
 def test_a_table_does_not_call_an_unequally_tuned_arm_a_tie(tmp_path: Path) -> None:
