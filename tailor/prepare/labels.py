@@ -144,27 +144,28 @@ def _columns(
     return columns, lines
 
 
-def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str:
-    """Return the folder that all names begin with and `root` does not have, as of another machine; "" if none is so.
+def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str | None:
+    """Return the folder that all names begin with and `root` does not have, as of another machine or of Windows.
 
-    No image is there under its whole name, and at least one is there under what follows the folder.
+    No image is there under its whole name, and at least one is there under what follows the folder, with "/". None: the
+    names are as they should be, or no such folder makes them so.
     """
 
     def is_there(name: str) -> bool:
         return normal_form(name) in full_name_of or (not listing.leads_out(name) and (root / name).is_file())
 
     if any(map(is_there, names)):
-        return ""
+        return None
     parts_of_names = [name.replace("\\", "/").split("/") for name in names]
     common_parts = os.path.commonprefix([parts[:-1] for parts in parts_of_names])
-    for count in range(1, len(common_parts) + 1):
+    for count in range(len(common_parts) + 1):
         if any(is_there("/".join(parts[count:])) for parts in parts_of_names):
-            return "/".join(common_parts[:count]) + "/"
-    return ""
+            return "".join(f"{part}/" for part in common_parts[:count])
+    return None
 
 
-def _below(folder: str, name: str) -> str:
-    return name.replace("\\", "/").removeprefix(folder) if folder else name
+def _below(folder: str | None, name: str) -> str:
+    return name if folder is None else name.replace("\\", "/").removeprefix(folder)
 
 
 def _entries(table: Path, lines: Sequence[Line], columns: LabelColumns) -> list[tuple[str, str, str]]:

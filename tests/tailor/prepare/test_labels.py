@@ -414,6 +414,12 @@ def test_names_in_folders_may_lack_their_suffix(tmp_path: Path) -> None:
     assert list(found) == list(IN_FOLDERS)
 
 
+def test_names_of_windows_in_several_folders_are_found(tmp_path: Path) -> None:
+    table = "image,class\na\\0.jpg,cat\na\\1.jpg,dog\nb\\2.jpg,cat\nb\\3.jpg,dog\n"
+    _, found = read(tmp_path, table, names=IN_FOLDERS)
+    assert list(found) == list(IN_FOLDERS)
+
+
 def test_the_way_in_which_excel_keeps_a_text_is_read(tmp_path: Path) -> None:
     _, found = read(tmp_path, 'image,class\n="0",="cat"\n1,="07"\n2,cat\n3,="07"\n')
     assert found == {"0.jpg": "cat", "1.jpg": "07", "2.jpg": "cat", "3.jpg": "07"}
