@@ -85,8 +85,8 @@ class Command(click.Command):
             exit_code = error.exit_code
         except Exception as error:
             line = line_of_user(error)
-            if misfit_of(error):
-                _explain(misfit_of(error))
+            if misfit := misfit_of(error):
+                _explain(misfit)
             elif line:
                 _explain(f"{line}: {type(error).__name__}: {error}")
             elif isinstance(error, OSError) and is_of_the_machine(error):

@@ -42,8 +42,9 @@ class OwnNetwork:
     def state(self, example: Tensor, outputs: Any) -> ModelState:
         """The module as it was given, for inputs such as these (B, ...), of which it makes these outputs."""
         shape = tuple(example.shape[1:])
-        classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() == 2 else 1
-        return ModelState(network=self.name, classes=classes, input_shape=shape, tensors=weights(self.template))
+        return ModelState(
+            network=self.name, classes=classes_of(outputs), input_shape=shape, tensors=weights(self.template)
+        )
 
     def build(self, state: ModelState) -> nn.Module:
         """A new module with this state, on the user's device."""
@@ -196,7 +197,7 @@ def samples_of(
         outputs = run_copy(own.template, first_inputs)
         if not targets.is_floating_point() or _are_class_numbers(targets, outputs):
             targets = _as_labels(targets, outputs)
-            if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1 and _are_shares(outputs):
+            if classes_of(outputs) > 1 and _are_shares(outputs):
                 raise ConfigError(
                     f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax "
                     "out of the module, or give loss = lambda outputs, labels: "
@@ -242,17 +243,24 @@ def _kind_of(batch: Any) -> str:
     return kind
 
 
+def classes_of(outputs: Any) -> int:
+    """How many classes outputs (B, K) tell apart: K; 1 for outputs of another kind, such as values or a dict."""
+    return outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() == 2 else 1
+
+
 def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
     """Whether floats are labels: a whole number for each row of several outputs, as a column of a table; or one-hot.
 
     Raises:
         ConfigError: they may be probabilities of the classes, for cross-entropy, or values, for squared errors.
     """
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] == 1:
+    if classes_of(outputs) == 1:
         return False
     are_whole = bool((targets == targets.round()).all())
-    if targets[0].numel() == 1 or targets.shape[1:] != outputs.shape[1:]:
-        return targets[0].numel() == 1 and are_whole
+    if targets[0].numel() == 1:
+        return are_whole
+    if targets.shape[1:] != outputs.shape[1:]:
+        return False
     are_shares = _are_shares(targets)
     if are_shares and not are_whole:
         raise ConfigError(
