@@ -1,5 +1,6 @@
 """Classes of which a draw of training images has none, or fewer than were asked for."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import lgamma
 from pathlib import Path
@@ -39,7 +40,7 @@ def untrained_text(data: DataConfig) -> str:
     classes = untrained_classes(data)
     if not classes:
         return ""
-    names = ", ".join(map(repr, classes[:SHOWN])) + (", ..." if len(classes) > SHOWN else "")
+    names = _first_few([*map(repr, classes)])
     return (
         f"data set {data.name}: no training image, among {data.train_images} at data.split_seed = {data.split_seed}, "
         f"of {len(classes)} of its {len(data.info.class_names)} classes: {names}; raise data.train_images, or "
@@ -71,11 +72,14 @@ def short_text(data: DataConfig) -> str:
     short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=True) if images < asked]
     if not short:
         return ""
-    listed = ", ".join(short[:SHOWN]) + (", ..." if len(short) > SHOWN else "")
     return (
         f"data set {data.name}: data.images_per_class = {asked}, but at data.split_seed = {data.split_seed} there are "
-        f"only {listed} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
+        f"only {_first_few(short)} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
     )
+
+
+def _first_few(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:SHOWN]) + (", ..." if len(texts) > SHOWN else "")
 
 
 @lru_cache(maxsize=256)
