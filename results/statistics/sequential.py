@@ -219,7 +219,6 @@ class Look:
         deviation: of the differences, at least one test image.
         z: of the t statistic.
         limit: of |z| at this look, when it was decided.
-        left: how many comparisons of the family were not better or worse then.
         p: of the sign-flip test; None if it was not needed, because z is inside the limit.
     """
 
@@ -230,7 +229,6 @@ class Look:
     deviation: float
     z: float
     limit: float
-    left: int
     p: float | None
     verdict: Verdict
 
@@ -276,7 +274,7 @@ def look_at(differences: Mapping[Name, Sequence[float]], design: Design, image: 
             left = different.get(name, left_now)
             limit = design.limits(left)[number]
             p = sign_p(name, seeds) if name in different or abs(last.z) > limit else None
-            looks[name][-1] = replace(last, limit=limit, left=left, p=p, verdict=verdict)
+            looks[name][-1] = replace(last, limit=limit, p=p, verdict=verdict)
     return looks
 
 
@@ -309,27 +307,22 @@ def _measure(values: np.ndarray, design: Design, number: int, image: float) -> L
     else:
         t = abs(mean) / error
         z = math.copysign(min(-float(special.ndtri(special.stdtr(degrees, -t))), _LARGEST_Z), mean)
-    return Look(
-        seeds, mean, mean - half, mean + half, deviation, z, design.limits()[number], design.family, None, "open"
-    )
+    return Look(seeds, mean, mean - half, mean + half, deviation, z, design.limits()[number], None, "open")
 
 
-def unbiased_mean(look: Look, design: Design) -> float:
-    """Return the median-unbiased estimate of the difference of a comparison that was settled at this look.
+def unbiased_mean(looks: Sequence[Look], design: Design) -> float:
+    """Return the median-unbiased estimate of the difference of a comparison that was settled at the last of its looks.
 
-    The mean is shrunk as z is. It supposes that the limits were those of this look from the start, so it is approximate
-    where other comparisons have handed alpha on meanwhile.
+    The mean is shrunk as z is. A look that could not have stopped the comparison with the limit that it had does not
+    count. It is approximate where other comparisons have handed alpha on meanwhile.
     """
-    limits = []
-    fractions = []
-    for seeds, limit, fraction in zip(design.looks, design.limits(look.left), design.fractions, strict=True):
-        if seeds == look.seeds or (seeds < look.seeds and signs_can_reach(limit, seeds)):
-            limits.append(limit)
-            fractions.append(fraction)
-    if look.z == 0.0:
-        return look.mean
-    drift = median_unbiased_drift(limits, fractions, look.z)
-    return look.mean * drift * math.sqrt(fractions[-1]) / look.z
+    last = looks[-1]
+    if last.z == 0.0:
+        return last.mean
+    could_stop = [look for look in looks[:-1] if signs_can_reach(look.limit, look.seeds)]
+    fractions = [look.seeds / design.looks[-1] for look in (*could_stop, last)]
+    drift = median_unbiased_drift([look.limit for look in (*could_stop, last)], fractions, last.z)
+    return last.mean * drift * math.sqrt(fractions[-1]) / last.z
 
 
 def _has_crossed(looks: Sequence[Look], sign_p: Callable[[int], float], design: Design, left: int) -> bool:

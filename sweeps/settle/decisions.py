@@ -80,14 +80,14 @@ def decide(
             if look.verdict == "open":
                 facts = replace(facts, ended=ended)
             else:
-                facts = replace(facts, unbiased=unbiased_mean(look, design))
+                facts = replace(facts, unbiased=unbiased_mean(looks[comparison], design))
         recorded.append(facts)
     return recorded
 
 
 def _numbers(look: Look) -> dict[str, Any]:
     """Return what a look has measured and decided, as `RecordedLook` names it."""
-    return {name: value for name, value in asdict(look).items() if name not in ("seeds", "left")}
+    return {name: value for name, value in asdict(look).items() if name != "seeds"}
 
 
 def _unscored(planned: PlannedComparison, seeds: int, scores: Mapping[ScoreAt, float]) -> tuple[str, ...]:

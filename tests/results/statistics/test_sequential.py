@@ -206,17 +206,31 @@ def test_an_interval_for_any_time_holds_at_all_times() -> None:
 def test_the_estimate_of_a_difference_is_its_mean_at_the_first_look_and_nearer_to_zero_later() -> None:
     """At the first look there was no earlier one that could have stopped it."""
     design = Design(LOOKS, 0.05, 1.0, 1)
-    first = last([20.0 + 0.1 * (-1) ** number for number in range(10)])
-    assert first.seeds == 10 and unbiased_mean(first, design) == pytest.approx(first.mean, rel=1e-3)
-    of_ten = look_at({"arm": [20.0 + 0.1 * (-1) ** number for number in range(13)]}, Design(LOOKS, 0.05, 1.0, 10))[
-        "arm"
-    ][-1]
-    assert of_ten.seeds == 13  # ten seeds could not settle it, whatever they were
-    assert unbiased_mean(of_ten, Design(LOOKS, 0.05, 1.0, 10)) == pytest.approx(of_ten.mean, rel=1e-3)
+    values = [20.0 + 0.1 * (-1) ** number for number in range(13)]
+    (first,) = look_at({"arm": values[:10]}, design)["arm"]
+    assert unbiased_mean([first], design) == pytest.approx(first.mean, rel=1e-3)
+    of_ten = Design(LOOKS, 0.05, 1.0, 10)
+    looks = look_at({"arm": values}, of_ten)["arm"]
+    assert [look.seeds for look in looks] == [10, 13]  # ten seeds could not settle it, whatever they were
+    assert unbiased_mean(looks, of_ten) == pytest.approx(looks[-1].mean, rel=1e-3)
     noise = np.random.default_rng(8).normal(0.0, 1.0, 50)
-    later = last(list(noise - noise.mean() + 0.5), matters=0.01)
-    assert later.verdict == "better" and later.seeds > 10
-    assert 0 < unbiased_mean(later, design) < later.mean
+    later = look_at({"arm": list(noise - noise.mean() + 0.5)}, Design(LOOKS, 0.05, 0.01, 1))["arm"]
+    assert later[-1].verdict == "better" and later[-1].seeds > 10
+    assert 0 < unbiased_mean(later, design) < later[-1].mean
+
+
+def test_an_estimate_counts_the_limits_that_its_looks_had() -> None:
+    """Alpha that is handed on at the second look stops nothing at the first: the estimate was outside its interval."""
+    design = Design((6, 8), 0.05, 0.02, 2)
+    looks = look_at(
+        {
+            "first": [-0.05, -0.42, -0.24, -0.07, -0.28, -0.05, -0.19, -0.26],
+            "second": [-0.26, -0.30, -0.33, -0.08, -0.28, -0.26, -0.25, -0.20],
+        },
+        design,
+    )["second"]
+    assert [look.verdict for look in looks] == ["open", "worse"] and abs(looks[0].z) > looks[1].limit
+    assert unbiased_mean(looks, design) == pytest.approx(looks[-1].mean, rel=1e-3)
 
 
 def test_expected_seeds_are_those_of_simulated_looks() -> None:
@@ -273,7 +287,11 @@ def test_alpha_that_was_handed_on_settles_what_was_open() -> None:
     )
     handed_on = family["near"][-1]
     assert {family[name][-1].seeds for name in ("far", "farther")} <= {10, 13}
-    assert handed_on.verdict == "better" and handed_on.left == 1 and handed_on.seeds <= by_three.seeds
+    assert (
+        handed_on.verdict == "better"
+        and handed_on.limit == alone.limits()[LOOKS.index(handed_on.seeds)]
+        and handed_on.seeds <= by_three.seeds
+    )
 
 
 def test_ten_seeds_are_not_expected_to_settle_one_of_ten_comparisons() -> None:
