@@ -307,7 +307,7 @@ class TrialConfig(Settings):
             if f"source.{name}" in self.unread:
                 raise ValueError(
                     f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
-                    f"{self.method.name!r} does not read it; leave it out"
+                    f"{self.method.name!r} does not read it; leave it out, also of tied_to_seed"
                 )
         return self
 

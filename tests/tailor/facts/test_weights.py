@@ -157,7 +157,7 @@ TRAINING = {
 def test_settings_of_a_training_that_weights_replace_are_refused(setting: str) -> None:
     """They would give the same results other ids."""
     changed = {setting: TRAINING[setting]}
-    words = f"source.{setting} = .* has no effect: source.weights is given, and .* does not read it"
+    words = f"source.{setting} = .* has no effect: .* leave it out, also of tied_to_seed"
     with pytest.raises(ConfigError, match=words):
         trial(weights=NAME, **changed)
     as_default = {setting: SourceConfig.model_fields[setting].default}
