@@ -185,8 +185,9 @@ def samples_of(
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
-    batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
-    if not any(len(batch_inputs) for batch_inputs, _ in batches):
+    read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
+    batches = [batch for batch in read if len(batch[0])]
+    if not batches:
         raise ConfigError("loader gives no input; an iterator that was read to its end gives none")
     with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
         inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
@@ -203,6 +204,8 @@ def samples_of(
                     "out of the module, or give loss = lambda outputs, labels: "
                     "torch.nn.functional.nll_loss(outputs.log(), labels)"
                 )
+        elif isinstance(outputs, Tensor):
+            _refuse_other_values(outputs, targets)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
@@ -249,19 +252,17 @@ def classes_of(outputs: Any) -> int:
 
 
 def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
-    """Whether floats are labels: a whole number for each row of several outputs, as a column of a table; or one-hot.
+    """Whether floats are labels: a whole number in place of each K of outputs (B, K, ...), or one-hot rows of K.
 
     Raises:
         ConfigError: they may be probabilities of the classes, for cross-entropy, or values, for squared errors.
     """
-    if classes_of(outputs) == 1:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2 or outputs.shape[1] == 1:
         return False
     are_whole = bool((targets == targets.round()).all())
-    if targets[0].numel() == 1:
+    if targets.shape[1:] in (outputs.shape[2:], (1, *outputs.shape[2:])):
         return are_whole
-    if targets.shape[1:] != outputs.shape[1:]:
-        return False
-    are_shares = _are_shares(targets)
+    are_shares = outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:] and _are_shares(targets)
     if are_shares and not are_whole:
         raise ConfigError(
             f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
@@ -276,32 +277,36 @@ def _are_shares(rows: Tensor) -> bool:
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
-    """Integers as cross-entropy reads them: int64, of shape (B,) if they are a column or one-hot rows.
+    """Integers as cross-entropy reads them: int64, a label in place of each K of outputs (B, K, ...).
 
     Raises:
-        ConfigError: labels of B samples are no classes of the network, which count from 0.
+        ConfigError: they are no classes of the network, which count from 0.
     """
     targets = targets.long()
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         return targets
     classes = outputs.shape[1]
-    if targets.dim() == 2 and targets.shape[1] == classes > 1:
+    if classes == 1:
+        raise ConfigError(
+            "the targets are integers, and the network has one output, which tells no classes apart; give floats: "
+            "targets.float()"
+        )
+    if outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:]:
         if not bool(((targets == 0) | (targets == 1)).all() and (targets.sum(dim=1) == 1).all()):
             raise ConfigError(
                 f"the targets are rows of {classes} integers that are not one-hot, so a sample has several classes; "
                 "give loss = ..., such as torch.nn.BCEWithLogitsLoss(), and targets of floats"
             )
         return targets.argmax(dim=1)
-    if targets.dim() == 2 and targets.shape[1] == 1:
+    if targets.shape[1:] == (1, *outputs.shape[2:]):
         targets = targets[:, 0]
     labels = targets[targets != IGNORED]
-    if labels.numel() == 0:
+    if targets.shape[1:] != outputs.shape[2:] or labels.numel() == 0:
         return targets
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= classes:
-        advice = ": subtract 1 from the labels" if (least, most) == (1, classes) else ""
-        if classes == 1:
-            advice = "; of one output give loss = ..., such as binary_cross_entropy_with_logits, and targets of floats"
+        is_from_1 = (least, most) == (1, classes)
+        advice = ": subtract 1 from the labels" if is_from_1 else f", or {IGNORED} for what does not count"
         raise ConfigError(
             f"the labels are {least} to {most}, and the network has {classes} outputs; expected 0 to "
             f"{classes - 1}{advice}"
@@ -315,20 +320,24 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
         outputs = run_copy(own.template, batch.images)
-        if batch.loss is None and batch.labels.is_floating_point():
-            _refuse_other_shape(outputs, batch.labels)
         value = batch.loss_sum(outputs) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
 
 
-def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
-    """Raise ConfigError unless each real target has its output; axes of length 1 count for nothing."""
+def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
+    """Raise ConfigError unless each float has its output, and they are values; axes of length 1 count for nothing."""
     sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
     sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
     if sizes_of_outputs != sizes_of_targets:
         raise ConfigError(
-            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)} of "
-            f"{targets.dtype}, which are no whole numbers and so no classes; squared errors need one target for each "
-            "output: give targets of that shape, or loss = ..."
+            f"the network has outputs {tuple(outputs.shape)} and the loader targets "
+            f"{tuple(targets[: len(outputs)].shape)} of {targets.dtype}, which are no numbers of its classes; squared "
+            "errors need one target for each output: give targets of that shape, or loss = ..."
+        )
+    if bool(((targets == 0.0) | (targets == 1.0)).all()):
+        raise ConfigError(
+            "the targets are floats of 0 and 1; if they answer yes or no, give loss = lambda outputs, targets: "
+            "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten()); in its place "
+            "binary_cross_entropy if the network ends in a sigmoid, or mse_loss if they are values"
         )
