@@ -64,6 +64,18 @@ class OwnNetwork:
 
 
 @contextmanager
+def plain_torch() -> Iterator[None]:
+    """Let what the caller has switched on around a call change nothing: no autocast, gradients, no inference mode."""
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
+@contextmanager
 def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     """Let stages build the network by its name until the context ends; messages name the module's class.
 
@@ -79,7 +91,6 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         with (
             NETWORKS.borrow(own.name, replace(stub, **facts)),
             torch.random.fork_rng(devices=drawn_on),
-            torch.enable_grad(),
         ):
             yield
     except (ConfigError, TrainingError) as error:
@@ -100,6 +111,7 @@ def copy_module(model: nn.Module) -> OwnNetwork:
     return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
 
 
+@torch.no_grad()
 def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
@@ -154,7 +166,7 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
     if not is_batch:
         raise ConfigError(f"example_input is {what}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
-    example = example_input.detach().cpu()
+    example = example_input.detach().cpu().clone()  # a clone is no tensor of inference mode
     with explain_errors(f"{kind} does not run on example_input, {what}", "give a batch of inputs as it reads them"):
         outputs = run_copy(own.template, example)
     with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):

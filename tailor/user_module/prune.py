@@ -43,6 +43,7 @@ from tailor.user_module.given import (
     OwnNetwork,
     checked_example,
     copy_module,
+    plain_torch,
     registration,
     run_copy,
     samples_of,
@@ -265,6 +266,7 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     )
 
 
+@plain_torch()
 def _prune(
     model: nn.Module,
     example_input: Tensor,

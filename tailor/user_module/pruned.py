@@ -14,7 +14,7 @@ from tailor.common.torch_private import tree_leaves
 from tailor.model.state import DESCRIPTION_FILE, ModelState, load_state, save_model
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
-from tailor.user_module.given import OwnNetwork, copy_module, registration, run_copy
+from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
 from transtailor.documents import read_json
 
 
@@ -107,6 +107,7 @@ def _refuse_other_model(folder: Path, network: str) -> None:
         )
 
 
+@plain_torch()
 def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
     """The pruned module that `PrunedNetwork.save` wrote: a new one, on the device and in the mode of `model`.
 
