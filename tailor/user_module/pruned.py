@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
 from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
 from transtailor.documents import read_json
+from transtailor.files import refuse_unwritable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,11 @@ class PrunedNetwork:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
 
         Raises:
-            ConfigError: `folder` is a file, or has a sub-model of a trial or of another class of modules.
+            ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules.
         """
         if Path(folder).is_file():
             raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
+        refuse_unwritable(Path(folder), "folder", ConfigError)
         _refuse_other_model(Path(folder), f"{type(self.model).__name__}#")
         save_model(self.state.with_weights_of(self.model), Path(folder))
 
@@ -149,10 +150,8 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
                 )
         built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
-            dtype = next(built.parameters()).dtype
-            image = torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device)
-            shapes = _shapes(run_copy(built, image))
-        expected = _shapes(run_copy(own.template, image))
+            shapes = _shapes(built, state)
+        expected = _shapes(own.template, state)
         if shapes != expected:
             raise ConfigError(
                 f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
@@ -161,6 +160,8 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         yield own, state
 
 
-def _shapes(outputs: Any) -> str:
-    """The shapes of all tensors among a network's outputs."""
+def _shapes(model: nn.Module, state: ModelState) -> str:
+    """The shapes of all tensors among a network's outputs of one input, in the precision of its weights."""
+    weight = next(model.parameters())
+    outputs = run_copy(model, torch.zeros(1, *state.input_shape, dtype=weight.dtype, device=weight.device))
     return ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))

@@ -413,6 +413,17 @@ def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
     with pytest.raises(ConfigError, match="net.pth is a file; give a folder"):
         pruned.save(tmp_path / "net.pth")
+    with pytest.raises(ConfigError, match="net.pth cannot be written to"):
+        pruned.save(tmp_path / "net.pth/pruned")
+
+
+def test_what_was_converted_to_half_is_loaded_by_the_whole_network_in_float32(tmp_path: Path) -> None:
+    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    pruned.model.half()
+    pruned.save(tmp_path)
+    loaded = tailor.load(tmp_path, model=linear())
+    assert all(torch.equal(tensor, pruned.model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.state_dict()["0.weight"].dtype == torch.float16
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
