@@ -223,6 +223,17 @@ def samples_of(
     return samples, max(2, size)
 
 
+def task_of(samples: Samples, outputs: Any) -> str:
+    """The samples and their loss in words, of a network with such outputs."""
+    count = f"{len(samples):,} inputs"
+    if samples.loss is not None:
+        return f"{count}, the loss that was given"
+    if samples.labels.is_floating_point():
+        return f"{count}, squared errors"
+    occurring = len(samples.labels[samples.labels != IGNORED].unique())
+    return f"{count}, cross-entropy over {outputs.shape[1]:,} outputs, {occurring:,} of which are labels"
+
+
 def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
     """Return the inputs and targets of a batch on the CPU; raise ConfigError if they do not fit the example."""
     if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], list | tuple):

@@ -47,6 +47,7 @@ from tailor.user_module.given import (
     registration,
     run_copy,
     samples_of,
+    task_of,
 )
 from tailor.user_module.pruned import PrunedGroup, PrunedNetwork
 from transtailor.names import nearest
@@ -325,6 +326,7 @@ def _prune(
         return PrunedNetwork(
             model=pruned_model,
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
+            task="" if samples is None else task_of(samples, outputs),
             groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
             macs=macs_of(pruned),
             original_macs=macs_of(whole),

@@ -48,14 +48,15 @@ class PrunedNetwork:
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
       2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
-    Nothing of your task was used: the criterion 'l2' reads no data. To keep what the task needs, pass loader = ...,
-    batches of (inputs, targets).
+    The filters were chosen without your task: the criterion 'l2' reads no data. To keep what the task needs, pass
+    loader = ..., batches of (inputs, targets), and no criterion.
     >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
     [True]
     """
 
     model: nn.Module
     criterion: str  # what scored the filters
+    task: str  # the samples that were given, and their loss, in words; "": none
     groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
     macs: int  # of one input
     original_macs: int
@@ -73,13 +74,15 @@ class PrunedNetwork:
             f"{type(self.model).__name__}: {self.original_macs:,} -> {self.macs:,} MACs "
             f"({self.removed_macs_fraction:.1%} removed), {self.original_params:,} -> {self.params:,} parameters"
         )
-        text = "\n  ".join([summary, *map(str, self.groups)])
-        if CRITERIA[self.criterion].reads_data:
-            return text
-        return (
-            f"{text}\nNothing of your task was used: the criterion {self.criterion!r} reads no data. To keep what the "
-            "task needs, pass loader = ..., batches of (inputs, targets)."
-        )
+        lines = ["\n  ".join([summary, *map(str, self.groups)])]
+        if self.task:
+            lines.append(f"Task: {self.task}")
+        if not CRITERIA[self.criterion].reads_data:
+            lines.append(
+                f"The filters were chosen without your task: the criterion {self.criterion!r} reads no data. To keep "
+                "what the task needs, pass loader = ..., batches of (inputs, targets), and no criterion."
+            )
+        return "\n".join(lines)
 
     __repr__ = __str__  # what a notebook and the prompt show; a dataclass's has every weight
 

@@ -43,6 +43,10 @@ def test_they_are_read_as_class_numbers(kind: str) -> None:
     assert pruned(KINDS[kind](LABELS)).groups == pruned(LABELS).groups
 
 
+def test_the_result_names_the_loss_and_how_many_outputs_are_labels() -> None:
+    assert str(pruned(LABELS % 2)).endswith("\nTask: 6 inputs, cross-entropy over 3 outputs, 2 of which are labels")
+
+
 def test_bools_are_two_classes() -> None:
     assert pruned(LABELS == 1).groups == pruned((LABELS == 1).long()).groups
 
