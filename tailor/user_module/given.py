@@ -1,7 +1,7 @@
 """What a user gives to a call (a module, an example of its input, batches), checked and made usable by stages."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
 from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
@@ -105,17 +106,28 @@ def copy_module(model: nn.Module) -> OwnNetwork:
         ConfigError: the module is not one that can be pruned.
     """
     kind = type(model).__name__
+    _refuse_no_module(model, kind)
     tensors = _checked_tensors(model, kind)
     with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
         template = copied(model).cpu()
     return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
 
 
+def _refuse_no_module(model: Any, kind: str) -> None:
+    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights."""
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
+        return
+    advice = ""
+    if isinstance(model, type):
+        advice = f": type {model.__name__}(...)"
+    elif isinstance(model, Mapping):
+        advice = ": make it, and type model.load_state_dict(...) for weights"
+    raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
+
+
 @torch.no_grad()
 def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
     refuse_unregistered(model)
     others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if others:
@@ -197,6 +209,11 @@ def samples_of(
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise ConfigError(
+            f"loader is a {type(loader).__name__}, which gives single samples; give batches: loader = "
+            "torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
     read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
     batches = [batch for batch in read if len(batch[0])]
     if not batches:

@@ -321,6 +321,11 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
         r"the loss of the first batch is \[1.5, 1.5\]; expected is one finite number",
     ),
     "empty": ([], None, "loader gives no input"),
+    "samples": (
+        torch.utils.data.TensorDataset(*pairs(1)[0]),
+        None,
+        "loader is a TensorDataset, which gives single samples; .*DataLoader",
+    ),
     "empty batch": ([(torch.zeros(0, 8), torch.zeros(0).long())], None, "loader gives no input"),
     "arrays": ([(np.zeros((6, 8)), np.zeros(6))], None, "batch 0 of loader is a tuple of ndarray, ndarray; expected"),
     "a dict": ([{"image": torch.zeros(6, 8)}], None, "batch 0 of loader is a dict of 'image'; expected two tensors"),

@@ -171,6 +171,21 @@ def test_excluded_modules_keep_all_filters() -> None:
         ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
     ):
         tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["secnd"])
+    with pytest.raises(ConfigError, match="^exclude has something else than names of modules"):
+        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[model.second])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (nn.Module, r"model is a type; .*: type Module\(...\)"),
+        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it, and type model.load_state_dict"),
+        ("net.pth", "model is a str; expected a torch.nn.Module whose code is Python$"),
+    ],
+)
+def test_what_is_no_module_is_named(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tailor.prune(given, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
 
 
 class CountsFilters(nn.Module):
