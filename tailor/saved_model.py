@@ -4,7 +4,7 @@ import importlib
 import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,7 +141,12 @@ def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
     from tailor.user_module.pruned import opened
 
     with opened(folder, model=whole_network(module)) as (_, state):
-        yield state
+        yield replace(state, tensors={name: _in_float32(tensor) for name, tensor in state.tensors.items()})
+
+
+def _in_float32(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Weights of another precision converted: programs and timed passes read float32."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def whole_network(text: str) -> "nn.Module":

@@ -30,12 +30,17 @@ def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
     """Trace the model in evaluation mode with a batch of images; hooks are part of the trace.
 
     Raises:
-        ConfigError: the network cannot be traced, or fixes the number of images.
+        ConfigError: the network cannot be traced, fixes the number of images, or its outputs are not one tensor.
     """
     images = images_for(state, batch, seed=0)
     model = state.build().eval()
     with torch.no_grad():
-        model(images)  # its own errors are clearer than those of tracing
+        outputs = model(images)  # its own errors are clearer than those of tracing
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"{state.network} returns a {type(outputs).__name__}, and a program has one tensor of outputs; give "
+            "--module FILE:NAME of a class with the same layers whose forward returns one of them"
+        )
     try:
         # Weights keep requires_grad: without it, torch's attention is one operator that ONNX does not know.
         traced = torch.export.export(model, (images,), dynamic_shapes=(axes,))

@@ -60,8 +60,8 @@ def _read(path: Path) -> Any:
         ) from error
     except Exception as error:  # noqa: BLE001  # both readers raise whatever a damaged file makes them raise
         raise ConfigError(
-            f"source.weights: {path} ({_start_of(path)}) holds no weights ({type(error).__name__}: {error}); give "
-            "torch.save(model.state_dict(), ...)"
+            f"source.weights: {path} ({_start_of(path)}) holds no weights ({type(error).__name__}: {error}); if it is "
+            "a part of a file, download or copy it again, else give torch.save(model.state_dict(), ...)"
         ) from error
 
 

@@ -33,6 +33,10 @@ Ranking = dict[str, Tensor]  # group name -> (F,)
 Minimum = dict[str, int]  # group name -> fewest filters that stay
 
 
+class BudgetError(ConfigError):
+    """A budget cannot be met; the text begins with the budget."""
+
+
 @dataclass(frozen=True, eq=False)
 class Budget:
     """What to remove, whatever divides it over layers."""
@@ -210,13 +214,13 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
 
 
 def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
-    """Raise ConfigError if more than BUDGET_MARGIN is removed beyond the budget; `way` says how it came to that."""
+    """Raise BudgetError if more than BUDGET_MARGIN is removed beyond the budget; `way` says how it came to that."""
     if too_much <= BUDGET_MARGIN:
         return
     asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
     or_narrower = "" if budget.widths == ANY_WIDTH else ", or a smaller pruning.width_multiple"
-    raise ConfigError(
+    raise BudgetError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
         f"of {budget.state.network} are removed, and {way}; choose another budget "
         f"({floor(removed * 1000) / 1000:g} can be met here) or larger steps{or_narrower}"
@@ -232,7 +236,7 @@ def refuse_impossible_budgets(planned: Iterable[Stage], whole: ModelState, candi
 
 
 def refuse_impossible(budget: Budget, by_code: str = "") -> None:
-    """Raise ConfigError if all groups at their minimum do not meet the budget.
+    """Raise BudgetError if all groups at their minimum do not meet the budget.
 
     Args:
         by_code: which layers can lose no filter because of the network's code, and how to mend it; empty: none.
@@ -254,7 +258,7 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
         "filters: pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or "
         "pruning.stream = true"
     )
-    raise ConfigError(
+    raise BudgetError(
         f"asked_removed_macs_fraction = {budget.asked_removed_macs_fraction:g} is more than {state.network} can lose, "
         f"which is {1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / original:.3f} of the original MACs; "

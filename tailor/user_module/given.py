@@ -1,7 +1,7 @@
 """What a user gives to a call (a module, an example of its input, batches), checked and made usable by stages."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
 from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
@@ -64,6 +65,18 @@ class OwnNetwork:
 
 
 @contextmanager
+def plain_torch() -> Iterator[None]:
+    """Let what the caller has switched on around a call change nothing: no autocast, gradients, no inference mode."""
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
+@contextmanager
 def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     """Let stages build the network by its name until the context ends; messages name the module's class.
 
@@ -79,7 +92,6 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         with (
             NETWORKS.borrow(own.name, replace(stub, **facts)),
             torch.random.fork_rng(devices=drawn_on),
-            torch.enable_grad(),
         ):
             yield
     except (ConfigError, TrainingError) as error:
@@ -94,16 +106,28 @@ def copy_module(model: nn.Module) -> OwnNetwork:
         ConfigError: the module is not one that can be pruned.
     """
     kind = type(model).__name__
+    _refuse_no_module(model, kind)
     tensors = _checked_tensors(model, kind)
     with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
         template = copied(model).cpu()
     return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
 
 
+def _refuse_no_module(model: Any, kind: str) -> None:
+    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights."""
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
+        return
+    advice = ""
+    if isinstance(model, type):
+        advice = f": type {model.__name__}(...)"
+    elif isinstance(model, Mapping):
+        advice = ": make it, and type model.load_state_dict(...) for weights"
+    raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
+
+
+@torch.no_grad()
 def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
     """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
     refuse_unregistered(model)
     others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if others:
@@ -154,7 +178,7 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
     if not is_batch:
         raise ConfigError(f"example_input is {what}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
-    example = example_input.detach().cpu()
+    example = example_input.detach().cpu().clone()  # a clone is no tensor of inference mode
     with explain_errors(f"{kind} does not run on example_input, {what}", "give a batch of inputs as it reads them"):
         outputs = run_copy(own.template, example)
     with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):
@@ -185,8 +209,14 @@ def samples_of(
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
-    batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
-    if not any(len(batch_inputs) for batch_inputs, _ in batches):
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise ConfigError(
+            f"loader is a {type(loader).__name__}, which gives single samples; give batches: loader = "
+            "torch.utils.data.DataLoader(dataset, batch_size=32)"
+        )
+    read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
+    batches = [batch for batch in read if len(batch[0])]
+    if not batches:
         raise ConfigError("loader gives no input; an iterator that was read to its end gives none")
     with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
         inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
@@ -203,9 +233,22 @@ def samples_of(
                     "out of the module, or give loss = lambda outputs, labels: "
                     "torch.nn.functional.nll_loss(outputs.log(), labels)"
                 )
+        elif isinstance(outputs, Tensor):
+            _refuse_other_values(outputs, targets)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
+
+
+def task_of(samples: Samples, outputs: Any) -> str:
+    """The samples and their loss in words, of a network with such outputs."""
+    count = f"{len(samples):,} inputs"
+    if samples.loss is not None:
+        return f"{count}, the loss that was given"
+    if samples.labels.is_floating_point():
+        return f"{count}, squared errors"
+    occurring = len(samples.labels[samples.labels != IGNORED].unique())
+    return f"{count}, cross-entropy over {outputs.shape[1]:,} outputs, {occurring:,} of which are labels"
 
 
 def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,19 +292,17 @@ def classes_of(outputs: Any) -> int:
 
 
 def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
-    """Whether floats are labels: a whole number for each row of several outputs, as a column of a table; or one-hot.
+    """Whether floats are labels: a whole number in place of each K of outputs (B, K, ...), or one-hot rows of K.
 
     Raises:
         ConfigError: they may be probabilities of the classes, for cross-entropy, or values, for squared errors.
     """
-    if classes_of(outputs) == 1:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2 or outputs.shape[1] == 1:
         return False
     are_whole = bool((targets == targets.round()).all())
-    if targets[0].numel() == 1:
+    if targets.shape[1:] in (outputs.shape[2:], (1, *outputs.shape[2:])):
         return are_whole
-    if targets.shape[1:] != outputs.shape[1:]:
-        return False
-    are_shares = _are_shares(targets)
+    are_shares = outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:] and _are_shares(targets)
     if are_shares and not are_whole:
         raise ConfigError(
             f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
@@ -276,32 +317,36 @@ def _are_shares(rows: Tensor) -> bool:
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
-    """Integers as cross-entropy reads them: int64, of shape (B,) if they are a column or one-hot rows.
+    """Integers as cross-entropy reads them: int64, a label in place of each K of outputs (B, K, ...).
 
     Raises:
-        ConfigError: labels of B samples are no classes of the network, which count from 0.
+        ConfigError: they are no classes of the network, which count from 0.
     """
     targets = targets.long()
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         return targets
     classes = outputs.shape[1]
-    if targets.dim() == 2 and targets.shape[1] == classes > 1:
+    if classes == 1:
+        raise ConfigError(
+            "the targets are integers, and the network has one output, which tells no classes apart; give floats: "
+            "targets.float()"
+        )
+    if outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:]:
         if not bool(((targets == 0) | (targets == 1)).all() and (targets.sum(dim=1) == 1).all()):
             raise ConfigError(
                 f"the targets are rows of {classes} integers that are not one-hot, so a sample has several classes; "
                 "give loss = ..., such as torch.nn.BCEWithLogitsLoss(), and targets of floats"
             )
         return targets.argmax(dim=1)
-    if targets.dim() == 2 and targets.shape[1] == 1:
+    if targets.shape[1:] == (1, *outputs.shape[2:]):
         targets = targets[:, 0]
     labels = targets[targets != IGNORED]
-    if labels.numel() == 0:
+    if targets.shape[1:] != outputs.shape[2:] or labels.numel() == 0:
         return targets
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= classes:
-        advice = ": subtract 1 from the labels" if (least, most) == (1, classes) else ""
-        if classes == 1:
-            advice = "; of one output give loss = ..., such as binary_cross_entropy_with_logits, and targets of floats"
+        is_from_1 = (least, most) == (1, classes)
+        advice = ": subtract 1 from the labels" if is_from_1 else f", or {IGNORED} for what does not count"
         raise ConfigError(
             f"the labels are {least} to {most}, and the network has {classes} outputs; expected 0 to "
             f"{classes - 1}{advice}"
@@ -315,20 +360,24 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
         outputs = run_copy(own.template, batch.images)
-        if batch.loss is None and batch.labels.is_floating_point():
-            _refuse_other_shape(outputs, batch.labels)
         value = batch.loss_sum(outputs) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
 
 
-def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
-    """Raise ConfigError unless each real target has its output; axes of length 1 count for nothing."""
+def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
+    """Raise ConfigError unless each float has its output, and they are values; axes of length 1 count for nothing."""
     sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
     sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
     if sizes_of_outputs != sizes_of_targets:
         raise ConfigError(
-            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)} of "
-            f"{targets.dtype}, which are no whole numbers and so no classes; squared errors need one target for each "
-            "output: give targets of that shape, or loss = ..."
+            f"the network has outputs {tuple(outputs.shape)} and the loader targets "
+            f"{tuple(targets[: len(outputs)].shape)} of {targets.dtype}, which are no numbers of its classes; squared "
+            "errors need one target for each output: give targets of that shape, or loss = ..."
+        )
+    if bool(((targets == 0.0) | (targets == 1.0)).all()):
+        raise ConfigError(
+            "the targets are floats of 0 and 1; if they answer yes or no, give loss = lambda outputs, targets: "
+            "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten()); in its place "
+            "binary_cross_entropy if the network ends in a sigmoid, or mse_loss if they are values"
         )

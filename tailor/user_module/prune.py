@@ -32,7 +32,7 @@ from tailor.model.factors import carries
 from tailor.model.state import ModelState
 from tailor.networks.building import copied
 from tailor.parallel.process_group import ProcessGroup
-from tailor.pruning.budget_solver import BUDGET_MARGIN, macs_after, refuse_impossible_budgets
+from tailor.pruning.budget_solver import BUDGET_MARGIN, BudgetError, macs_after, refuse_impossible_budgets
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
@@ -43,9 +43,11 @@ from tailor.user_module.given import (
     OwnNetwork,
     checked_example,
     copy_module,
+    plain_torch,
     registration,
     run_copy,
     samples_of,
+    task_of,
 )
 from tailor.user_module.pruned import PrunedGroup, PrunedNetwork
 from transtailor.names import nearest
@@ -53,7 +55,6 @@ from transtailor.names import nearest
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
 ALIGNED = 8  # multiple of wide layers' filters by default, unless eight filters of one are too many MACs (C)
 WHERE = "arguments"
-OF_BUDGET = "asked_removed_macs_fraction = "  # how errors of a budget begin
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state", "scores_from"}),  # the loader's
@@ -203,12 +204,13 @@ def transtailor(
     tuning.setdefault("head_learning_rate", rate)
     try:
         return _prune(model, example_input, raw, loader, loss)
-    except ConfigError as error:
-        if str(error).startswith(OF_BUDGET) and steps > 1:  # the one of a step, which nobody typed
-            raise ConfigError(
-                f"{OF_BUDGET}{asked_removed_macs_fraction:g} in {steps} steps: after one of them, {error}"
-            ) from error
-        raise
+    except BudgetError as error:
+        if steps == 1:
+            raise
+        raise ConfigError(  # of a step, which nobody typed
+            f"asked_removed_macs_fraction = {asked_removed_macs_fraction:g} in {steps} steps: after one of them, "
+            f"{error}"
+        ) from error
 
 
 def _refuse_unknown(
@@ -234,6 +236,8 @@ def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method:
     table_of: dict[str, str] = {}  # by setting
     for table, of_table in names.items():
         table_of |= dict.fromkeys(of_table, table)
+    if isinstance(settings.get("exclude"), list | tuple) and not all(isinstance(x, str) for x in settings["exclude"]):
+        raise ConfigError("exclude has something else than names of modules, as model.named_modules() gives them")
     raw: dict[str, Any] = {"method": method}
     for name, value in settings.items():
         table = table_of[name]
@@ -265,6 +269,7 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     )
 
 
+@plain_torch()
 def _prune(
     model: nn.Module,
     example_input: Tensor,
@@ -323,6 +328,7 @@ def _prune(
         return PrunedNetwork(
             model=pruned_model,
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
+            task="" if samples is None else task_of(samples, outputs),
             groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
             macs=macs_of(pruned),
             original_macs=macs_of(whole),

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,9 @@ from tailor.common.torch_private import tree_leaves
 from tailor.model.state import DESCRIPTION_FILE, ModelState, load_state, save_model
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
-from tailor.user_module.given import OwnNetwork, copy_module, registration, run_copy
+from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
 from transtailor.documents import read_json
+from transtailor.files import refuse_unwritable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,15 @@ class PrunedNetwork:
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
       2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
-    Nothing of your task was used: the criterion 'l2' reads no data. To keep what the task needs, pass loader = ...,
-    batches of (inputs, targets).
+    The filters were chosen without your task: the criterion 'l2' reads no data. To keep what the task needs, pass
+    loader = ..., batches of (inputs, targets), and no criterion.
     >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
     [True]
     """
 
     model: nn.Module
     criterion: str  # what scored the filters
+    task: str  # the samples that were given, and their loss, in words; "": none
     groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
     macs: int  # of one input
     original_macs: int
@@ -73,13 +74,15 @@ class PrunedNetwork:
             f"{type(self.model).__name__}: {self.original_macs:,} -> {self.macs:,} MACs "
             f"({self.removed_macs_fraction:.1%} removed), {self.original_params:,} -> {self.params:,} parameters"
         )
-        text = "\n  ".join([summary, *map(str, self.groups)])
-        if CRITERIA[self.criterion].reads_data:
-            return text
-        return (
-            f"{text}\nNothing of your task was used: the criterion {self.criterion!r} reads no data. To keep what the "
-            "task needs, pass loader = ..., batches of (inputs, targets)."
-        )
+        lines = ["\n  ".join([summary, *map(str, self.groups)])]
+        if self.task:
+            lines.append(f"Task: {self.task}")
+        if not CRITERIA[self.criterion].reads_data:
+            lines.append(
+                f"The filters were chosen without your task: the criterion {self.criterion!r} reads no data. To keep "
+                "what the task needs, pass loader = ..., batches of (inputs, targets), and no criterion."
+            )
+        return "\n".join(lines)
 
     __repr__ = __str__  # what a notebook and the prompt show; a dataclass's has every weight
 
@@ -87,10 +90,11 @@ class PrunedNetwork:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
 
         Raises:
-            ConfigError: `folder` is a file, or has a sub-model of a trial or of another class of modules.
+            ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules.
         """
         if Path(folder).is_file():
             raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
+        refuse_unwritable(Path(folder), "folder", ConfigError)
         _refuse_other_model(Path(folder), f"{type(self.model).__name__}#")
         save_model(self.state.with_weights_of(self.model), Path(folder))
 
@@ -107,6 +111,7 @@ def _refuse_other_model(folder: Path, network: str) -> None:
         )
 
 
+@plain_torch()
 def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
     """The pruned module that `PrunedNetwork.save` wrote: a new one, on the device and in the mode of `model`.
 
@@ -148,10 +153,8 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
                 )
         built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
-            dtype = next(built.parameters()).dtype
-            image = torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device)
-            shapes = _shapes(run_copy(built, image))
-        expected = _shapes(run_copy(own.template, image))
+            shapes = _shapes(built, state)
+        expected = _shapes(own.template, state)
         if shapes != expected:
             raise ConfigError(
                 f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
@@ -160,6 +163,8 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         yield own, state
 
 
-def _shapes(outputs: Any) -> str:
-    """The shapes of all tensors among a network's outputs."""
+def _shapes(model: nn.Module, state: ModelState) -> str:
+    """The shapes of all tensors among a network's outputs of one input, in the precision of its weights."""
+    weight = next(model.parameters())
+    outputs = run_copy(model, torch.zeros(1, *state.input_shape, dtype=weight.dtype, device=weight.device))
     return ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))

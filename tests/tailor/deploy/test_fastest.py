@@ -33,6 +33,10 @@ class Net(nn.Module):
     def forward(self, rows):
         return self.head(self.first(rows).relu())
 
+class Pair(Net):
+    def forward(self, rows):
+        return super().forward(rows), rows
+
 def other():
     return Net(outputs=3)
 
@@ -94,7 +98,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names: dict[str, type[nn.Module]] = {}
     exec(NET, names)  # noqa: S102  # as the file has it
     torch.manual_seed(0)
-    tailor.prune(names["Net"](), torch.zeros(1, 10), criterion="l2", asked_removed_macs_fraction=0.3).save("pruned")
+    made = tailor.prune(names["Net"](), torch.zeros(1, 10), criterion="l2", asked_removed_macs_fraction=0.3)
+    made.save("pruned")
+    made.model.half()
+    made.save("half")
     return tmp_path
 
 
@@ -107,6 +114,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--module", "net.py:other"], "is of another network"),
         (["--module", "net.py:nothing"], "it makes a int and not a torch.nn.Module"),
         (["--module", "lost.py:Net"], "cannot be made"),
+        (["--module", "net.py:Pair", "--no-time"], "Pair returns a tuple, and a program has one tensor of outputs"),
         (["--module", "net.py:Net", "--threads", "0"], "--threads is 0; expected 1 or more"),
     ],
 )
@@ -117,6 +125,11 @@ def test_mistakes_with_a_network_of_ones_own_are_explained(
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
     assert not (own / "pruned" / "model.onnx").exists()
+
+
+@pytest.mark.usefixtures("own")
+def test_weights_in_half_are_exported_in_float32() -> None:
+    assert main(["model", "export", "half", "--to", "torch-export", "--module", "net.py:Net"]) == 0
 
 
 @pytest.mark.check

@@ -289,6 +289,19 @@ def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:
     assert same(one.model.state_dict(), other.model.state_dict())
 
 
+@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode])
+def test_what_is_switched_on_around_a_call_changes_nothing(around: Callable[[], Any]) -> None:
+    def tailored() -> dict[str, Tensor]:
+        settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "loader": pairs()}
+        return tailor.transtailor(
+            small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, **settings
+        ).model.state_dict()
+
+    expected = tailored()
+    with around():
+        assert same(tailored(), expected)
+
+
 def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
     settings: dict[str, Any] = {"steps": 1, "epochs": 3, "alpha_epochs": 0, "learning_rate": 1e30}
     with pytest.raises(TrainingError, match="a smaller learning rate may help"):
@@ -308,6 +321,11 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
         r"the loss of the first batch is \[1.5, 1.5\]; expected is one finite number",
     ),
     "empty": ([], None, "loader gives no input"),
+    "samples": (
+        torch.utils.data.TensorDataset(*pairs(1)[0]),
+        None,
+        "loader is a TensorDataset, which gives single samples; .*DataLoader",
+    ),
     "empty batch": ([(torch.zeros(0, 8), torch.zeros(0).long())], None, "loader gives no input"),
     "arrays": ([(np.zeros((6, 8)), np.zeros(6))], None, "batch 0 of loader is a tuple of ndarray, ndarray; expected"),
     "a dict": ([{"image": torch.zeros(6, 8)}], None, "batch 0 of loader is a dict of 'image'; expected two tensors"),

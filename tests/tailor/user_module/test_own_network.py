@@ -171,6 +171,21 @@ def test_excluded_modules_keep_all_filters() -> None:
         ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
     ):
         tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["secnd"])
+    with pytest.raises(ConfigError, match="^exclude has something else than names of modules"):
+        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[model.second])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (nn.Module, r"model is a type; .*: type Module\(...\)"),
+        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it, and type model.load_state_dict"),
+        ("net.pth", "model is a str; expected a torch.nn.Module whose code is Python$"),
+    ],
+)
+def test_what_is_no_module_is_named(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tailor.prune(given, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
 
 
 class CountsFilters(nn.Module):
@@ -413,6 +428,17 @@ def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
     with pytest.raises(ConfigError, match="net.pth is a file; give a folder"):
         pruned.save(tmp_path / "net.pth")
+    with pytest.raises(ConfigError, match="net.pth cannot be written to"):
+        pruned.save(tmp_path / "net.pth/pruned")
+
+
+def test_what_was_converted_to_half_is_loaded_by_the_whole_network_in_float32(tmp_path: Path) -> None:
+    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    pruned.model.half()
+    pruned.save(tmp_path)
+    loaded = tailor.load(tmp_path, model=linear())
+    assert all(torch.equal(tensor, pruned.model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.state_dict()["0.weight"].dtype == torch.float16
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:

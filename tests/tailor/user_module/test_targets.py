@@ -1,6 +1,7 @@
 """Targets as loaders of users give them: cast where that is all they need, else refused in clear words."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ def test_they_are_read_as_class_numbers(kind: str) -> None:
     assert pruned(KINDS[kind](LABELS)).groups == pruned(LABELS).groups
 
 
+def test_the_result_names_the_loss_and_how_many_outputs_are_labels() -> None:
+    assert str(pruned(LABELS % 2)).endswith("\nTask: 6 inputs, cross-entropy over 3 outputs, 2 of which are labels")
+
+
 def test_bools_are_two_classes() -> None:
     assert pruned(LABELS == 1).groups == pruned((LABELS == 1).long()).groups
 
@@ -53,11 +58,11 @@ def test_bools_are_two_classes() -> None:
             LABELS + 1,
             "the labels are 1 to 3, and the network has 3 outputs; expected 0 to 2: subtract 1 from the labels",
         ),
-        (LABELS + 7, "the labels are 7 to 9, and the network has 3 outputs; expected 0 to 2$"),
+        (LABELS + 7, "the labels are 7 to 9, and the network has 3 outputs; expected 0 to 2, or -100 for what does"),
         (torch.ones(6, 3).int(), "rows of 3 integers that are not one-hot"),
         (LABELS.double() + 7, "the labels are 7 to 9, and the network has 3 outputs"),
-        (LABELS + 0.5, "torch.float32, which are no whole numbers and so no classes"),
-        (LABELS / torch.zeros(6), "no whole numbers"),
+        (LABELS + 0.5, "torch.float32, which are no numbers of its classes"),
+        (LABELS / torch.zeros(6), "no numbers of its classes"),
         (torch.tensor([[0.5, 0.3, 0.2]] * 6), r"shares that sum to 1; give loss = torch.nn.CrossEntropyLoss\(\) if"),
         (["cat", "dog", "eel"] * 2, "the targets in batch 0 of loader are no numbers"),
     ],
@@ -65,6 +70,34 @@ def test_bools_are_two_classes() -> None:
 def test_others_are_refused(targets: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         pruned(targets)
+
+
+def test_a_class_of_each_pixel_may_be_a_float_or_have_a_channel_and_is_checked_in_all_batches() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
+    images, labels = torch.randn(4, 1, 6, 6), torch.randint(0, 3, (4, 6, 6))
+    prune = partial(tailor.prune, network, images[:1], asked_removed_macs_fraction=0.4)
+    usual = prune(loader=[(images, labels)]).groups
+    for targets in (labels.float(), labels[:, None], labels[:, None].float()):
+        assert prune(loader=[(images, targets)]).groups == usual
+    assert prune(loader=[(images[:0], labels[:0]), (images, labels)]).groups == usual
+    with pytest.raises(ConfigError, match="the labels are 0 to 255, and the network has 3 outputs"):
+        prune(loader=[(images, labels), (images, torch.full_like(labels, 255))])
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 4)])
+def test_yes_or_no_as_floats_needs_a_loss_and_the_one_that_is_named_works(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, shape[-1] if len(shape) > 1 else 1))
+    answers = torch.ones(shape)
+    prune = partial(tailor.prune, network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4)
+    with pytest.raises(ConfigError, match="the targets are floats of 0 and 1") as found:
+        prune(loader=[(torch.randn(6, 8), answers)])
+    loss = eval(str(found.value).partition("give loss = ")[2].partition(";")[0])  # noqa: S307  # as the message says
+    assert prune(loader=[(torch.randn(6, 8), answers)], loss=loss).removed_macs_fraction >= 0.4
+    if shape != (6, 4):
+        with pytest.raises(ConfigError, match=r"integers, and the network has one output, .*: targets.float\(\)"):
+            prune(loader=[(torch.randn(6, 8), answers.long() * 0)])
 
 
 def test_a_softmax_in_the_module_is_named_and_the_loss_for_it_works() -> None:
