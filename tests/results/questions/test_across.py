@@ -49,7 +49,9 @@ def test_few_sets_that_differ_settle_nothing(tmp_path: Path) -> None:
 
 def test_failed_trials_have_no_verdict_and_no_part_in_the_family(tmp_path: Path) -> None:
     failed = Trial(label="arm", seed=9, dataset="birds", right=(1,), ended="failed")
-    (row,), said = page(tmp_path, [*trials(), failed])
+    (row,), said = page(tmp_path, [*trials(shared_source=True), failed])
+    assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in said
+    assert any(line.startswith("train source: 4 seeds share one training (arm; base)") for line in said)
     assert row["verdict"] == "incomplete" and row["p"] is None and row["p_holm"] is None
     assert "all 0 tests" in said[-1]
 

@@ -351,7 +351,9 @@ def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
     said = "Not shown, as without a point at 50.0% fewer MACs: ours (10.0%, 20.0%)."
     with load(write_run(tmp_path, trials)) as run:
         for asked, is_said in ((0.5, True), (None, False)):
-            assert (said in "\n".join(markdown_lines(versus_arm_page(run, "fine_tune", asked)))) == is_said
+            pages = [versus_arm_page(run, "fine_tune", asked), anytime_page(run, "fine_tune", asked)]
+            pages.append(seeds_needed_page(run, "fine_tune", asked, None))
+            assert all((said in "\n".join(markdown_lines(page))) == is_said for page in pages)
             assert (said in published_table(run, asked=asked).notes) == is_said
 
 
