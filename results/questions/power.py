@@ -155,8 +155,8 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     lines = [
         f"Detectable: the smallest true difference that the present pairs find with a power of {POWER:g} at"
         f" {SIGNIFICANCE:g} (paired t test). Needed: pairs that detect {what}; more: those still to run. Cautious: the"
-        f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {_family(pairings)}, where the"
-        " correction over this table starts. Sequential: seeds on average if they are added until that is settled"
+        f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {_family(pairings)}, where"
+        " the correction over this table starts. Sequential: seeds on average if they are added until that is settled"
         f" ([settle]), with looks after {_looks_text()}, and how often it is."
     ]
     if difference is None:

@@ -90,7 +90,7 @@ def test_what_is_planned_is_what_compare_compares(tmp_path: Path) -> None:
         compared = list(markdown_lines(versus_arm_page(run, "short", None)))
     ours = row(text, "ours")
     assert ours["against"] == "long" and ours["difference"].startswith("-")
-    assert any(f"| ours | " in line and f"| {ours['difference']} |" in line for line in compared)
+    assert any("| ours | " in line and f"| {ours['difference']} |" in line for line in compared)
     assert any("over 3 comparisons" in line for line in compared) and any("at 0.05 / 3, " in line for line in text)
     said = "- No number of seeds settles what compare has no verdict on: lost at 20% fewer MACs (incomplete)."
     assert said in text
