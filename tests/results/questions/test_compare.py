@@ -93,10 +93,8 @@ def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leave
     assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
     assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
     text = "\n".join(found)
-    corrected = (
-        "After Holm's correction over 3 comparisons, none of 2 is significant; with 7 or more pairs, one could be."
-    )
-    assert f"Verdicts are uncorrected. {corrected}" in text
+    corrected = "After Holm's correction over 3 comparisons, none of 2 (better or worse) is significant"
+    assert f"Verdicts are uncorrected. {corrected}; with 7 or more pairs, one could be." in text
     assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
     assert "lost, net on digits (50 training images): 1 planned" in text
 
@@ -124,7 +122,7 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
     said = "\n".join(found)
-    assert "3 arms trained longer than their baselines, which may explain part of the difference" in said
+    assert "3 pruned arms trained longer than their baselines, which may explain part of the difference" in said
     assert (
         "long (up to 25 epochs): compared with tuned long at 20% fewer MACs (30 epochs), as tuned at 20% fewer MACs (10"
         " epochs) trained less. To see tuned at 20% fewer MACs beside long at 20% fewer MACs, with the other sign, type"
@@ -221,7 +219,10 @@ def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: 
     assert "The unit is the seed" in "\n".join(pooled)
     rows = {row["arm"]: row for row in table(pooled).values()}
     assert {(row["seeds"], row["smallest p"], row["p (Holm)"]) for row in rows.values()} == {("6", "0.0312", "0.0938")}
-    assert "After Holm's correction over 3 comparisons, none of 3 is significant; with 7 or" in "\n".join(pooled)
+    assert (
+        "After Holm's correction over 3 comparisons, none of 3 (better or worse) is significant; with 7 or"
+        in "\n".join(pooled)
+    )
 
 
 def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     pooled = found[found.index("### All together") :]
     assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed"
     assert "over 1 comparison," in "\n".join(pooled)
-    assert "1 row lost seeds to failed trials" in "\n".join(pooled)
+    assert "1 row with failed trials or NaN scores" in "\n".join(pooled)
 
 
 def test_no_table_mixes_two_controls(tmp_path: Path) -> None:
@@ -391,8 +392,17 @@ def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path)
 def test_several_budgets_of_an_arm_are_one_arm_that_trained_longer(tmp_path: Path) -> None:
     several = [Trial(label="base", method="fine_tune", seed=seed, right=(80,)) for seed in (0, 1)]
     several += [Trial(label="path", seed=seed, right=(81, 82), asked=(0.1, 0.2), epochs=9) for seed in (0, 1)]
-    text = "\n".join(lines(write_run(tmp_path, several), "base", None))
-    assert "- 1 arm trained longer than its baseline," in text
+    several += [Trial(label="other", seed=seed, right=(79,), asked=(0.1,)) for seed in (0, 1)]
+    run = write_run(tmp_path, several)
+    said = "- 1 pruned arm trained longer than its baseline, which may explain part of the difference."
+    assert f"{said} To rule this out, add a fine-tuning of the same length to the spec." in lines(run, "base", None)
+    assert said in lines(run, "other", None)  # which a fine-tuning would not replace
+
+
+def test_rows_without_pairs_are_not_said_to_be_of_the_same_models(tmp_path: Path) -> None:
+    apart = [Trial(label="base", seed=seed, right=(80,)) for seed in (0, 1)]
+    apart += [Trial(label=label, seed=seed, right=(80,)) for label in "ab" for seed in (2, 3)]
+    assert "the same models" not in "\n".join(lines(write_run(tmp_path, apart), "base", None))
 
 
 def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_path: Path) -> None:
