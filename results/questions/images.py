@@ -92,8 +92,8 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
         first_arm = _arm(shown, first_name)
         second_arm = _arm(shown, second_name)
         if first_arm is not None and second_arm is not None:
-            others = [arm for arm in shown if arm.name in (first_name, second_name)]
-            others = sorted(str(arm) for arm in others if arm not in (first_arm, second_arm))
+            named = [arm for arm in shown if arm.name in (first_name, second_name)]
+            others = sorted(str(arm) for arm in named if arm not in (first_arm, second_arm))
             comparisons.append(_compare_problem(run, problem, first_arm, second_arm, others))
     if not comparisons:
         names = f"{first_name!r} and {second_name!r}"
