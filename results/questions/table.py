@@ -333,8 +333,8 @@ def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
-    mean = "; mean ± half of the 95% t interval over seeds" if "mean" in kinds else ""
-    lines = [f"{chosen.score.split('_')[0]} scores{mean}; n, of seeds, in brackets."]
+    what = "mean ± half of the 95% t interval over seeds, n" if "mean" in kinds else "n, of seeds,"
+    lines = [f"{chosen.score.split('_')[0]} scores; {what} in brackets."]
     if "IQM" in kinds:
         lines.append(
             "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
