@@ -88,6 +88,7 @@ def _record(arm: Arm, control: Arm, pairing: Pairing, comparisons: int) -> dict[
         "difference_low": alone[0], "difference_high": alone[1],
         "together_low": together[0], "together_high": together[1],
         "verdict": no_verdict(pairing) or verdict, "failed_trials": pairing.failed,
+        "trained_longer": pairing.trained_longer,
     }  # fmt: skip
 
 

@@ -316,6 +316,8 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
             sum(pairing.is_mixed for pairing in pairings),
         "of arms that were chosen from different numbers of settings":
             sum(pairing.tuning_budgets_differ for pairing in pairings),
+        "of arms that trained for fewer epochs than it":
+            sum(pairing.trained_longer for pairing in pairings),
         "with seeds that only one of the two has; no test reads those":
             sum(pairing.result.unpaired > 0 for pairing in pairings),
         "of which a seed's scores are means over different numbers of trials":

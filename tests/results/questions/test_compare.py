@@ -121,6 +121,9 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     }  # fmt: skip
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
+    with load(tmp_path) as run:
+        marked = ": 4 comparisons with the best, of arms that trained for fewer epochs than it."
+        assert any(note.endswith(marked) for note in published_table(run, asked=0.2).notes)
     said = "\n".join(found)
     assert "3 pruned arms trained longer than their baselines, which may explain part of the difference" in said
     assert (
@@ -417,6 +420,17 @@ def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_
     assert section_of_all is not None
     assert "These are 2 comparisons, each tested on its own at 0.05: without any true" in section_of_all.text
     assert "up to 0.05 of them would look real on average." in section_of_all.text
+
+
+def test_intervals_at_any_time_say_that_an_arm_trained_longer(tmp_path: Path) -> None:
+    arms = {"base": (60, 5), "long": (90, 20)}
+    trials = [
+        Trial(label=label, seed=seed, right=(right + seed % 3,), epochs=epochs)
+        for label, (right, epochs) in arms.items() for seed in range(12)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        found = list(markdown_lines(anytime_page(run, "base", None)))
+    assert table(found)["long"]["verdict"] == "better, but trained longer"
 
 
 def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:
