@@ -291,9 +291,9 @@ def _marks(result: Anova, scores: int, lost: int) -> list[str]:
         notes.append("These terms explain all scores and leave no noise, so no F and no p can be given.")
     means = "" if scores == result.n else f", {result.n} means of a seed and its levels"
     notes.append(
-        f"{scores} scores{means}; the seed is a block, and its interactions are the noise ({result.residual_degrees} "
-        "degrees of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal "
-        "noise."
+        f"{scores} scores{means}; the seed is a block, and its interactions are the noise ("
+        f"{counted(result.residual_degrees, 'degree')} of freedom). p (Holm) is corrected over this table without the"
+        " seed. F tests assume equal, normal noise."
     )
     return notes
 
