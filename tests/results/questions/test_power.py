@@ -58,10 +58,15 @@ def test_pairs_and_what_they_find(tmp_path: Path) -> None:
 
 def test_one_seed_and_an_unknown_arm_say_why(tmp_path: Path) -> None:
     with load(write(tmp_path, 1)) as run:
-        with pytest.raises(ResultsError, match="with one seed there is no spread, so no interval"):
+        with pytest.raises(ResultsError, match="has two or more seeds that both arms have, so"):
             list(markdown_lines(seeds_needed_page(run, "base", None, None)))
         with pytest.raises(ResultsError, match="did you mean 'base'"):
             list(markdown_lines(seeds_needed_page(run, "bas", None, None)))
+    with (
+        load(write_run(tmp_path / "alone", [Trial(label="base", seed=seed, right=(9,)) for seed in (0, 1)])) as run,
+        pytest.raises(ResultsError, match="no other arm than 'base' has a tested point here; to see all trials, type"),
+    ):
+        list(markdown_lines(seeds_needed_page(run, "base", None, None)))
 
 
 def test_equal_differences_of_unequal_scores_plan_nothing(tmp_path: Path) -> None:
