@@ -137,9 +137,9 @@ def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out:
         absent = [problem.dataset for problem, _ in of_sets if problem.dataset not in by_set]
         arm, _ = next(iter(by_set.values()))
         if absent:
-            left_out.append(f"{arm} has no scores on {', '.join(absent)}")
+            left_out.append(f"{arm} of {network} has no scores on {', '.join(absent)}")
         elif len({str(control) for _, control in by_set.values()}) > 1:
-            left_out.append(f"{arm} has other controls on other data sets")
+            left_out.append(f"{arm} of {network} has other controls on other data sets")
         else:
             rows.append(_Row(network, list(by_set.values())))
     return rows

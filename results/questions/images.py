@@ -216,7 +216,12 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         yield answer_table("images", [*confused[0], *confused[1]], "confusion")
         yield from notes([*_notes(compared, names), *mistakes_lines(confused)], compared.problem)
         yield ""
-    yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
+    problems = {compared.problem for compared in comparisons}
+    names_of_arms = (comparisons[0].first.name, comparisons[0].second.name)
+    left_out = {arm.problem for arm in select_arms(run).arms if arm.name in names_of_arms} - problems
+    if left_out:
+        yield Note(f"Not compared: {'; '.join(map(str, sorted(left_out)))}, where not both can be, image by image.")
+    yield from map(Note, support_lines(run, problems))
 
 
 def _pair_record(compared: ByImage) -> dict[str, Any]:

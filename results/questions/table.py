@@ -48,7 +48,7 @@ _OF_MEASURED = (
 )  # fmt: skip
 TOGETHER = (
     "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
-    " of them have. The data sets are fixed: the interval covers other seeds only."
+    " of them have; of arms that all of them have. The data sets are fixed: the interval covers other seeds only."
 )
 
 

@@ -301,7 +301,7 @@ def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
         parts = list(across_datasets_page(run, "tuned", 0.2))
     (rows,) = [part.column("arm") for part in parts if isinstance(part, Table)]
     said = "\n".join(markdown_lines(parts))
-    assert rows == ["short"] and "arm at 20% fewer MACs has other controls on other data sets" in said
+    assert rows == ["short"] and "arm at 20% fewer MACs of net has other controls on other data sets" in said
     assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
 
 

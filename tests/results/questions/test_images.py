@@ -165,10 +165,12 @@ def test_what_is_in_no_table_is_named(tmp_path: Path) -> None:
     """Of classes, budgets and seeds; what a class is taken for is counted over the seeds that are compared."""
     apart = [Trial(label="second", seed=9, right=([],))]
     paths = [Trial(label=label, seed=0, right=([0, 1], [2]), asked=(0.2, 0.4)) for label in ("first", "second")]
-    with load(write_run(tmp_path / "run", [*paths, *apart])) as run:
+    elsewhere = Trial(label="second", seed=0, dataset="birds", right=([],))
+    with load(write_run(tmp_path / "run", [*paths, *apart, elsewhere])) as run:
         text = "\n".join(markdown_lines(image_page(run, "first", "second")))
     others = "first at 40% fewer MACs; second at 40% fewer MACs"
     assert f"- Not compared here: {others}; to choose a budget, type --at." in text
+    assert "- Not compared: net on birds (50 training images), where not both can be, image by image." in text
     assert text.count("takes most often 0 for 9 (98.0% of its images), 1 for 9 (98.0% of its images).") == 2
     runs = []
     for seed, drawn in enumerate((range(100), range(0, 100, 2))):

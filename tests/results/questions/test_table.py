@@ -154,7 +154,7 @@ def test_the_column_of_all_problems_has_the_seed_as_unit(tmp_path: Path) -> None
     far = cell(made, "far", 3)
     assert (far.place, far.value.n, far.seeds) == ("behind", 6, (6, 7))
     assert (far.p, far.smallest_p) == (2 / 2**6, 2 / 2**6)  # 20 blocks of a network and a seed would give 0.0001
-    assert any(note.startswith("all together: each seed's mean over the networks") for note in made.notes)
+    assert any(note.startswith("all together: ") and "; of arms that all of them have. " in note for note in made.notes)
 
 
 def test_from_fifteen_seeds_on_a_column_has_an_iqm(tmp_path: Path) -> None:
