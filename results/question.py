@@ -102,8 +102,8 @@ class AnswerPage:
         return str(self)
 
 
-def ask(run: Run, name: str, *, over: Sequence[str] = (), **options: Any) -> AnswerPage:
-    """Return what a question answers; `options` are those of its command, such as `at=0.2`.
+def ask(run: Run, name: str, *arguments: Any, over: Sequence[str] = (), **options: Any) -> AnswerPage:
+    """Return what a question answers; `arguments` and `options` are those of its command, such as `at=0.2`.
 
     Raises:
         ResultsError: rows of the run are lost, or the question cannot be answered.
@@ -113,12 +113,12 @@ def ask(run: Run, name: str, *, over: Sequence[str] = (), **options: Any) -> Ans
     about_runs: list[Part] = [Note(text) for text in notes_on_runs(run)]
     if not over:
         with run.counted_once() as counted:
-            return AnswerPage((*about_runs, *answer(counted, **options)))
+            return AnswerPage((*about_runs, *answer(counted, *arguments, **options)))
     # Loaded again, since the arms of this run keep their names in its other answers.
     folders = list(run.paths.values()) if len(run.paths) > 1 else run.path
     with load(folders) as reloaded:
         reloaded.count_once()
-        return AnswerPage((*about_runs, *averaged(reloaded, over), *answer(reloaded, **options)))
+        return AnswerPage((*about_runs, *averaged(reloaded, over), *answer(reloaded, *arguments, **options)))
 
 
 def question_named(name: str) -> Question:

@@ -6,7 +6,7 @@ Only comparisons read the test split; ranks come from the validation split.
 """
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -396,8 +396,8 @@ def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
 
 
 def best_first(arm: Arm) -> float:
-    """Sort key: the largest mean validation score first, arms without one last."""
-    return math.inf if arm.validation.mean is None else -arm.validation.mean
+    """Sort key: the largest mean validation score first, but for rounding; arms without one last."""
+    return math.inf if arm.validation.mean is None else -round(arm.validation.mean, 12)
 
 
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
@@ -479,17 +479,16 @@ def _seed_means(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
 
 def _rank(arms: list[Arm]) -> list[Arm]:
     """Return the arms with their ranks; equal scores share a rank, and arms with failed trials have none."""
-    means: dict[Problem, list[float]] = {}
+    keys: dict[Problem, list[float]] = {}  # sorted, as the arms are
     for arm in arms:
         if arm.validation.mean is not None and not arm.failed:
-            insort(means.setdefault(arm.problem, []), -arm.validation.mean)
+            keys.setdefault(arm.problem, []).append(best_first(arm))
     ranked = []
     for arm in arms:
-        mean = arm.validation.mean
-        if mean is None or arm.failed:
+        if arm.validation.mean is None or arm.failed:
             ranked.append(arm)
         else:
-            ranked.append(replace(arm, rank=1 + bisect_left(means[arm.problem], -mean)))
+            ranked.append(replace(arm, rank=1 + bisect_left(keys[arm.problem], best_first(arm))))
     return ranked
 
 

@@ -8,21 +8,25 @@ from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 
 TRIALS_OF_ARMS = f"""
-SELECT network, dataset, train_images, arm, seed, state, count(*) AS trials FROM ({TRIAL_STATES})
+SELECT network, dataset, train_images, arm, state, count(*) AS trials FROM ({TRIAL_STATES})
 GROUP BY ALL ORDER BY ALL
 """
+
+SEEDS_OF_ARMS = """
+SELECT DISTINCT network, dataset, train_images, unnest([arm, head_arm]) AS arm, seed FROM planned
+"""
+"""Also of the arm of the head's fit with which a path begins."""
 
 
 @dataclass(frozen=True)
 class TrialCounts:
-    """The number of trials of one arm in one problem, and its planned seeds."""
+    """The number of trials of one arm in one problem."""
 
     planned: int
     finished: int
     failed: int
     stopped: int
     resting: int
-    seeds: frozenset[int]
 
     @property
     def missing(self) -> int:
@@ -37,6 +41,7 @@ class TrialCounts:
 
 
 CountsByArm = dict[tuple[Problem, str], TrialCounts]
+PlannedSeeds = dict[tuple[Problem, str], set[int]]
 
 
 def trial_counts(run: Run) -> CountsByArm:
@@ -52,10 +57,18 @@ def trial_counts(run: Run) -> CountsByArm:
             failed=trials if state == "failed" else 0,
             stopped=trials if state == "stopped" else 0,
             resting=trials if state == "resting" else 0,
-            seeds=frozenset({row["seed"]}),
         )
         rows_by_arm.setdefault((problem, row["arm"]), []).append(counts)
     return {arm: total_counts(counts_of_seeds) for arm, counts_of_seeds in rows_by_arm.items()}
+
+
+def planned_seeds(run: Run) -> PlannedSeeds:
+    """Return the planned seeds of every problem and arm."""
+    seeds: PlannedSeeds = {}
+    for row in run.rows(SEEDS_OF_ARMS):
+        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        seeds.setdefault((problem, row["arm"]), set()).add(row["seed"])
+    return seeds
 
 
 def failed_by_arm(run: Run) -> dict[tuple[Problem, str], int]:
@@ -72,7 +85,6 @@ def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
         failed=sum(part.failed for part in parts),
         stopped=sum(part.stopped for part in parts),
         resting=sum(part.resting for part in parts),
-        seeds=frozenset[int]().union(*(part.seeds for part in parts)),
     )
 
 

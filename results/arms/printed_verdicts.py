@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from results.arms.comparison import Arm, arms_of
+from results.arms.counts import failed_by_arm
 from results.arms.findings import Findings
 from results.arms.selection import is_at
 from results.arms.tuning import best_settings
@@ -14,12 +15,12 @@ from results.statistics.equivalence import MARGIN, Judged, Printed, agree, ahead
 from results.statistics.means import mean_interval
 
 ROWS = "FROM printed ORDER BY ALL"
-CLAIM_VERDICTS = {"within": "holds", "not within": "does not hold", "cannot say yet": "cannot say yet"}
+CLAIM_VERDICTS = {"within": "holds", "not within": "does not hold"}
 
 Record = dict[str, Any]
-Values = tuple[Arm | None, Mapping[int, float], int]
-"""An arm, seed -> score or difference, and the images of the smallest test split among them."""
-NO_ARM: Values = (None, {}, 1)
+Values = tuple[Arm | None, Mapping[int, float], int, int]
+"""An arm, seed -> score or difference, the images of the smallest test split among them, and their failed trials."""
+NO_ARM: Values = (None, {}, 1, 0)
 
 
 class MeasuredScores:
@@ -29,7 +30,11 @@ class MeasuredScores:
         self._at_budgets = findings.tested
         ends = {point.trial_id: replace(point, asked=None) for point in findings.paths}
         best = best_settings(ends.values(), findings.ended)
-        self._at_ends = [arm for arm in arms_of(best, findings.environments) if arm.test.mean is not None]
+        self._at_ends = [
+            arm
+            for arm in arms_of(best, findings.environments, failed_by_arm(findings.run))
+            if arm.test.mean is not None
+        ]
 
     def arms(self, label: str, row: Record, asked: float | None) -> list[Arm]:
         """Return the arms of a label on a row's network and data set, at a budget; None: at the ends of their paths."""
@@ -42,10 +47,10 @@ class MeasuredScores:
         """Return for each arm of a row itself, seed -> score or difference, and the images of the smallest split."""
         own = self.arms(row["label"], row, row["asked_removed_macs_fraction"])
         if row["against"] is None:
-            return [(arm, arm.test_by_seed, min(arm.test_images)) for arm in own]
+            return [(arm, arm.test_by_seed, min(arm.test_images), arm.failed) for arm in own]
         others = self.arms(row["against"], row, None)
         return [
-            (arm, _differences(arm, other), min(arm.test_images | other.test_images))
+            (arm, _differences(arm, other), min(arm.test_images | other.test_images), arm.failed + other.failed)
             for arm in own for other in others if arm.problem == other.problem
         ]  # fmt: skip
 
@@ -77,7 +82,7 @@ def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: flo
         found += [(row, values) for values in measured.values(row) or [NO_ARM]]
     tests = Counter((row["paper"], row["place"]) for row, _ in found)
     records = []
-    for row, (arm, by_seed, images) in found:
+    for row, (arm, by_seed, images, failed) in found:
         value = row["value"] if row["against"] is None else row["difference"]
         judged = agree(
             list(by_seed.values()),
@@ -86,6 +91,7 @@ def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: flo
             tests=tests[row["paper"], row["place"]],
             least_deviation=1 / images,
         )
+        verdict, seeds_needed = _said(judged, failed)
         kept = (
             "paper",
             "place",
@@ -103,9 +109,14 @@ def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: flo
             "deviation": mean_interval(list(by_seed.values())).deviation, "printed": value, "printed_n": row["n"],
             "measured": None if judged.difference is None else value + judged.difference, "seeds": judged.seeds,
             "off": judged.difference, "off_low": judged.low, "off_high": judged.high, "margin": margin,
-            "tests": tests[row["paper"], row["place"]], "verdict": judged.verdict, "seeds_needed": judged.seeds_needed,
+            "tests": tests[row["paper"], row["place"]], "verdict": verdict, "seeds_needed": seeds_needed,
         })  # fmt: skip
     return records
+
+
+def _said(judged: Judged, failed: int) -> tuple[str, int | None]:
+    """Return the verdict and the seeds that are needed: neither where trials failed, which may have scored badly."""
+    return ("incomplete", None) if failed else (judged.verdict, judged.seeds_needed)
 
 
 def _judge_claims(rows: Sequence[Record], measured: MeasuredScores) -> list[Record]:
@@ -116,12 +127,14 @@ def _judge_claims(rows: Sequence[Record], measured: MeasuredScores) -> list[Reco
     tests = Counter((paper, place) for paper, place, *_ in rows_of_claim)
     records = []
     for claim, of_claim in rows_of_claim.items():
-        judged = _judge_claim([measured.values(row) for row in of_claim], tests[claim[0], claim[1]])
+        values = [measured.values(row) for row in of_claim]
+        judged = _judge_claim(values, tests[claim[0], claim[1]])
+        verdict, seeds_needed = _said(judged, sum(failed for of_row in values for *_, failed in of_row))
         records.append({
             **dict(zip(names, claim, strict=True)), "datasets": len(of_claim), "difference": judged.difference,
             "difference_low": judged.low, "difference_high": judged.high, "seeds": judged.seeds,
-            "tests": tests[claim[0], claim[1]], "verdict": CLAIM_VERDICTS[judged.verdict],
-            "seeds_needed": judged.seeds_needed,
+            "tests": tests[claim[0], claim[1]], "verdict": CLAIM_VERDICTS.get(verdict, verdict),
+            "seeds_needed": seeds_needed,
         })  # fmt: skip
     return records
 

@@ -48,10 +48,14 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
     return shared
 
 
-def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
-    """Write the sentences on the trials of these problems, on the trainings that their seeds share, and on [tuning]."""
+def support_lines(run: Run, problems: Collection[Problem], *, all_settings: bool = False) -> list[str]:
+    """Write the sentences on the trials of these problems, on the trainings that their seeds share, and on [tuning].
+
+    Args:
+        all_settings: what is shown is of all settings of [tuning], not of those that were chosen.
+    """
     lines = [*count_lines(trial_counts(run), problems), *shared_training_lines(shared_trainings(run), problems)]
-    if run.rows("SELECT trial_id FROM planned WHERE tuning_order > 0 LIMIT 1"):
+    if not all_settings and run.rows("SELECT trial_id FROM planned WHERE tuning_order > 0 LIMIT 1"):
         lines.append(
             "Each arm has the setting of [tuning] that is best by validation, chosen for each seed and budget."
         )

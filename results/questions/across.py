@@ -4,11 +4,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms.against import Pair, compared_arms, control_lines
+from results.arms.below_head import below_head_lines
 from results.arms.comparison import budget_order, compare, repeats_lines
+from results.arms.extensions import extension_notes
 from results.arms.findings import findings_of
+from results.arms.one_class import one_class_lines
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
-from results.arms.selection import nan_lines
+from results.arms.selection import nan_lines, not_at_budget
+from results.arms.shared_training import support_lines
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.pairs import holm
@@ -27,8 +31,8 @@ READ = (
     "The mean over data sets, with its interval and p, takes each data set as one observation, and these as drawn from"
     " the sets that are meant: a t interval of their mean differences. A new set: where the difference on one more such"
     " set is expected in 95% of the cases. Both suppose sets that are alike, and say little with few of them.",
-    "These sets: the same mean for these very data sets, each with the same weight; the seeds are the observations, as"
-    " in the table without --across. It says nothing about other data sets.",
+    "These sets: the same mean for these very data sets, each with the same weight; the seeds that all of them have are"
+    " the observations, as in the table without --across. It says nothing about other data sets.",
 )
 
 
@@ -37,6 +41,7 @@ class _Row:
 
     def __init__(self, network: str, pairs: Sequence[Pair]) -> None:
         self.network = network
+        self.arms = [arm for pair in pairs for arm in pair]
         self.sets = OverDataSets(tuple(compare([pair]) for pair in pairs))
         self.these = compare(pairs)
 
@@ -90,7 +95,12 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         yield Note(f"Left out: {'; '.join(left_out)}.")
     for base, pairs in compared:
         yield from (Note(f"{base.problem}: {line}") for line in control_lines(base, pairs))
-    yield from map(Note, [*repeats_lines(row.these for row in rows), *nan_lines(findings.best, asked), *READ])
+    controls = {control.name for _, pairs in compared for _, control in pairs}
+    lines = [*not_at_budget(tested, asked), *below_head_lines(run, have_control, controls)]
+    lines += [*repeats_lines(row.these for row in rows), *nan_lines(findings.best, asked)]
+    arms = [arm for row in rows for arm in row.arms]
+    lines += [*one_class_lines(arms), *extension_notes(run, [arm.name for arm in arms])]
+    yield from map(Note, [*lines, *READ, *support_lines(run, have_control)])
     tests = sum(p is not None for p in corrected)
     yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
 
@@ -127,9 +137,9 @@ def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out:
         absent = [problem.dataset for problem, _ in of_sets if problem.dataset not in by_set]
         arm, _ = next(iter(by_set.values()))
         if absent:
-            left_out.append(f"{arm} has no scores on {', '.join(absent)}")
+            left_out.append(f"{arm} of {network} has no scores on {', '.join(absent)}")
         elif len({str(control) for _, control in by_set.values()}) > 1:
-            left_out.append(f"{arm} has other controls on other data sets")
+            left_out.append(f"{arm} of {network} has other controls on other data sets")
         else:
             rows.append(_Row(network, list(by_set.values())))
     return rows

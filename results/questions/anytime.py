@@ -11,7 +11,8 @@ from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, compare, repeats_lines
 from results.arms.findings import findings_of
 from results.arms.one_class import one_class_lines
-from results.arms.selection import nan_lines, without_control
+from results.arms.selection import nan_lines, not_at_budget, without_control
+from results.arms.shared_training import support_lines
 from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
@@ -55,11 +56,12 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        lines = below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
+        lines = not_at_budget([arm for arm in tested if arm.problem == base.problem], asked)
+        lines += below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
         yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
-    yield from notes(nan_lines(findings.best, asked))
+    yield from notes([*nan_lines(findings.best, asked), *support_lines(run, problems)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
@@ -86,6 +88,7 @@ def _record(arm: Arm, control: Arm, pairing: Pairing, comparisons: int) -> dict[
         "difference_low": alone[0], "difference_high": alone[1],
         "together_low": together[0], "together_high": together[1],
         "verdict": no_verdict(pairing) or verdict, "failed_trials": pairing.failed,
+        "trained_longer": pairing.trained_longer,
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from results.arms.extensions import extension_notes
 from results.arms.far_behind import far_behind_lines
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import is_settled_run
+from results.arms.names import BASELINE
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
@@ -99,7 +100,8 @@ def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     """
     family: dict[Models, float | None] = {}
     for row in rows:
-        family[row.models] = row.pairing.p_of_family
+        if row.pairing.result.difference.n:  # without pairs there are no models, so none are the same
+            family[row.models] = row.pairing.p_of_family
     corrected = holm(list(family.values()))
     return dict(zip(family, corrected, strict=True))
 
@@ -111,7 +113,7 @@ def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     for row in rows:
         records.append({
             **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
-            "against_score": row.control.test.mean, "p_holm": p_holm[row.models],
+            "against_score": row.control.test.mean, "p_holm": p_holm.get(row.models),
         })  # fmt: skip
     return records
 
@@ -236,12 +238,12 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
-    compared = [row for row in rows if corrected[row.models] is not None]
+    compared = [row for row in rows if corrected.get(row.models) is not None]
     family = len({row.models for row in compared})
     comparisons = counted(family, "comparison")
     has_small_p = any(p is not None and p <= SIGNIFICANCE for p in corrected.values())
     none = "no verdict" if has_small_p else "none"
-    of_settled = f"{left or 'none'} of {len(settled)}" if settled else none
+    of_settled = f"{left or 'none'} of {len(settled)} (better or worse)" if settled else none
     could = ""
     if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
@@ -251,24 +253,18 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {of_settled}"
             f" {'are' if left > 1 else 'is'} significant{could}."
         )
-    repeated = len(rows) - len(corrected)
+    paired = [row for row in rows if row.pairing.result.difference.n]
+    repeated = len(paired) - len(corrected)
     if repeated:
         lines.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
     pairings = [row.pairing for row in rows]
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
         lines.append(
-            f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
-            " no verdict and no part in the correction."
+            f"{counted(incomplete, 'row')} with failed trials or NaN scores: shown over the others, with no verdict and"
+            " no part in the correction."
         )
-    longer = {row.arm.name for row in rows if row.pairing.trained_longer and row.arm.removed > 0.0}
-    if longer:
-        arms = counted(len(longer), "arm")
-        baseline = "its baseline" if len(longer) == 1 else "their baselines"
-        lines.append(
-            f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
-            " a fine-tuning of the same length to the spec."
-        )
+    lines += _longer_lines(rows)
     for have_it, what in (
         ([one.is_mixed for one in pairings], "mixed hardware, ranks or torch versions"),
         ([one.result.unpaired > 0 for one in pairings], "seeds of one arm only: those seeds are left out"),
@@ -277,11 +273,25 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
         if any(have_it):
             lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
     lines += repeats_lines(pairings)
-    paired = [row for row in rows if row.pairing.result.difference.n]
     same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
     if same:
         lines.append(f"{'; '.join(same)}: the very models of the control; the other settings change nothing here.")
     return lines
+
+
+def _longer_lines(rows: Sequence[ComparedRow]) -> Iterator[str]:
+    """Count the arms that trained longer than their controls, and say what to add where these are fine-tuning."""
+    by_control: dict[bool, set[str]] = {}  # whether the control is a fine-tuning, which can be one of the same length
+    for row in rows:
+        if row.pairing.trained_longer and row.arm.removed > 0.0:
+            by_control.setdefault(row.control.method == BASELINE, set()).add(row.arm.name)
+    for is_fine_tuning, longer in sorted(by_control.items()):
+        baseline = "its baseline" if len(longer) == 1 else "their baselines"
+        remedy = " To rule this out, add a fine-tuning of the same length to the spec." if is_fine_tuning else ""
+        yield (
+            f"{counted(len(longer), 'pruned arm')} trained longer than {baseline}, which may explain part of the"
+            f" difference.{remedy}"
+        )
 
 
 _MOST_BUDGETS = 4

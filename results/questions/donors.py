@@ -12,6 +12,7 @@ from results.arms.filter_agreement import OF_ARMS, agreement_sql
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.over_datasets import OverDataSets
 from results.arms.problem import Problem
+from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of, trial_rows
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
@@ -215,6 +216,7 @@ def donors_page(run: Run) -> Iterator[Part]:
         yield ""
     yield over
     yield ""
-    yield from map(Note, [*READ, *repeats_lines(one.pairing for one in found)])
-    tests = len(of_targets.records) + len(over.records)
-    yield Note(f"p (Holm): the {tests} rows of both tables are one family. Verdicts are uncorrected.")
+    problems = {one.own.problem for one in found}
+    yield from map(Note, [*READ, *repeats_lines(one.pairing for one in found), *support_lines(run, problems)])
+    tests = sum(record["p_holm"] is not None for record in (*of_targets.records, *over.records))
+    yield Note(f"p (Holm): the {tests} tests of both tables are one family. Verdicts are uncorrected.")

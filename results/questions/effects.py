@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
@@ -90,7 +90,8 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
     scored = {point.trial_id for point in points}
     unscored = {row["arm"] for row in planned} - {row["arm"] for row in planned if row["trial_id"] in scored}
-    why = f"; no trial of {', '.join(sorted(unscored))} has a score here" if unscored and not of else ""
+    no_trial = f"no trial of {', '.join(sorted(unscored))} has a score here"
+    why = f"; {no_trial}" if unscored and not of else ""
     analyses = []
     for metric in sorted({point.metric for point in points}):
         of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
@@ -109,9 +110,11 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
         try:
-            analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
+            analysis = _analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1)
         except ResultsError as error:
             raise ResultsError(f"{error}{why}") from error
+        left_out = [f"Left out: {no_trial}."] if unscored else []
+        analyses.append(replace(analysis, notes=[*left_out, *analysis.notes]))
     return analyses
 
 
@@ -232,12 +235,18 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
         if not all(_is_crossed([levels, values]) for levels in factors.values()):
             uneven.append(name)
     if others:
-        yield f"Other settings vary too, and the scores are averaged over them: {', '.join(others)}."
+        yield f"Other settings vary too, and the scores are averaged over them: {_listed(others)}."
     if uneven:
         yield (
-            f"Not every level was measured with each {' and each '.join(uneven)}, so a difference of means may be that "
-            "of these; to separate them, give all with --of."
+            f"Not every level was measured with each value of {_listed(uneven)}, so a difference of means may be that"
+            " of these; to separate them, give all with --of."
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name the first settings, and count the others."""
+    more = len(names) - MOST_FACTORS
+    return ", ".join(names[:MOST_FACTORS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -282,9 +291,9 @@ def _marks(result: Anova, scores: int, lost: int) -> list[str]:
         notes.append("These terms explain all scores and leave no noise, so no F and no p can be given.")
     means = "" if scores == result.n else f", {result.n} means of a seed and its levels"
     notes.append(
-        f"{scores} scores{means}; the seed is a block, and its interactions are the noise ({result.residual_degrees} "
-        "degrees of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal "
-        "noise."
+        f"{scores} scores{means}; the seed is a block, and its interactions are the noise ("
+        f"{counted(result.residual_degrees, 'degree')} of freedom). p (Holm) is corrected over this table without the"
+        " seed. F tests assume equal, normal noise."
     )
     return notes
 
@@ -336,7 +345,8 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
             yield _levels_table(name, levels, effects)
         problems = {point.problem for point in effects.points}
         yield ""
-        yield from notes([*effects.notes, *support_lines(run, problems)], heading if len(effects_by_metric) > 1 else "")
+        lines = [*effects.notes, *support_lines(run, problems, all_settings=True)]
+        yield from notes(lines, heading if len(effects_by_metric) > 1 else "")
         yield ""
 
 

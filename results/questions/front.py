@@ -132,8 +132,7 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     lost = sum(arm.failed > 0 for arm in arms)
     if lost:
         notes.append(
-            f"{counted(lost, 'arm')} lost seeds to failed trials or NaN scores: a mean over the other seeds may look"
-            " too good."
+            f"{counted(lost, 'arm')} with failed trials or NaN scores: a mean over the others may look too good."
         )
     without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
     if without_cost:

@@ -4,7 +4,7 @@ McNemar's test for each seed, seeds and images together, and class by class.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,8 @@ class ByImage:
     by_class: Mapping[int, Crossed]  # the same for each class: the difference in the share of right predictions
     scores_of_classes: Mapping[int, tuple[float, float]]  # this share of either arm, the mean over seeds
     unpaired: int  # seeds that only one of the two has
+    partial_classes: Sequence[int]  # those that not all seeds have test images of; they are in no `by_class`
+    other_budgets: Sequence[str]  # the arms at the budgets that are not compared
 
 
 def compare_by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
@@ -90,7 +92,9 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
         first_arm = _arm(shown, first_name)
         second_arm = _arm(shown, second_name)
         if first_arm is not None and second_arm is not None:
-            comparisons.append(_compare_problem(run, problem, first_arm, second_arm))
+            named = [arm for arm in shown if arm.name in (first_name, second_name)]
+            others = sorted(str(arm) for arm in named if arm not in (first_arm, second_arm))
+            comparisons.append(_compare_problem(run, problem, first_arm, second_arm, others))
     if not comparisons:
         names = f"{first_name!r} and {second_name!r}"
         raise ResultsError(f"{names} {_no_problem(run, arms, second_name)}")
@@ -123,7 +127,7 @@ def _points(arm: Arm) -> dict[int, Point]:
     return by_seed
 
 
-def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm) -> ByImage:
+def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm, other_budgets: Sequence[str]) -> ByImage:
     first_points = _points(first)
     second_points = _points(second)
     pairs: list[tuple[Answers, Answers]] = []
@@ -147,6 +151,8 @@ def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm) -> ByI
         by_class=by_class,
         scores_of_classes={number: _scores_of_class(pairs, number) for number in by_class},
         unpaired=len(first_points.keys() ^ second_points.keys()),
+        partial_classes=sorted({int(label) for answers, _ in pairs for label in answers.classes} - by_class.keys()),
+        other_budgets=other_budgets,
     )
 
 
@@ -201,11 +207,21 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         else:
             yield answer_table("images", [], "classes")
         yield answer_table("images", _overall_records(compared), "together")
-        confused = [confusion_records(run, arm, names) for arm in (compared.first, compared.second)]
+        confused = [
+            confusion_records(
+                run, replace(arm, points=tuple(p for p in arm.points if p.seed in compared.by_seed)), names
+            )
+            for arm in (compared.first, compared.second)
+        ]
         yield answer_table("images", [*confused[0], *confused[1]], "confusion")
-        yield from notes([*_notes(compared), *mistakes_lines(confused)], compared.problem)
+        yield from notes([*_notes(compared, names), *mistakes_lines(confused)], compared.problem)
         yield ""
-    yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
+    problems = {compared.problem for compared in comparisons}
+    names_of_arms = (comparisons[0].first.name, comparisons[0].second.name)
+    left_out = {arm.problem for arm in select_arms(run).arms if arm.name in names_of_arms} - problems
+    if left_out:
+        yield Note(f"Not compared: {'; '.join(map(str, sorted(left_out)))}, where not both can be, image by image.")
+    yield from map(Note, support_lines(run, problems))
 
 
 def _pair_record(compared: ByImage) -> dict[str, Any]:
@@ -254,8 +270,10 @@ SHOWN_CLASSES = (
 )  # fmt: skip
 
 
-def _notes(compared: ByImage) -> list[str]:
+def _notes(compared: ByImage, names: Mapping[int, str]) -> list[str]:
     lines = []
+    if compared.other_budgets:
+        lines.append(f"Not compared here: {'; '.join(compared.other_budgets)}; to choose a budget, type --at.")
     overall = compared.overall
     if overall is None:
         lines.append("No seed has both arms, so they cannot be compared.")
@@ -264,7 +282,8 @@ def _notes(compared: ByImage) -> list[str]:
                      " methods can be given.")  # fmt: skip
     else:
         scale = SCALES[compared.first.metric]
-        settled = overall.p is not None and overall.p <= SIGNIFICANCE
+        is_valid = overall.seeds >= CLAIMED_FROM_SEEDS
+        settled = is_valid and overall.p is not None and overall.p <= SIGNIFICANCE
         reason = no_verdict(comparison.compare([(compared.first, compared.second)]))
         lines.append(
             f"Over {overall.seeds} seeds and {counted(overall.images, 'image')}, both as samples:"
@@ -272,8 +291,14 @@ def _notes(compared: ByImage) -> list[str]:
             f" {scale.difference(overall.high)}, p = {p_text(overall.p)}:"
             f" {reason or ('the two differ' if settled else 'inconclusive')}."
         )
-        if overall.seeds < CLAIMED_FROM_SEEDS:
-            lines.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
+        if not is_valid:
+            few = counted(overall.seeds, "seed")
+            lines.append(
+                f"With {few} that interval covers less than 95%; a verdict needs {CLAIMED_FROM_SEEDS} or more."
+            )
+    if compared.partial_classes:
+        left_out = "; ".join(names.get(label, str(label)) for label in compared.partial_classes)
+        lines.append(f"Classes that are in no row, as not every seed has test images of them: {left_out}.")
     lines.append(f"McNemar's p is about one pair of models.{_shared_images(compared)}")
     if compared.unpaired:
         lines.append(f"Left out, as only one of the two arms has them: {counted(compared.unpaired, 'seed')}.")

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.arms.comparison import Arm, Pairing, budget_order, compare, repeats_lines
-from results.arms.problem import Problem
-from results.arms.selection import arm_called, no_arm_typed, select_arms, without_control
+from results.arms.against import compared_arms, control_lines
+from results.arms.comparison import Pairing, compare, repeats_lines
+from results.arms.findings import findings_of
+from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
-from results.arms.verdict import comparison_record
+from results.arms.verdict import comparison_record, no_verdict
 from results.command_options import against_option, at_option, over_option, refuse_points
 from results.errors import ResultsError
 from results.question import question
@@ -51,7 +52,7 @@ class Needed:
 
 def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
     """Compute what each comparison of a family needs to settle `difference`, or its measured one."""
-    family_significance = SIGNIFICANCE / max(len(pairings), 1)
+    family = _family(pairings)
     needs = []
     for pairing in pairings:
         mean = pairing.result.difference
@@ -60,7 +61,7 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
             needs.append(Needed(pairing, None, None, None, None, None))
             continue
         effect = wanted / mean.deviation
-        design = Design(LOOKS, SIGNIFICANCE, abs(wanted), max(len(pairings), 1))
+        design = Design(LOOKS, SIGNIFICANCE, abs(wanted), family)
         effect_with_doubt = wanted / largest_deviation(mean.deviation, mean.n)
         needs.append(
             Needed(
@@ -68,19 +69,25 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
                 detectable=detectable_effect(mean.n) * mean.deviation,
                 pairs=pairs_for(effect),
                 pairs_with_doubt=pairs_for(effect_with_doubt),
-                pairs_in_family=pairs_for(effect, significance=family_significance),
+                pairs_in_family=pairs_for(effect, significance=SIGNIFICANCE / family),
                 look_by_look=expected_seeds(wanted, mean.deviation, design) if wanted else None,
             )
         )
     return needs
 
 
+def _family(pairings: Sequence[Pairing]) -> int:
+    """Count the comparisons that are corrected together, one or more: those of other models, without failed trials."""
+    tested = [pairing for pairing in pairings if pairing.p_of_family is not None]
+    return len({(pairing.first_models, pairing.second_models) for pairing in tested}) or 1
+
+
 def seeds_needed_page(run: Run, against: str, asked: float | None, difference: float | None) -> Iterator[Part]:
     """Yield one table per problem: every arm against one.
 
     Args:
-        against: the arm that all others are compared with, by its name, or by a label that only it has; at its smallest
-            budget that is shown.
+        against: the arm that all others are compared with, as in `compare`: those that trained for longer than it with
+            the fine-tuning that did so, too.
         asked: share of the MACs to remove; None shows all budgets.
         difference: the difference worth detecting, in the metric's own unit (0.01 is one point); None
             takes each measured one for true, which is too optimistic if it was large by chance.
@@ -88,43 +95,28 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
     Raises:
         ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
     """
-    chosen = select_arms(run, asked=asked)
-    arms = chosen.arms
-    name = arm_called(run, arms, against)
-    families: dict[Problem, list[Pairing]] = {}
-    most_pairs = 0
-    for problem in sorted({arm.problem for arm in arms}):
-        pairings = _pairings(arms, problem, name)
-        if pairings:
-            families[problem] = pairings
-        for pairing in pairings:
-            most_pairs = max(most_pairs, pairing.result.difference.n)
-    if most_pairs < 2:
+    findings = findings_of(run)
+    compared = compared_arms(run, findings.arms, against, asked)
+    pairings_of_bases = [[compare([pair]) for pair in pairs] for _, pairs in compared]
+    if not any(pairing.result.difference.n > 1 for pairings in pairings_of_bases for pairing in pairings):
         raise ResultsError(
-            f"no comparison with {name!r} has two or more seeds: with one seed there is no spread, so no interval can"
-            " be given and no number of seeds can be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
+            f"no comparison with {compared[0][0].name!r} has two or more seeds that both arms have, so there is no"
+            " spread, and no interval and no number of seeds can be given; add some with --set 'axes.seed=[0,1,2]'"
+            " --extend"
         )
-    for problem, pairings in families.items():
-        yield Heading(f"{problem}, against {pairings[0].second}")
+    for (base, pairs), pairings in zip(compared, pairings_of_bases, strict=True):
+        yield Heading(f"{base.problem}, against {base}")
         yield ""
         needs = seeds_needed(pairings, difference)
         records = [_record(needed) for needed in needs]
         yield answer_table("power", records, shown=SHOWN)
         yield ""
-        yield from notes(_notes(needs, difference), problem)
+        lines = not_at_budget([arm for arm in findings.tested if arm.problem == base.problem], asked)
+        yield from notes([*lines, *_notes(needs, difference), *control_lines(base, pairs)], base.problem)
         yield ""
-    yield from map(Note, without_control(arms, families, name))
-    yield from map(Note, [*chosen.nan_lines, *support_lines(run, families)])
-
-
-def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
-    """Compare each arm of a problem with the one of this name at its smallest budget; empty if there is none."""
-    of_problem = [arm for arm in arms if arm.problem == problem]
-    ordered = sorted(of_problem, key=lambda arm: (budget_order(arm.asked), arm.name))
-    base = next((arm for arm in ordered if arm.name == name), None)
-    if base is None:
-        return []
-    return [compare([(arm, base)]) for arm in ordered if arm is not base]
+    problems = {base.problem for base, _ in compared}
+    yield from map(Note, without_control(findings.tested, problems, compared[0][0].name))
+    yield from map(Note, [*nan_lines(findings.best, asked), *support_lines(run, problems)])
 
 
 def _record(needed: Needed) -> dict[str, Any]:
@@ -148,6 +140,7 @@ def _sequential_text(record: TableRecord) -> str:
 SHOWN = (
     ARM_AT_BUDGET, "pairs", "difference", DIFFERENCE_INTERVAL, "deviation", "detectable_difference", "pairs_needed",
     "pairs_needed_cautious", "pairs_needed_holm", Shown("sequential_seeds", text=_sequential_text), "pairs_to_add",
+    "against",
 )  # fmt: skip
 
 
@@ -157,17 +150,20 @@ def _looks_text() -> str:
 
 def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     """Explain the columns, and say which rows to read with care."""
+    pairings = [needed.pairing for needed in needs]
     what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
     lines = [
         f"Detectable: the smallest true difference that the present pairs find with a power of {POWER:g} at"
         f" {SIGNIFICANCE:g} (paired t test). Needed: pairs that detect {what}; more: those still to run. Cautious: the"
-        f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {len(needs)}, where the"
-        " correction over this table starts. Sequential: seeds on average if they are added until that is settled"
+        f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {_family(pairings)}, where"
+        " the correction over this table starts. Sequential: seeds on average if they are added until that is settled"
         f" ([settle]), with looks after {_looks_text()}, and how often it is."
     ]
     if difference is None:
         lines.append("A measured difference that looks large is usually too large: plan with --difference.")
-    pairings = [needed.pairing for needed in needs]
+    without = [f"{pairing.first} ({no_verdict(pairing)})" for pairing in pairings if no_verdict(pairing)]
+    if without:
+        lines.append(f"No number of seeds settles what compare has no verdict on: {'; '.join(without)}.")
     without_spread = sum(not pairing.result.difference.deviation for pairing in pairings)
     if without_spread:
         lines.append(

@@ -184,7 +184,7 @@ def _reading(margin: float) -> list[str]:
         f"within: the mean of such seeds is within {margin:g} of the printed number, by two one-sided t tests; not"
         " within: it is not. The chance of any false verdict in a paper's table is at most"
         f" {ALPHA:.0%}: each test is at {ALPHA:g} over the table's numbers. A number that the paper calls a mean of n"
-        " runs errs itself.",
+        " runs errs itself. incomplete: trials failed, and may have scored badly.",
         "A claim is about the mean paired difference over its data sets and budgets: holds, if that is above 0.",
         "Seeds needed: for a verdict in 80% of the cases, if mean and deviation are as measured. Other data, weights or"
         " training than the paper's make another number without any error of either.",

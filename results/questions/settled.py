@@ -27,6 +27,7 @@ from results.arms.looks import (
 )
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
+from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -77,7 +78,8 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield _table(of_problem, longer)
         yield ""
         yield from notes(below_head_lines(run, [problem], against), problem)
-    yield from notes([*explanations(looks, longer), *one_class_lines(tested)])
+    problems = {comparison.problem for comparison in looks}
+    yield from notes([*explanations(looks, longer), *one_class_lines(tested), *support_lines(run, problems)])
 
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
@@ -187,9 +189,10 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
             " times the median one: such an arm is never called equal, and no test keeps its level on such"
             " differences. Look at its seeds."
         )
-    if longer:
+    arms = {comparison.arm for comparison in longer}
+    if arms:
         lines.append(
-            f"{len(longer)} of the arms trained for more epochs than their control: part of a difference may"
+            f"{len(arms)} of the arms trained for more epochs than their control: part of a difference may"
             " be that. A spec can have fine-tuning that trains as long."
         )
     incomplete = sum(look.verdict == "incomplete" for look in last)

@@ -16,7 +16,7 @@ import numpy as np
 
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by_seed
-from results.arms.counts import CountsByArm, trial_counts
+from results.arms.counts import PlannedSeeds, planned_seeds
 from results.arms.extensions import extension_notes
 from results.arms.looks import RecordedLook, is_settled_run
 from results.arms.one_class import one_class_lines
@@ -48,7 +48,7 @@ _OF_MEASURED = (
 )  # fmt: skip
 TOGETHER = (
     "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
-    " of them have. The data sets are fixed: the interval covers other seeds only."
+    " of them have; of arms that all of them have. The data sets are fixed: the interval covers other seeds only."
 )
 
 
@@ -118,14 +118,14 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     """
     chosen = select_arms(run, score=score, asked=asked)
     arms = chosen.arms
-    counts = trial_counts(run)
+    planned = planned_seeds(run)
     columns = _columns(arms)
     looks = settled_verdicts(run) if is_settled_run(run) else None
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     lines: list[str] = []
     for column in columns:
-        cells_by_row, notes_on_column = _column(column, chosen, counts, generator)
+        cells_by_row, notes_on_column = _column(column, chosen, planned, generator)
         if looks is not None:
             cells_by_row = _take_verdicts_of_looks(cells_by_row, column, arms, looks)
             notes_on_column = [TOGETHER] if column.problem is None else []
@@ -163,7 +163,7 @@ def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
 
 
 def _column(
-    column: PublishedColumn, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
+    column: PublishedColumn, chosen: Selection, planned: PlannedSeeds, generator: np.random.Generator
 ) -> tuple[dict[str, Cell], list[str]]:
     """Compute the cells of a column by the names of their rows, and its notes."""
     groups = _groups(column, chosen.arms)
@@ -174,7 +174,7 @@ def _column(
     complete = {}
     for name, arms in groups.items():
         failed = sum(arm.failed for arm in arms)
-        cells[name] = Cell(values[name], _seeds(arms, counts), failed, "incomplete", None, None)
+        cells[name] = Cell(values[name], _seeds(arms, planned), failed, "incomplete", None, None)
         if not failed:
             complete[name] = arms
     lines = [] if column.problem is not None else [TOGETHER]
@@ -284,22 +284,18 @@ def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator)
     return {name: summary(of_group, generator, statistic) for name, of_group in scores.items()}
 
 
-def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
+def _seeds(arms: Sequence[Arm], planned: PlannedSeeds) -> tuple[int, int]:
     """Return how many seeds have a score, and how many were planned."""
-    planned: set[int] = set()
-    for arm in arms:
-        key = (arm.problem, arm.name)
-        if key in counts:
-            planned |= counts[key].seeds
-    return len(mean_by_seed(arms)), len(planned)
+    seeds = set[int]().union(*(planned.get((arm.problem, arm.name), ()) for arm in arms))
+    return len(mean_by_seed(arms)), len(seeds)
 
 
 def _notes_on_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [
-        f"{column.title}: {counted(rows, 'row')} lost seeds to failed trials or NaN scores."
-        " A mean over the other seeds is not compared."
+        f"{column.title}: {counted(rows, 'row')} with failed trials or NaN scores."
+        " A mean over the others is not compared."
     ]
 
 
@@ -320,6 +316,8 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
             sum(pairing.is_mixed for pairing in pairings),
         "of arms that were chosen from different numbers of settings":
             sum(pairing.tuning_budgets_differ for pairing in pairings),
+        "of arms that trained for fewer epochs than it":
+            sum(pairing.trained_longer for pairing in pairings),
         "with seeds that only one of the two has; no test reads those":
             sum(pairing.result.unpaired > 0 for pairing in pairings),
         "of which a seed's scores are means over different numbers of trials":
@@ -337,7 +335,8 @@ def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
-    lines = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
+    what = "mean ± half of the 95% t interval over seeds, n" if "mean" in kinds else "n, of seeds,"
+    lines = [f"{chosen.score.split('_')[0]} scores; {what} in brackets."]
     if "IQM" in kinds:
         lines.append(
             "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"

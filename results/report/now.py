@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from results.arms.counts import trial_counts
+from results.arms.counts import planned_seeds
 from results.arms.findings import Findings
 from results.questions.costs import hours_text, time_unit
 from results.render.blocks import Section, Words, listing
@@ -41,14 +41,14 @@ def section(findings: Findings) -> Section | None:
         return None
     section_now = Section("now", "While it runs", short="Now")
     section_now.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
-    counts = trial_counts(run)
+    planned = planned_seeds(run)
     for problem in findings.problems:
         first_ranked = [arm for arm in findings.arms if arm.problem == problem and arm.rank == 1]
         if not first_ranked:
             continue
         best = first_ranked[0]
-        planned = counts.get((problem, best.name))
-        of = f" of {len(planned.seeds)}" if planned else ""
+        seeds = planned.get((problem, best.name))
+        of = f" of {len(seeds)}" if seeds else ""
         scale = findings.scales[problem]
         section_now.blocks.append(
             Words(

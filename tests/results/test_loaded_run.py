@@ -60,6 +60,11 @@ def test_compare_has_the_numbers_of_the_command(loaded: LoadedRun) -> None:
     assert [*loaded.compare(stops=True)["rule"]] == [row["rule"] for row in said["tables"]["stops"]]
 
 
+def test_what_the_command_takes_without_an_option_needs_no_name(loaded: LoadedRun) -> None:
+    named = loaded.images(first="transtailor", second="fine_tune", at=0.2)
+    assert str(loaded.images("transtailor", "fine_tune", at=0.2)) == str(named)
+
+
 def test_it_says_what_it_is(loaded: LoadedRun) -> None:
     assert repr(loaded).startswith("run: trials: ") and "operating points" in repr(loaded)
     assert loaded._repr_html_().count("<tr") == 1 + len(

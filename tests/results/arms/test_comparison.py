@@ -56,13 +56,21 @@ def test_the_last_point_of_a_trial_at_a_budget_stands_for_it() -> None:
 def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None:
     points = [
         point(label="good on test", validation=0.5, test=0.99),
-        point(label="good on validation", validation=0.9, test=0.1),
-        point(label="as good", validation=0.9, test=0.1),
+        point(label="good on validation", validation=0.8, test=0.1),
+        *(point(label="as good", validation=score, seed=seed) for seed, score in enumerate((0.7, 0.8, 0.9))),
+        *(point(label="as good too", validation=0.8, seed=seed) for seed in range(3)),
         point(label="lost", validation=math.nan),
         point(label="elsewhere", validation=0.2, problem=RESNET),
     ]
     ranks = {arm.label: arm.rank for arm in arms_of(points, {})}
-    assert ranks == {"as good": 1, "good on validation": 1, "good on test": 3, "lost": None, "elsewhere": 1}
+    assert ranks == {
+        "as good": 1,
+        "as good too": 1,
+        "good on validation": 1,
+        "good on test": 4,
+        "lost": None,
+        "elsewhere": 1,
+    }
 
 
 def test_what_is_not_a_number_is_left_out_of_means_and_counted() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from results.arms.counts import count_lines, trial_counts
+from results.arms.counts import count_lines, planned_seeds, trial_counts
 from results.arms.shared_training import shared_training_lines, shared_trainings
 from results.store.reader import load
 from tests.results.exact_run import Trial, write_run
@@ -39,10 +39,10 @@ def test_every_trial_is_counted_once(tmp_path: Path) -> None:
         Trial(label="a", seed=3, right=(), ended="missing"),
     ]
     with load(write_run(tmp_path, several)) as run:
-        counts = trial_counts(run)
+        counts, seeds = trial_counts(run), planned_seeds(run)
     ((key, count),) = counts.items()
     assert (count.planned, count.finished, count.failed, count.missing) == (4, 2, 1, 1)
-    assert count.seeds == {0, 1, 2, 3}
+    assert seeds[key] == {0, 1, 2, 3}
     assert count_lines(counts, [key[0]]) == [
         "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
         f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are over those that did not fail.",

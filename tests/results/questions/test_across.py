@@ -49,7 +49,9 @@ def test_few_sets_that_differ_settle_nothing(tmp_path: Path) -> None:
 
 def test_failed_trials_have_no_verdict_and_no_part_in_the_family(tmp_path: Path) -> None:
     failed = Trial(label="arm", seed=9, dataset="birds", right=(1,), ended="failed")
-    (row,), said = page(tmp_path, [*trials(), failed])
+    (row,), said = page(tmp_path, [*trials(shared_source=True), failed])
+    assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in said
+    assert any(line.startswith("train source: 4 seeds share one training (arm; base)") for line in said)
     assert row["verdict"] == "incomplete" and row["p"] is None and row["p_holm"] is None
     assert "all 0 tests" in said[-1]
 
@@ -78,7 +80,7 @@ def test_what_is_not_on_all_data_sets_is_left_out_by_name(tmp_path: Path) -> Non
     without_control = Trial(label="arm", seed=0, dataset="whales", right=(50,))
     rows, said = page(tmp_path / "more", [*trials(), other, without_control])
     assert [{**row, "p_holm": None} for row in rows] == [{**row, "p_holm": None} for row in whole]
-    assert "other at 20% fewer MACs has no scores on leaves, shells; " in said[0]
+    assert "other at 20% fewer MACs of net has no scores on leaves, shells; " in said[0]
     assert "whales" in said[0] and "which has no base" in said[0]
 
 
@@ -88,7 +90,7 @@ def test_what_is_not_on_all_data_sets_is_left_out_by_name(tmp_path: Path) -> Non
         (trials({"birds": 1}), "needs two data sets or more, and net has 'base' on birds alone"),
         (
             [trial for trial in trials() if trial.dataset == "birds" or trial.label == "base"],
-            "needs an arm that all data sets have; arm at 20% fewer MACs has no scores on leaves, shells",
+            "needs an arm that all data sets have; arm at 20% fewer MACs of net has no scores on leaves, shells",
         ),
         (
             [*trials({"birds": 1}), *trials({"birds": 2}, train_images=9, config={"x": 1})],

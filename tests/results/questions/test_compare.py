@@ -93,10 +93,8 @@ def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leave
     assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
     assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
     text = "\n".join(found)
-    corrected = (
-        "After Holm's correction over 3 comparisons, none of 2 is significant; with 7 or more pairs, one could be."
-    )
-    assert f"Verdicts are uncorrected. {corrected}" in text
+    corrected = "After Holm's correction over 3 comparisons, none of 2 (better or worse) is significant"
+    assert f"Verdicts are uncorrected. {corrected}; with 7 or more pairs, one could be." in text
     assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
     assert "lost, net on digits (50 training images): 1 planned" in text
 
@@ -123,8 +121,11 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     }  # fmt: skip
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
+    with load(tmp_path) as run:
+        marked = ": 4 comparisons with the best, of arms that trained for fewer epochs than it."
+        assert any(note.endswith(marked) for note in published_table(run, asked=0.2).notes)
     said = "\n".join(found)
-    assert "3 arms trained longer than their baselines, which may explain part of the difference" in said
+    assert "3 pruned arms trained longer than their baselines, which may explain part of the difference" in said
     assert (
         "long (up to 25 epochs): compared with tuned long at 20% fewer MACs (30 epochs), as tuned at 20% fewer MACs (10"
         " epochs) trained less. To see tuned at 20% fewer MACs beside long at 20% fewer MACs, with the other sign, type"
@@ -221,7 +222,10 @@ def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: 
     assert "The unit is the seed" in "\n".join(pooled)
     rows = {row["arm"]: row for row in table(pooled).values()}
     assert {(row["seeds"], row["smallest p"], row["p (Holm)"]) for row in rows.values()} == {("6", "0.0312", "0.0938")}
-    assert "After Holm's correction over 3 comparisons, none of 3 is significant; with 7 or" in "\n".join(pooled)
+    assert (
+        "After Holm's correction over 3 comparisons, none of 3 (better or worse) is significant; with 7 or"
+        in "\n".join(pooled)
+    )
 
 
 def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
@@ -241,7 +245,7 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     pooled = found[found.index("### All together") :]
     assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed"
     assert "over 1 comparison," in "\n".join(pooled)
-    assert "1 row lost seeds to failed trials" in "\n".join(pooled)
+    assert "1 row with failed trials or NaN scores" in "\n".join(pooled)
 
 
 def test_no_table_mixes_two_controls(tmp_path: Path) -> None:
@@ -297,7 +301,7 @@ def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
         parts = list(across_datasets_page(run, "tuned", 0.2))
     (rows,) = [part.column("arm") for part in parts if isinstance(part, Table)]
     said = "\n".join(markdown_lines(parts))
-    assert rows == ["short"] and "arm at 20% fewer MACs has other controls on other data sets" in said
+    assert rows == ["short"] and "arm at 20% fewer MACs of net has other controls on other data sets" in said
     assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
 
 
@@ -351,7 +355,9 @@ def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
     said = "Not shown, as without a point at 50.0% fewer MACs: ours (10.0%, 20.0%)."
     with load(write_run(tmp_path, trials)) as run:
         for asked, is_said in ((0.5, True), (None, False)):
-            assert (said in "\n".join(markdown_lines(versus_arm_page(run, "fine_tune", asked)))) == is_said
+            pages = [versus_arm_page(run, "fine_tune", asked), anytime_page(run, "fine_tune", asked)]
+            pages.append(seeds_needed_page(run, "fine_tune", asked, None))
+            assert all((said in "\n".join(markdown_lines(page))) == is_said for page in pages)
             assert (said in published_table(run, asked=asked).notes) == is_said
 
 
@@ -389,8 +395,17 @@ def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path)
 def test_several_budgets_of_an_arm_are_one_arm_that_trained_longer(tmp_path: Path) -> None:
     several = [Trial(label="base", method="fine_tune", seed=seed, right=(80,)) for seed in (0, 1)]
     several += [Trial(label="path", seed=seed, right=(81, 82), asked=(0.1, 0.2), epochs=9) for seed in (0, 1)]
-    text = "\n".join(lines(write_run(tmp_path, several), "base", None))
-    assert "- 1 arm trained longer than its baseline," in text
+    several += [Trial(label="other", seed=seed, right=(79,), asked=(0.1,)) for seed in (0, 1)]
+    run = write_run(tmp_path, several)
+    said = "- 1 pruned arm trained longer than its baseline, which may explain part of the difference."
+    assert f"{said} To rule this out, add a fine-tuning of the same length to the spec." in lines(run, "base", None)
+    assert said in lines(run, "other", None)  # which a fine-tuning would not replace
+
+
+def test_rows_without_pairs_are_not_said_to_be_of_the_same_models(tmp_path: Path) -> None:
+    apart = [Trial(label="base", seed=seed, right=(80,)) for seed in (0, 1)]
+    apart += [Trial(label=label, seed=seed, right=(80,)) for label in "ab" for seed in (2, 3)]
+    assert "the same models" not in "\n".join(lines(write_run(tmp_path, apart), "base", None))
 
 
 def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_path: Path) -> None:
@@ -405,6 +420,17 @@ def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_
     assert section_of_all is not None
     assert "These are 2 comparisons, each tested on its own at 0.05: without any true" in section_of_all.text
     assert "up to 0.05 of them would look real on average." in section_of_all.text
+
+
+def test_intervals_at_any_time_say_that_an_arm_trained_longer(tmp_path: Path) -> None:
+    arms = {"base": (60, 5), "long": (90, 20)}
+    trials = [
+        Trial(label=label, seed=seed, right=(right + seed % 3,), epochs=epochs)
+        for label, (right, epochs) in arms.items() for seed in range(12)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        found = list(markdown_lines(anytime_page(run, "base", None)))
+    assert table(found)["long"]["verdict"] == "better, but trained longer"
 
 
 def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_each_donor_is_compared_with_the_targets_own_importance(tmp_path: Path) 
     others = [rows[target, OTHERS]["difference"] for target in SETS]
     assert by_donor[OTHERS]["difference"] == pytest.approx(sum(others) / 3)
     assert by_donor[OTHERS]["difference_low"] < min(others) and by_donor[OTHERS]["verdict"] == "worse"
-    assert f"the {len(of_targets) + len(over)} rows of both tables are one family" in said[-1]
+    assert f"the {len(of_targets) + len(over)} tests of both tables are one family" in said[-1]
 
 
 def test_one_family_corrects_all_rows(tmp_path: Path) -> None:
@@ -77,7 +77,9 @@ def test_a_failed_trial_has_no_verdict(tmp_path: Path) -> None:
     config = {"pruning": {"scores_from": "noise"}}
     arm = "taylor, scores_from = noise"
     failed = Trial(label="taylor", arm=arm, seed=9, dataset="birds", right=(0,), ended="failed", config=config)
-    of_targets, over, _ = page(tmp_path, [*trials(), failed])
+    of_targets, over, said = page(tmp_path, [*trials(), failed])
+    assert f"the {len(of_targets) + len(over) - 2} tests of" in said[-1]
+    assert any(line.startswith("Trials: ") and ", 1 failed, " in line for line in said)
     assert {row["verdict"] for row in of_targets if (row["dataset"], row["donor"]) == ("birds", "noise")} == {
         "incomplete"
     }

@@ -57,12 +57,14 @@ def test_seeds_that_are_tied_to_the_trials_seed_are_no_factors(tmp_path: Path) -
 
 
 def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, [*crossed(), Trial(label="lost", seed=0, right=(), ended="failed")])
+    tuned = [replace(trial, tuning_order=place % 2) for place, trial in enumerate(crossed())]
+    folder = write_run(tmp_path, [*tuned, Trial(label="lost", seed=0, right=(), ended="failed")])
     with load(folder) as run:
         text = "\n".join(markdown_lines(effects_page(run, 0.2)))
     assert re.search(r"\| network x optimisation.learning_rate \| 1 \| 0.329", text)
     assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
-    assert "1 failed" in text
+    assert "1 failed" in text and "- Left out: no trial of lost has a score here." in text
+    assert "best by validation" not in text  # the scores are of all settings
     assert "also stands for optimisation.twin" in text
 
 
@@ -244,5 +246,12 @@ def test_levels_that_were_measured_on_other_data_sets_are_told_apart(tmp_path: P
         (both,) = effects_of(findings_of(run), of=["label", "data.name"])
     assert list(found.factors) == ["label"]
     assert "Other settings vary too, and the scores are averaged over them: data.name." in found.notes
-    assert any("Not every level was measured with each data.name, so" in note for note in found.notes)
+    assert any("Not every level was measured with each value of data.name, so" in note for note in found.notes)
     assert not any("averaged over them" in note for note in both.notes)  # the label says what `m` is
+    many = [
+        replace(one, label=f"{n}", config={"data": {"name": one.dataset}, **{f"s{m}": m == n for m in range(8)}})
+        for one in trials if one.label == "one" for n in range(8)
+    ]  # fmt: skip
+    with load(write_run(tmp_path / "many", many)) as run:
+        (found,) = effects_of(findings_of(run), of="data.name")
+    assert any(note.endswith("averaged over them: label, s0, s1, s2, s3, s4 and 3 more.") for note in found.notes)

@@ -71,6 +71,7 @@ def test_no_two_arms_are_said_to_differ_where_trials_failed_or_settings_were_cho
     for name, trials, verdict in (
         ("plain", plain, "the two differ"), ("failed", [*plain, failed], "incomplete"),
         ("chosen", [*chosen, *plain[6:]], "not equally tuned"),
+        ("few", [trial for trial in plain if trial.seed < 4], "inconclusive"),
     ):  # fmt: skip
         with load(write_run(tmp_path / name, trials)) as run:
             text = "\n".join(markdown_lines(image_page(run, "first", "second")))
@@ -158,3 +159,23 @@ def test_what_each_class_is_taken_for_by_hand(tmp_path: Path) -> None:
     assert chart is not None
     drawn = {(row["arm"], row["true class"], row["predicted class"]) for row in chart.to_dict()["datasets"]["rows"]}
     assert ("first at 20% fewer MACs", "auk", "9") in drawn and len(drawn) == 8
+
+
+def test_what_is_in_no_table_is_named(tmp_path: Path) -> None:
+    """Of classes, budgets and seeds; what a class is taken for is counted over the seeds that are compared."""
+    apart = [Trial(label="second", seed=9, right=([],))]
+    paths = [Trial(label=label, seed=0, right=([0, 1], [2]), asked=(0.2, 0.4)) for label in ("first", "second")]
+    elsewhere = Trial(label="second", seed=0, dataset="birds", right=([],))
+    with load(write_run(tmp_path / "run", [*paths, *apart, elsewhere])) as run:
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
+    others = "first at 40% fewer MACs; second at 40% fewer MACs"
+    assert f"- Not compared here: {others}; to choose a budget, type --at." in text
+    assert "- Not compared: net on birds (50 training images), where not both can be, image by image." in text
+    assert text.count("takes most often 0 for 9 (98.0% of its images), 1 for 9 (98.0% of its images).") == 2
+    runs = []
+    for seed, drawn in enumerate((range(100), range(0, 100, 2))):
+        trials = [Trial(label=label, seed=seed, right=([0],)) for label in ("first", "second")]
+        runs.append(write_run(tmp_path / str(seed), trials, images=drawn))
+    with load(runs) as run:
+        text = "\n".join(markdown_lines(image_page(run.counted_once(), "first", "second")))
+    assert "- Classes that are in no row, as not every seed has test images of them: 1." in text

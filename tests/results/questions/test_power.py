@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import ResultsError
+from results.questions.compare import versus_arm_page
 from results.questions.power import seeds_needed_page
 from results.sign_flip import LOOKS
 from results.statistics.means import mean_interval
@@ -57,10 +58,15 @@ def test_pairs_and_what_they_find(tmp_path: Path) -> None:
 
 def test_one_seed_and_an_unknown_arm_say_why(tmp_path: Path) -> None:
     with load(write(tmp_path, 1)) as run:
-        with pytest.raises(ResultsError, match="with one seed there is no spread, so no interval"):
+        with pytest.raises(ResultsError, match="has two or more seeds that both arms have, so"):
             list(markdown_lines(seeds_needed_page(run, "base", None, None)))
         with pytest.raises(ResultsError, match="did you mean 'base'"):
             list(markdown_lines(seeds_needed_page(run, "bas", None, None)))
+    with (
+        load(write_run(tmp_path / "alone", [Trial(label="base", seed=seed, right=(9,)) for seed in (0, 1)])) as run,
+        pytest.raises(ResultsError, match="no other arm than 'base' has a tested point here; to see all trials, type"),
+    ):
+        list(markdown_lines(seeds_needed_page(run, "base", None, None)))
 
 
 def test_equal_differences_of_unequal_scores_plan_nothing(tmp_path: Path) -> None:
@@ -72,3 +78,24 @@ def test_equal_differences_of_unequal_scores_plan_nothing(tmp_path: Path) -> Non
     planned = row(lines, "arm")
     assert (planned["deviation"], planned["detectable"], planned["needed"]) == ("0.00", "–", "–")
     assert any("In 1 comparison all differences are equal" in line for line in lines)
+
+
+def test_what_is_planned_is_what_compare_compares(tmp_path: Path) -> None:
+    """The same controls and family, and no number of seeds where there is no verdict."""
+    arms = {"short": (80, 1), "long": (85, 9), "ours": (83, 9), "twin": (82, 1), "twin 2": (82, 1), "lost": (70, 1)}
+    trials = [
+        Trial(label=label, method="fine_tune" if label in ("short", "long") else "prune", seed=seed, epochs=epochs,
+              right=(right + seed * (len(label) % 3),), model=f"twin {seed}" if "twin" in label else None,
+              asked=(0.0,) if label in ("short", "long") else (0.2,),
+              ended="failed" if (label, seed) == ("lost", 0) else "finished")
+        for label, (right, epochs) in arms.items() for seed in range(4)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        text = list(markdown_lines(seeds_needed_page(run, "short", None, None)))
+        compared = list(markdown_lines(versus_arm_page(run, "short", None)))
+    ours = row(text, "ours")
+    assert ours["against"] == "long" and ours["difference"].startswith("-")
+    assert any("| ours | " in line and f"| {ours['difference']} |" in line for line in compared)
+    assert any("over 3 comparisons" in line for line in compared) and any("at 0.05 / 3, " in line for line in text)
+    said = "- No number of seeds settles what compare has no verdict on: lost at 20% fewer MACs (incomplete)."
+    assert said in text

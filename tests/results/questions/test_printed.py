@@ -92,6 +92,21 @@ def test_a_claim_is_a_contrast_over_its_data_sets(tmp_path: Path, ahead_by: int,
     assert (record["seeds_needed"] is None) == (verdict != "cannot say yet")
 
 
+def test_nothing_is_said_of_numbers_whose_trials_failed(tmp_path: Path) -> None:
+    rows = [printed_row(NETWORK, "birds", asked, value=0.835) for asked in (0.2, None)]
+    rows.append(printed_row(NETWORK, "birds", 0.2, against="fine_tune", difference=0.03))
+    rows.append(printed_row(NETWORK, "birds", 0.2, against="fine_tune", claim="ahead"))
+    run = run_of(tmp_path / "run", rows)
+    write_run(run, [Trial(label="transtailor", dataset="birds", seed=9, right=(), asked=(0.0, 0.2), ended="failed")])
+    with load(run) as opened:
+        records = [record for of_kind in judge(findings_of(opened)) for record in of_kind]
+        text = str(ask(opened, "printed"))
+    assert {(record["verdict"], record["seeds_needed"], record["seeds"]) for record in records} == {
+        ("incomplete", None, 6)
+    }
+    assert "Table 3: 3 incomplete." in text and "incomplete: trials failed" in text
+
+
 def test_a_claim_about_a_set_without_the_arm_cannot_be_judged(tmp_path: Path) -> None:
     rows = [printed_row(NETWORK, name, 0.2, against="fine_tune", claim="ahead") for name in ("birds", "cats")]
     with load(run_of(tmp_path / "run", rows)) as run:

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,15 @@ def test_missing_and_failed_trials_are_counted(tmp_path: Path) -> None:
     made = table(tmp_path, several)
     assert (cell(made, "far").seeds, cell(made, "far").failed, cell(made, "far").place) == ((5, 7), 1, "incomplete")
     assert "(5 of 7, 1 failed)" in "\n".join(TEXTS["markdown"](published_page(made)))
-    assert any("1 row lost seeds" in note and "not compared" in note for note in made.notes)
+    assert any("1 row with failed trials" in note and "not compared" in note for note in made.notes)
     assert any(note.startswith("Trials: 14 planned, 12 finished, 1 failed, 1 missing") for note in made.notes)
     assert any("far, net on digits" in note and "1 failed, 1 missing" in note for note in made.notes)
+
+
+def test_the_fit_of_a_head_is_planned_with_the_path_that_begins_with_it(tmp_path: Path) -> None:
+    path = [Trial(label="path", seed=seed, right=(60, 70), asked=(0.0, 0.2), head_arm="head") for seed in range(3)]
+    made = table(tmp_path, [*path[:2], replace(path[2], right=(), ended="missing")])
+    assert cell(made, "head").seeds == cell(made, "path").seeds == (2, 3)
 
 
 def test_an_arm_that_lost_a_seed_is_never_the_best(tmp_path: Path) -> None:
@@ -147,12 +154,14 @@ def test_the_column_of_all_problems_has_the_seed_as_unit(tmp_path: Path) -> None
     far = cell(made, "far", 3)
     assert (far.place, far.value.n, far.seeds) == ("behind", 6, (6, 7))
     assert (far.p, far.smallest_p) == (2 / 2**6, 2 / 2**6)  # 20 blocks of a network and a seed would give 0.0001
-    assert any(note.startswith("all together: each seed's mean over the networks") for note in made.notes)
+    assert any(note.startswith("all together: ") and "; of arms that all of them have. " in note for note in made.notes)
 
 
 def test_from_fifteen_seeds_on_a_column_has_an_iqm(tmp_path: Path) -> None:
     many = [*BEST, *CLOSE, 95]
-    found = cell(table(tmp_path, trials(best=many, far=[80] * 15)), "best").value
+    made = table(tmp_path, trials(best=many, far=[80] * 15))
+    assert "test scores; n, of seeds, in brackets." in made.notes  # no mean is shown
+    found = cell(made, "best").value
     middle = sorted(many)[3:-3]
     assert (found.statistic, found.n, found.value) == ("IQM", 15, pytest.approx(sum(middle) / len(middle) / 100))
 

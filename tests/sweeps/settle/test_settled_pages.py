@@ -62,6 +62,7 @@ def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
     rows = {line.split("|")[2].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "| 10 |" in rows["transtailor"] and "| better, but trained longer |" in rows["transtailor"]
     assert "1 of the arms trained for more epochs than their control" in text
+    assert "\n- Trials: " in text
     assert "| worse |" in rows["head_only"] and "| no difference that matters | 15 |" in rows["prune l1"]
     assert "5 comparisons with one alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
     assert " p " not in text.splitlines()[4]

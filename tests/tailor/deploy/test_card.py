@@ -59,6 +59,7 @@ def test_macs_and_parameters_agree_with_torchs_own_count_of_the_loaded_model(net
     assert widths == {name: model.get_submodule(name).weight.shape[0] for name in widths}
     for number in (cost["macs"], cost["params"]):
         assert f"{number:,}" in (tmp_path / "card.md").read_text()
+    assert "operating point 2, measured by stage ab |" in (tmp_path / "card.md").read_text()
 
 
 def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
