@@ -14,12 +14,11 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import complete_trials, runs_of_launch
+from sweeps.command_options import AGAIN_OPTION, complete_trials, runs_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.explain import find_trial
-from sweeps.operations.launch import AGAIN_OPTION
-from sweeps.run.run_folder import RunFolder, check_is_own, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor import cli
@@ -279,7 +278,7 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
         RunFolderError: they are no launch, or would not launch this run.
     """
     try:
-        launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+        launch = last_launch(history)
         folder = Path(launch["folder"])
         words = launch_words([str(word) for word in launch["argv"]])
         runs = runs_of_launch(words)
@@ -291,11 +290,6 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
             "launch it yourself"
         )
     return folder, words
-
-
-def _names_trials(argv: Sequence[str]) -> bool:
-    """Whether a launch was only of some trials of the run."""
-    return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)
 
 
 @cli.command(example="runs/demo")
