@@ -242,7 +242,7 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
     yield "parameters", f"{cost['params']:,}"
     yield "speed", escape(str(Speed(**description["speed"]))) if "speed" in description else SPEED_UNKNOWN
-    yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, stage {facts['stage_key']}"
+    yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, measured in stage {facts['stage_key']}"
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"
     yield "licence", NOT_GIVEN if facts["licence"] is None else escape(facts["licence"])
