@@ -40,6 +40,9 @@ ORDER BY network, dataset, train_images, metric
 """One point for each problem, since only scores of one problem can be compared. Ties: the one with fewer MACs."""
 
 
+LEFT_OUT = """SELECT count(DISTINCT trial_id) AS trials FROM operating_points
+WHERE trial_id NOT IN (SELECT trial_id FROM compared_points)"""
+
 LEAST = """count(*) AS compared, min(macs / original_macs) AS macs_fraction, min(macs) AS macs, min(params) AS params,
     min(latency_ms) FILTER (isfinite(latency_ms)) AS latency_ms"""
 
@@ -122,6 +125,10 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
         raise ResultsError(f"no operating point{under} in {run.path}: {_why_none(run, limits)}")
     for row in points:
         yield from _lines(row, run, by, under)
+    (left_out,) = run.rows(LEFT_OUT)
+    if left_out["trials"]:
+        trials = counted(left_out["trials"], "trial")
+        yield Note(f"left out: the points of {trials} that failed, or by which a search has chosen what it confirms")
     if any(limit.column == "latency_ms" for limit in limits):
         yield from map(Note, circumstance_lines(run))
     yield answer_table("best", points)

@@ -9,6 +9,7 @@ import click
 from results.command_output import output_options
 from transtailor import cli
 
+AGAIN_OPTION = "--again"  # only some trials of a run
 cache_option = cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
 
 
@@ -83,7 +84,7 @@ _OF_PLAN = (
         help="run only this trial (id, or first digits; repeatable); give it its own run with --name",
     ),
     cli.option(
-        "--again", multiple=True, metavar="TRIAL",
+        AGAIN_OPTION, multiple=True, metavar="TRIAL",
         help="run only these trials of an existing run now (repeatable; transtailor retry RUN TRIAL...)",
     ),
     cli.option("--extend", is_flag=True, help="add trials to a run; all its old trials must still be in the spec"),

@@ -184,7 +184,8 @@ class Commands(click.Group):
         """Find the command that was typed. If there is none, raise UsageError, which names the nearest one."""
         name = args[0]
         if not name.startswith("-") and name not in self.entries:
-            hint = did_you_mean(name, self.entries)
+            whole_names = [whole_name for whole_name, _text in _list_lines(self.entries)]
+            hint = did_you_mean(name, dict.fromkeys([*self.entries, *whole_names]))
             ctx.fail(f"no command {name!r}; {hint}to list them, type: {ctx.command_path} --help")
         return super().resolve_command(ctx, args)
 

@@ -24,6 +24,7 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, which are z
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)")
 BRACES = "a table in { } is on one line, without a comma before }; or type [table], and each key on a line of its own"
+BACKSLASH = "write / in place of \\, or put the text into single quotes"
 _VALUES = (  # how a value begins, or what stands where a line should end -> what to type
     (r"[+-]?\.\d", "a number has a digit before its point, as in 0.01"),
     (r"\.(?!\d)", "a number has digits behind its point, as in 1.0"),
@@ -39,6 +40,8 @@ _HINTS = (
     ("Invalid initial character for a key part", BRACES),
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
     ("Unterminated string", "a quote is opened and not closed"),
+    ("Invalid hex value", BACKSLASH),
+    ("Unescaped '\\'", BACKSLASH),
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
     ("Cannot overwrite a value", "the key is set twice"),

@@ -138,7 +138,7 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
 
 
 def _word(typed: str) -> str:
-    return typed.casefold().replace("-", "_")
+    return typed.casefold().replace("-", "_").replace(" ", "_")
 
 
 def _alike(typed: str, names: list[str], count: int, least: float) -> list[str]:

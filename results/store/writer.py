@@ -49,7 +49,7 @@ EMPTIED_LIMIT_S = 90.0  # for an earlier process to notice that its folder is go
 
 
 class TakenOverError(ResultsError):
-    """Another process writes the rows of the run now, because this one was out of reach and was taken for dead."""
+    """Another process writes the run now, as this one was out of reach and taken for dead; or its folder is gone."""
 
 
 def take_number(run: Path) -> int:
@@ -243,7 +243,13 @@ class Writer:
             raise
 
     def _taken_over(self) -> TakenOverError:
-        return TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now; this one ends")
+        run = str(self.tables.parent)
+        if not is_there(self.tables):
+            return TakenOverError(
+                f"{run!r} was removed while it ran, so this launch ends; its finished stages are in the cache: remove "
+                "what is left of the folder, and launch again"
+            )
+        return TakenOverError(f"another process writes the rows of {run!r} now; this one ends")
 
     def _keep_replaced(self, path: Path) -> None:
         kept = self._folder / f"{path.name}.{os.urandom(4).hex()}.replaced"

@@ -14,12 +14,11 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import complete_trials, runs_of_launch
+from sweeps.command_options import AGAIN_OPTION, complete_trials, runs_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.explain import find_trial
-from sweeps.operations.launch import AGAIN_OPTION
-from sweeps.run.run_folder import RunFolder, check_is_own, open_run
+from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor import cli
@@ -233,7 +232,7 @@ def job_lines(run: RunFolder) -> Iterator[str]:
             yield f"job       {job.id}  worker  {job_text(job)}"
 
 
-def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
+def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), detach: bool = False) -> Iterator[str]:
     """Replace this process by the last launch of the whole run: trials that failed or never ended are tried again.
 
     Launches of chosen trials only (`--again`) are passed over.
@@ -243,6 +242,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     Args:
         failed: launch only if a trial has failed, though then those that never ended run too; a line says how many.
         trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
+        detach: whether the launch only submits its job.
 
     Raises:
         RunFolderError: no run, no such trial, other users may have changed the run, or it was not launched here.
@@ -267,9 +267,10 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
             again_options.append(f"{AGAIN_OPTION}={trial_id}")
     if trials and not again_options:
         return
-    yield f"in {folder}: {command('run', *words, *again_options)}"
+    words += [*again_options, *(["--detach"] if detach else [])]
+    yield f"in {folder}: {command('run', *words)}"
     os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again_options])
+    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words])
 
 
 def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
@@ -279,7 +280,7 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
         RunFolderError: they are no launch, or would not launch this run.
     """
     try:
-        launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+        launch = last_launch(history)
         folder = Path(launch["folder"])
         words = launch_words([str(word) for word in launch["argv"]])
         runs = runs_of_launch(words)
@@ -291,11 +292,6 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
             "launch it yourself"
         )
     return folder, words
-
-
-def _names_trials(argv: Sequence[str]) -> bool:
-    """Whether a launch was only of some trials of the run."""
-    return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)
 
 
 @cli.command(example="runs/demo")
@@ -328,12 +324,13 @@ def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iter
 @cli.command(example="runs/demo --failed")
 @cli.run_argument
 @cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
+@cli.option("--detach", is_flag=True, help="on SLURM: submit and return")
 @cli.argument("trials", nargs=-1, metavar="[TRIAL]...", shell_complete=complete_trials)
-def retry_command(run: Path, failed: bool, trials: tuple[str, ...]) -> Iterator[str]:
+def retry_command(run: Path, failed: bool, detach: bool, trials: tuple[str, ...]) -> Iterator[str]:
     """Launch a run again with its last options: trials that failed or never ended are tried again.
 
     With TRIAL, an id or its first digits, only these.
     """
     if failed and trials:
         raise click.UsageError("--failed and TRIAL: expected one of them; leave the other out")
-    return retry(RunFolder(run), failed=failed, trials=trials)
+    return retry(RunFolder(run), failed=failed, trials=trials, detach=detach)

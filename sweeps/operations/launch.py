@@ -15,7 +15,7 @@ from hpc.errors import SiteError
 from hpc.sites.site import ONE_MACHINE_SITES, find_site, site_files
 from results.command_output import Output, prints_page, write
 from results.text.page import Part
-from sweeps.command_options import plan_options, run_options
+from sweeps.command_options import AGAIN_OPTION, plan_options, run_options
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import (
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from sweeps.run.run_lock import RunLock
     from sweeps.settle.costs import Assumed
 
-AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
 RECOMMENDED_QUERY = (
     "SELECT network, arm, asked_removed_macs_fraction AS asked, avg(validation_score) AS validation, "

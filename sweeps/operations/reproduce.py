@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.store.reader import load
 from results.text.number_format import SCALES
@@ -19,6 +19,10 @@ from tailor.execution.dry_run import dry_run
 from tailor.stages import PointFacts
 from transtailor import cli
 from transtailor.files import existing_above
+from transtailor.plural import counted
+
+if TYPE_CHECKING:
+    from tailor.execution.runner import StageEvent
 
 RECORDED = """
 SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_id = ? ORDER BY point
@@ -64,18 +68,25 @@ def reproduce(
         refuse_other_model(saving.folder, trial.trial_id, points - 1 if point is None else point)
     with load(trial.run) as run:
         rows = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
-    equal = 0
-    reached = 0
+    equal = reached = stages = cached = 0
     threads = open_run(RunFolder(trial.run)).resources.get("threads_per_rank", 1)
-    for number, facts in _points(config, cache, point, saving, threads):
+    for event in _events(config, cache, point, saving, threads):
+        stages += 1
+        cached += event.result.cached
+        if event.point is None:
+            continue
+        facts = event.result.point_facts()
         reached += 1
-        row = rows.get(number)
+        row = rows.get(event.point)
         if row is not None and _is_equal(facts, row):
             equal += 1
-        yield _line(number, facts, row)
+        yield _line(event.point, facts, row)
     if point is not None and reached <= point:  # its path ends early
         raise _no_point_error(trial, point, reached)
-    yield f"{equal} of {reached} points are exactly those in {trial.run}"
+    computed = f"{stages - cached} of its {counted(stages, 'stage')} were computed now"
+    if cached:
+        computed += f", {cached} read from the cache; another --cache, without stages, computes all"
+    yield f"{equal} of {reached} points are exactly those in {trial.run}; {computed}"
     if saving is not None:
         from tailor.deploy.card import saved_text
 
@@ -112,10 +123,10 @@ def _config(trial: KnownTrial) -> TrialConfig:
     return config
 
 
-def _points(
+def _events(
     config: TrialConfig, cache: Path, last: int | None, saving: Saving | None, threads: int
-) -> Iterator[tuple[int, PointFacts]]:
-    """Yield number and facts of each operating point up to the last, whose sub-model is saved."""
+) -> "Iterator[StageEvent]":
+    """Yield each stage up to the last operating point, whose sub-model is saved."""
     from tailor.deploy.card import save_point
     from tailor.execution.cache import Cache
     from tailor.execution.runner import run_trial
@@ -125,9 +136,9 @@ def _points(
     last_event = None
     try:
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):
+            yield event
             if event.point is not None:
                 last_event = event
-                yield event.point, event.result.point_facts()
                 if event.point == last:
                     break
         if saving is not None and last_event is not None and last in (None, last_event.point):

@@ -20,7 +20,7 @@ from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, 
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text
 from sweeps.planning.devices import devices_text, spec_on_site
-from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
+from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
@@ -252,7 +252,7 @@ def _headline(
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    launch = record.provenance["history"][-1]
+    launch = last_launch(record.provenance["history"])
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:

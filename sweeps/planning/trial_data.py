@@ -24,11 +24,17 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
 
 
 def verify_data(trials: Iterable[JsonSettings]) -> None:
-    """Read all files of the prepared data sets whose digest the spec names. Raises ConfigError: a file has changed."""
-    from tailor.prepare.check import verify
+    """Read the prepared data sets, of those without a digest in the spec all but the images.
 
-    for root, name in sorted({(data.root, data.name) for data in _data_of(trials) if data.root and data.sha256}):
-        verify(Path(root), name)
+    Raises:
+        ConfigError: a file has changed.
+    """
+    from tailor.prepare import arrays, check
+
+    prepared = {(data.root, data.name, data.sha256 is not None) for data in _data_of(trials) if data.root is not None}
+    for root, name, has_digest in sorted(prepared):
+        read = check.verify if has_digest else arrays.load
+        read(Path(root), name)
 
 
 def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:

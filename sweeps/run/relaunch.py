@@ -162,7 +162,7 @@ def check_may_resume(
         if changed.is_extension:
             advice = "type --extend to add them to this run, or --name NAME for a new one"
         else:
-            advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
+            advice = "type --name NAME for a new run (the cache has its stages that are the same)"
         if extend:
             advice += (
                 "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the"

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
+from sweeps.command_options import AGAIN_OPTION
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
@@ -239,13 +240,19 @@ def open_run(run: RunFolder) -> LaunchRecord:
     return record
 
 
+def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the last launch of the whole run; those of chosen trials alone (`--again`) are passed over."""
+    whole = [launch for launch in history if AGAIN_OPTION not in {word.partition("=")[0] for word in launch["argv"]}]
+    return whole[-1] if whole else history[0]
+
+
 def _look_up_facts(provenance: Mapping[str, Any]) -> None:
     """Look up the facts of launches that commands read, so that a missing one raises here."""
-    last_launch = provenance["history"][-1]
+    launch = last_launch(provenance["history"])
     str(provenance["created"]["packages"])
-    str(last_launch["command"])
-    str(last_launch["folder"])
-    words = last_launch["argv"]
+    str(provenance["history"][-1]["command"])
+    str(launch["folder"])
+    words = launch["argv"]
     words[0], "".join(words)
 
 

@@ -183,7 +183,7 @@ def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
         advice = "type --extend to continue more settings, " if continues_more else ""
         raise SpecError(
             f"{spec.where}: {changed[0]} is not that of {run.spec}, by which this run's proposals were chosen; {advice}"
-            "undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
+            "undo the change, or type --name NAME for a new run (the cache has its stages that are the same)"
         )
 
 

@@ -167,5 +167,5 @@ def _refuse_changed(spec: Spec, run: RunFolder) -> None:
         raise SpecError(
             f"{spec.where}: {changed[0]} is not that of {run.spec}, by which this run adds seeds: comparisons and "
             "looks are fixed before the first one, or verdicts would err more often than alpha. Undo the change, or "
-            "type --name NAME for a new run (finished stages are shared by way of the cache)"
+            "type --name NAME for a new run (the cache has its stages that are the same)"
         )

@@ -26,6 +26,11 @@ def compute_shift_means(stage: stages.ShiftMeans, parent: ModelState, context: S
     if unpruned.kept is None or parent.kept is None:
         raise ConfigError("pruning.shift_means needs the indices of kept filters, which initialised weights have not")
     groups = groups_of(unpruned, stage.rule)
+    nothing = {group.name: torch.zeros(0, dtype=torch.int64) for group in groups}
+    if not gone_inputs(unpruned, nothing, groups):
+        raise ConfigError(
+            "pruning.shift_means = true has no effect: no layer that reads what can be removed has a bias; leave it out"
+        )
     kept = {}
     for group in groups:
         kept_before = unpruned.kept.get(group.name, torch.arange(group.filters))

@@ -1,5 +1,6 @@
 """Trains all weights, and measures the result."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
+from tailor.common.errors import TrainingError
 from tailor.data.objective import Quality, quality
 from tailor.data.task_data import Samples
 from tailor.facts.metrics import Metric
@@ -215,8 +217,17 @@ def cost_of(state: ModelState, model: nn.Module) -> dict[str, Any]:
 
 
 def measure(model: nn.Module, samples: Samples, context: StageContext, metric: Metric | None) -> Quality:
-    """How good a model is on samples, over all ranks; without a metric by the task's usual one."""
-    return quality(predict(model, samples, context.ranks), samples.labels.cpu(), metric)
+    """How good a model is on samples, over all ranks; without a metric by the task's usual one.
+
+    Raises:
+        TrainingError: an output is not a number, and would count as an answer: the last step has made it so.
+    """
+    measured = quality(predict(model, samples, context.ranks), samples.labels.cpu(), metric)
+    if not math.isfinite(measured.loss):
+        raise TrainingError(
+            f"the loss of {len(samples)} images is {measured.loss} after training; a smaller learning rate may help"
+        )
+    return measured
 
 
 def predictions(of_split: Quality, samples: Samples) -> Tensors:

@@ -76,7 +76,7 @@ class TrainingSettings(ImageChanges):
     ] = "synchronised"
     """BatchNorm where all layers are tuned: over the images of all ranks, of each rank, or as the source left it."""
     accumulation_steps: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
-    """Parts in which each rank takes its share of a batch, one after the other, before a step."""
+    """Parts in which each rank takes its share of a batch before a step; BatchNorm sees one part at a time."""
     precision: Annotated[Literal["float32", "bf16"], Field(json_schema_extra={"neutral": "float32"})] = "float32"
     """Of a training's forward and backward passes; weights, losses and measurements are float32."""
     memory_format: Annotated[

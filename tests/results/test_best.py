@@ -160,7 +160,16 @@ def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Pat
         list(best_page(run, "validation_score", []))
     with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="no operating points but those of failed"):
         select_arms(run)
+    write_run(
+        tmp_path / "some", [Trial(label="a", seed=0, right=[90], ended="failed"), Trial(label="b", seed=0, right=[9])]
+    )
+    with load(tmp_path / "some") as run:
+        assert "left out: the points of 1 trial that failed, or by which" in str(
+            list(best_page(run, "validation_score", []))
+        )
     write_run(tmp_path / "run", [Trial(label=label, seed=0, right=[90]) for label in "ab"])
+    with load(tmp_path / "run") as run:
+        assert "left out" not in str(list(best_page(run, "validation_score", [])))
     limits = [Limit.parse("latency_ms=2"), Limit.parse("macs=0.9")]
     with load(tmp_path / "run") as run, pytest.raises(ResultsError, match="no sub-model was timed; type: .* time "):
         list(best_page(run, "validation_score", limits))

@@ -85,6 +85,8 @@ def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> 
     assert said.returncode == 2 and "did you mean 'status'?" in said.stderr
     said = transtailor_command("data", "chek", "d", folder=tmp_path)
     assert said.returncode == 2 and "did you mean 'check'?" in said.stderr and "transtailor data --help" in said.stderr
+    said = transtailor_command("prepare", "birds", folder=tmp_path)
+    assert said.returncode == 2 and "did you mean 'data prepare'?" in said.stderr
 
 
 @pytest.mark.parametrize(

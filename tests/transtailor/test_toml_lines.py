@@ -55,6 +55,8 @@ def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -
         ('a = 1\nb = "c\n', ["line 2", 'b = "c', "a quote is opened there and not closed"]),
         ("a = b\n", ["line 1", "a = b", "text needs quotes"]),
         ('a = """b', ["a quote is opened and not closed"]),
+        ('a = "C:\\Users\\me"', ["Invalid hex value", "write / in place of \\", "single quotes"]),
+        ('a = "C:\\data"', ["Unescaped", "write / in place of \\", "single quotes"]),
         ("a\n", ["line 1", "each line is a key, =, and a value"]),
         ("a = 1\na = 2\n", ["line 2", "the key is set twice"]),
         ("[a]\nb = 1\n[a]\nb = 2\n", ["line 3", "[[variants]]"]),

@@ -328,6 +328,13 @@ def test_whatever_fails_in_a_commit_the_next_one_writes_the_rest_once(
     assert seen == set(range(len(ROWS) + 1))
 
 
+def test_a_writer_whose_run_was_removed_says_so(tmp_path: Path) -> None:
+    early = Writer(tmp_path / "run" / "tables")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(TakenOverError, match="run' was removed while it ran.*: remove what is left of the folder"):
+        early.write("events", [event(0)])
+
+
 @pytest.mark.parametrize("step", ["link", "fsync", "replace"])
 def test_a_writer_that_another_has_taken_over_from_can_put_no_file_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

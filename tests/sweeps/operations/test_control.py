@@ -239,6 +239,8 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     assert "4 of 4 trials finished, 0 failed" in rest.stdout
     whole = next(control.retry(run))  # as it was launched, not as one of its trials was tried again
     assert whole.startswith(f"in {tmp_path}: ") and "spec.toml" in whole and "--again" not in whole
+    detached = sweeps_process("retry", run.path, "--detach")  # here the launch refuses the option that it is given
+    assert detached.returncode == 2 and "--detach needs a SLURM site" in detached.stderr
     assert len(open_run(run).provenance["history"]) == 3
     for words, said in (
         ([first], f"trial {first} is finished; nothing to do\n"),

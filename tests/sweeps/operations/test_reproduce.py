@@ -34,7 +34,8 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     assert facts["command"].endswith(f"reproduce runs/trained {trial[:8]} --save model --licence 'CC BY 4.0'")
     assert facts["scores"] == {split: pytest.approx(measured[f"{split}_score"]) for split in ("validation", "test")}
     assert f"trial | {trial}, operating point 1" in (tmp_path / "model" / "card.md").read_text()
-    assert "2 of 2 points are exactly those in runs/trained" in done.stdout
+    assert "2 of 2 points are exactly those in runs/trained; 0 of its " in done.stdout
+    assert "read from the cache; another --cache, without stages, computes all" in done.stdout
     assert _stages(tmp_path / "cache") == computed
     assert _parameters(tmp_path / "model") == points[1]["params"] < points[0]["params"]
 
@@ -42,7 +43,9 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     assert [line for line in done.stdout.splitlines() if line.startswith("point 1")] == []
     assert "saved in first; to load it: import tailor; tailor.load_model('first')" in done.stdout
     assert _parameters(tmp_path / "first") == points[0]["params"]
-    assert 0 < len(_stages(tmp_path / "new")) < len(computed)
+    new = len(_stages(tmp_path / "new"))
+    assert 0 < new < len(computed)
+    assert f"runs/trained; {new} of its {new} stages were computed now\n" in done.stdout
 
     change_rows(run.path, "operating_points", [points[1] | {"validation_score": 0.125}])
     done = sweeps_command("reproduce", "runs/trained", trial)

@@ -60,6 +60,10 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     assert (done.returncode, done.stderr) == (0, "")
     assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
     assert "not running; to resume, type in " in done.stdout
+    record = json.loads(run.provenance.read_text())
+    record["history"].append({**record["history"][-1], "argv": ["transtailor", "run", "small.toml", "--again=3f2a"]})
+    run.provenance.write_text(json.dumps(record))  # a launch of one trial, which would leave the others
+    assert sweeps_command("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
     assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
 

@@ -65,6 +65,11 @@ def test_a_launch_reads_all_images_of_a_set_whose_digest_the_spec_names(
     images.write_bytes(content)
     verify_data(trial.settings for trial in plan.trials)
     assert "verifying birds" in capsys.readouterr().out
+    spec.write_text(BIRDS.format(root=str(sets)))  # without a digest all but the images
+    labels = sets / "birds" / "target.labels.npy"
+    labels.write_bytes(labels.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(ConfigError, match=r"target.labels.npy is not the file that the manifest describes"):
+        verify_data(trial.settings for trial in make_plan(load_spec(spec)).trials)
 
 
 def test_a_run_is_not_resumed_with_another_module_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

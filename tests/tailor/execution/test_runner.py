@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tailor.common.errors import TrainingError
 from tailor.config.trial import TrialConfig
 from tailor.data import task_data
 from tailor.data.task_data import Samples
@@ -132,6 +133,13 @@ def test_the_seed_alone_decides_whatever_the_global_generators_were(
     (key, info), (other_key, other_info) = same[0][-1], other[0][-1]
     assert key != other_key
     assert info["validation_loss"] != other_info["validation_loss"]
+
+
+def test_a_last_step_behind_which_outputs_are_no_numbers_ends_the_trial(run: Run, tmp_path: Path) -> None:
+    once = {"epochs": 1, "head_epochs": 1, "batch_size": 200}  # the loss of the only step is from before it
+    config = short_trial({"name": "fine_tune"}, optimisation={**once, "learning_rate": 1e38})
+    with pytest.raises(TrainingError, match=r"stage operating_point .*: the loss of \d+ images is nan after training"):
+        run(config, Cache(tmp_path))
 
 
 def test_a_damaged_stage_is_computed_anew(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

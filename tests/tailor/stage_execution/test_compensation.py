@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.execution.cache import Cache
@@ -55,3 +57,13 @@ def test_each_bias_takes_over_the_mean_of_what_is_gone(run: Run, tmp_path: Path,
 
 
 READ = {"attention.proj": "attention.proj:heads", "hidden.2": "hidden.0"}
+
+
+def test_a_network_in_which_no_bias_can_take_over_anything_is_refused(run: Run, tmp_path: Path) -> None:
+    """Every layer behind a removed filter has a norm in the place of its bias."""
+    method = {"name": "prune", "criterion": "l2", "asked_removed_macs_fraction": 0.4}
+    config = parse_trial(
+        SHORT | {"network": "digits_resnet", "method": method, "pruning": {"shift_means": True}}, "test"
+    )
+    with pytest.raises(ConfigError, match="shift_means = true has no effect: no layer that reads .* has a bias"):
+        run(config, Cache(tmp_path))

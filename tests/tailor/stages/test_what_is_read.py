@@ -39,8 +39,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "with delta": {
         "method": PRUNE,
         "optimisation": BASE["optimisation"] | {"regulariser": {"name": "delta", "attention_images": 4}},
-        "pruning": {"measure_norms": True, "shift_means": True},
+        "pruning": {"measure_norms": True},
     },
+    "with biases": {"network": "digits_vgg", "method": PRUNE, "pruning": {"shift_means": True}},
     "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "samples": 2, "generations": 3}}},
     "knapsack": {"method": PRUNE | {"allocation": "knapsack"}},
     "a donor": {"method": {"name": "prune"}, "pruning": {"scores_from": "shuffled"}},
