@@ -47,7 +47,7 @@ class Request:
     source_classes: tuple[str, ...]
     source_from: Path | None
     test_fraction: float | None
-    split_seed: int
+    split_seed: int | None
     threads: int
     test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
     labels: Path | None = None  # a table of the images and their classes, where no folders say them

@@ -49,7 +49,7 @@ class SplitRule:
     """How the test split is drawn if the folder has none."""
 
     fraction: float | None  # of each class; None: the layout's rule, else TEST_FRACTION
-    seed: int
+    seed: int | None  # None: 0
     training_images_per_class: int | None  # the layout's rule: all others are test images
     by_trial: bool = False  # every trial draws its own: all images are one pool
 
@@ -86,8 +86,8 @@ class SplitRule:
         if has_test_split(listing.files):
             return "the data set's own"
         if self.leaves_training_images:
-            return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed}"
-        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed}"
+            return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed or 0}"
+        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed or 0}"
 
 
 def has_test_split(files: Sequence[ImageFile]) -> bool:
@@ -128,8 +128,8 @@ def cut(
         target_task = replace(target_task, files=tuple(pooled))
     elif not has_test_split(listing.files):
         target_task = _with_test_split(target_task, test)
-    elif test.fraction is not None:
-        raise ConfigError("the images have a test split of their own; leave --test-fraction out")
+    elif test.fraction is not None or test.seed is not None:
+        raise ConfigError("the images have a test split of their own; leave --test-fraction and --split-seed out")
     elif not has_test_split(target_files):
         raise ConfigError("the test split has no image of the target's classes; give the whole data set")
     elif listing.note:  # a table; folders of such classes were refused before
@@ -258,7 +258,7 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
         )
     test_names: set[str] = set()
     for files in files_of_class.values():
-        in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed))
+        in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed or 0))
         test_names.update(in_drawn_order[: test.test_images_of(len(files))])
     with_splits = []
     for file in task.files:
