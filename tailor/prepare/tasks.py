@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
 from tailor.prepare.label_columns import word_of
+from tailor.prepare.labels import NO_VALUES
 from tailor.prepare.listing import (
     POOL,
     SPLIT_NAMES,
@@ -26,7 +27,7 @@ from transtailor.plural import counted
 TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
-MISSING_WORDS = frozenset({"na", "n/a", "none"})  # which may as well be names
+MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -171,7 +172,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
 def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
     """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
     for task in tasks:
-        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task)):
+        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task), _hidden(task)):
             if warning:
                 yield warning
 
@@ -209,7 +210,12 @@ def _measured(task: TaskFiles) -> str:
     except ValueError:
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        return ""
+        if not task.classes or not all(name.endswith(".0") for name in task.classes):
+            return ""
+        return (
+            f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
+            "cells; to call them otherwise, write whole numbers, and prepare again"
+        )
     return (
         f"the {len(values)} classes are numbers ({some(task.classes, 3)}), and each is a class of its own, without an "
         "order; values to be predicted (a regression) need a data set of your own: docs/extend.md"
@@ -218,13 +224,24 @@ def _measured(task: TaskFiles) -> str:
 
 def _no_class(task: TaskFiles) -> str:
     """Return a sentence about classes that may stand for a missing value or for a split; empty if there are none."""
-    doubtful = [name for name in task.classes if name.casefold() in MISSING_WORDS | SPLIT_NAMES.keys()]
+    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys()
+    if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
+        words |= {"-1", "-1.0"}
+    doubtful = [name for name in task.classes if name.casefold() in words]
     if not doubtful:
         return ""
     return (
-        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, as in R's "
-        "tables, or is a split, move these images away, and prepare again"
+        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, or is a "
+        "split, move these images away, and prepare again"
     )
+
+
+def _hidden(task: TaskFiles) -> str:
+    """Return a sentence about names of classes with blanks at their ends, which no table shows; empty if none have."""
+    hidden = [name for name in task.classes if name != name.strip()]
+    if not hidden:
+        return ""
+    return f"names of classes begin or end with a blank: {some(map(repr, hidden))}; rename their folders without it"
 
 
 def _number_or_word(name: str) -> str:

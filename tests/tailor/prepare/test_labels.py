@@ -435,10 +435,22 @@ def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
 
 
-@pytest.mark.parametrize("missing", ["NA", "None", "n/a"])
+def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path) -> None:
+    said, _ = read(tmp_path, "image,class\n0,1.0\n1,0.0\n2,1.0\n3,0.0\n")
+    assert "warning: the classes are called 0.0, 1.0, as programs write whole numbers" in said
+
+
+@pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown"])
 def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
     said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
     assert f"warning: {missing!r} is taken for a class like others" in said
+
+
+@pytest.mark.parametrize(("first", "is_warned_of"), [("1", False), ("0", True)])
+def test_minus_one_is_warned_of_unless_it_is_one_of_two_classes(tmp_path: Path, first: str, is_warned_of: bool) -> None:
+    names = tuple(f"{number}.jpg" for number in range(6))
+    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=names)
+    assert ("warning: '-1' is taken for a class like others" in said) == is_warned_of
 
 
 def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path) -> None:

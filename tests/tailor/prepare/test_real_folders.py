@@ -223,6 +223,13 @@ def test_a_test_folder_of_images_beside_the_classes_is_warned_of(tmp_path: Path)
     assert "warning: 'test' is taken for a class like others; " in said
 
 
+@pytest.mark.parametrize("name", [" glass", "glass ", "nan"])
+def test_folders_whose_names_may_be_mistakes_are_warned_of(name: str, tmp_path: Path) -> None:
+    said = prepare("pets", class_folders(tmp_path / "images", classes=["cat", "dog", name]), tmp_path / "sets")
+    expected = f"begin or end with a blank: {name!r}" if name != "nan" else "'nan' is taken for a class like others"
+    assert expected in said
+
+
 def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     (folder / "cat" / "more.zip").write_bytes(b"PK")
