@@ -368,8 +368,13 @@ def from_lists(
     missing = [name for name in times_listed if name not in path_of]
     used = set(path_of.values())
     if missing:
-        others = sorted(_name(path, folder) for path in files_below(folder) if is_image(path) and path not in used)
+        unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
+        others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
+        names_in_lower_case = {name.lower(): name for name in missing}
+        if spelled := [name for name in others if name.lower() in names_in_lower_case]:
+            pair = in_one_line(f"{names_in_lower_case[spelled[0].lower()]}, there {spelled[0]}")
+            there += f"; the names of {len(spelled)} differ in upper and lower case alone: {pair}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
