@@ -24,7 +24,17 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw")  # not read here; others have heads
+OTHER_SUFFIXES = (
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".ico",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".icloud",
+)  # not read; others have heads
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",

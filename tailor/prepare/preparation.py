@@ -31,6 +31,7 @@ from tailor.prepare.published import UNOFFICIAL, check_counts, refuse_html, veri
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split, warnings_of
 from tailor.prepare.workspace import publish, workspace
 from tailor.prepare.writing import copy_under, lines_of_images, write_columns, write_groups, write_manifest
+from transtailor.plural import counted
 from transtailor.terminal import say
 
 
@@ -101,6 +102,8 @@ def _refuse_request(request: Request, layout: Layout) -> None:
     for origin in origins:
         _refuse_origin(origin, request, layout)
     for name in request.also:
+        if name == request.name:
+            raise ConfigError(f"--also {name} is the name of the data set itself; give another one, or leave it out")
         folder = manifest.folder_of(request.root, name)
         if folder.exists():
             raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
@@ -230,6 +233,13 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
     for listing in listings:
         if listing.note:
             say(f"note: {listing.note}", to=out)
+        escaped = [file.name for file in listing.files if not file.path.as_posix().endswith(file.name)]
+        if escaped:
+            say(
+                f"note: {counted(len(escaped), 'name')} of images or classes on the disk are not in UTF-8; \\x and two "
+                f"digits stand for each such byte: {some(escaped)}",
+                to=out,
+            )
         if listing.left_out:
             suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
             counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(SHOWN))
@@ -242,7 +252,8 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
         if listing.left_out_images:
             say(
                 f"warning: {len(listing.left_out_images)} of them are images: {some(listing.left_out_images)}; what is "
-                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename or convert them",
+                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename, convert or "
+                "download them",
                 to=out,
             )
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]

@@ -344,6 +344,11 @@ def test_copies_that_training_and_validation_may_share_are_told(
     assert (line in said) == (line in data("check", tmp_path / "animals")) == is_warned_of
 
 
+def test_another_name_is_another_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--also animals is the name of the data set itself"):
+        prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--also", "animals")
+
+
 def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:
     said = prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--source-from", tmp_path / "images")
     assert "warning: 30 images have equal ones in the other task, source or target: cat/0.jpg = cat/0.jpg, " in said
