@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.prepare import arrays
@@ -22,12 +21,9 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
 
     Pools are drawn class by class, so that each has some.
     """
-    if data.root is None or data.info.pool:
+    if data.root is None or data.info.pool or not data.info.is_there:
         return ()
-    try:
-        target = arrays.load(Path(data.root), data.name)["target"]
-    except ConfigError:  # what is wrong with its files is said by who trains on them
-        return ()
+    target = arrays.load(Path(data.root), data.name)["target"]
     images_of_class = np.bincount(target.labels[~target.is_test], minlength=len(data.info.class_names))
     total = int(images_of_class.sum())
     if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
@@ -50,26 +46,15 @@ def untrained_text(data: DataConfig) -> str:
 
 def trained_images(config: TrialConfig) -> int:
     """Return how many images of the target a trial trains on: all of a class that has fewer than `images_per_class`."""
-    data = config.data
-    if data.images_per_class is None or data.info.target_classes == 1:
-        return config.train_images
-    try:
-        return sum(_drawn(data))
-    except ConfigError:  # what is wrong with its files is said by who trains on them
-        return config.train_images
+    return sum(limited_images(config.data)) or config.train_images
 
 
 def short_text(data: DataConfig) -> str:
     """Return a sentence about the classes with fewer training images than `images_per_class`; "" if there are none."""
-    asked = data.images_per_class
-    if asked is None or data.info.target_classes == 1:
-        return ""
-    try:
-        drawn = _drawn(data)
-    except ConfigError:
-        return ""
+    asked = data.images_per_class or 0
+    drawn = limited_images(data)
     names = data.info.class_names or tuple(map(str, range(len(drawn))))
-    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=True) if images < asked]
+    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=False) if images < asked]
     if not short:
         return ""
     return (
@@ -78,8 +63,29 @@ def short_text(data: DataConfig) -> str:
     )
 
 
+def uneven_text(data: DataConfig) -> str:
+    """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
+    if data.root is None or not data.info.pool or data.images_per_class is not None:
+        return ""
+    groups = arrays.load(Path(data.root), data.name)["target"].group
+    has_groups = groups is not None and len(np.unique(groups)) < len(groups)
+    drawn = sum(_drawn(data)) if has_groups else data.train_images
+    if drawn == data.train_images:
+        return ""
+    return (
+        f"data set {data.name}: data.train_images = {data.train_images}, but images that look alike stay in one split, "
+        f"so that {drawn} are used at data.split_seed = {data.split_seed}"
+    )
+
+
 def _first_few(texts: Sequence[str]) -> str:
     return ", ".join(texts[:SHOWN]) + (", ..." if len(texts) > SHOWN else "")
+
+
+def limited_images(data: DataConfig) -> tuple[int, ...]:
+    """Return how many images of each class a trial trains on; () if `images_per_class` limits none of them."""
+    is_limited = data.images_per_class is not None and data.info.target_classes > 1 and data.info.is_there
+    return _drawn(data) if is_limited else ()
 
 
 @lru_cache(maxsize=256)
