@@ -116,6 +116,11 @@ def is_set_aside(path: Path) -> bool:
     return path in _set_aside.get()
 
 
+def is_any_set_aside() -> bool:
+    """Whether anything was refused, so that what classes lack may follow from it."""
+    return bool(_set_aside.get())
+
+
 def some(names: Iterable[str], shown: int = SHOWN) -> str:
     """Return the first few names, and the number of the others.
 

@@ -142,6 +142,8 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
         _say_what_is_unusual(listings, out)
         for warning in warnings_of(tasks.values()):
             say(f"warning: {warning}", to=out)
+    if test.by_trial and any(file.split for file in listing.files):
+        say("note: the splits that the images have are not used: each trial draws its own (--test-split trial)", to=out)
     if not test.by_trial and not has_test_split(listing.files):
         say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"

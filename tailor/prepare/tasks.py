@@ -18,6 +18,7 @@ from tailor.prepare.listing import (
     FilesRefused,
     ImageFile,
     Refused,
+    is_any_set_aside,
     normal_form,
     some,
 )
@@ -289,7 +290,7 @@ def _refuse_one_sided_classes(task: TaskFiles) -> None:
     test_classes = {file.class_name for file in task.files if file.split == TEST}
     other_classes = {file.class_name for file in task.files if file.split != TEST}
     one_sided = test_classes ^ other_classes
-    if one_sided:
+    if one_sided and not is_any_set_aside():
         raise FilesRefused(
             f"classes have all of their images in the test split, or none: {some(map(repr, one_sided))}; give each "
             "class images for training and for testing, or remove its images",

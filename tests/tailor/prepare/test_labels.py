@@ -503,6 +503,12 @@ def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, co
     assert ("column 'set' has test, train: to use these splits, call it split" in said) == is_named
 
 
+def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: Path) -> None:
+    lines = "".join(f"{n},{'cat' if n < 2 else 'dog'},{'training set' if n % 2 else 'test'}\n" for n in range(4))
+    refused = refusal(tmp_path, f"image,class,split\n{lines}")
+    assert "no such split: 'training set'" in refused and "classes have all" not in refused
+
+
 def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
     lines = "".join(f"{number},0,0\n" for number in range(4))
     refused = refusal(tmp_path, f"image,cat,dog\n{lines}")
