@@ -96,11 +96,10 @@ def _refuse_request(request: Request, layout: Layout) -> None:
             "--image-column and --class-column name columns of a table, and there is none; give it in --labels, or "
             "leave them out"
         )
-    origins = list(request.origins)
+    for origin in request.origins:
+        _refuse_origin(origin, request, layout, "--from")
     if request.source_from is not None:
-        origins.append(request.source_from)
-    for origin in origins:
-        _refuse_origin(origin, request, layout)
+        _refuse_origin(request.source_from, request, LAYOUTS["folder"], "--source-from")
     for name in request.also:
         if name == request.name:
             raise ConfigError(f"--also {name} is the name of the data set itself; give another one, or leave it out")
@@ -109,13 +108,13 @@ def _refuse_request(request: Request, layout: Layout) -> None:
             raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
 
 
-def _refuse_origin(origin: Path, request: Request, layout: Layout) -> None:
+def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) -> None:
     """Raise ConfigError for a file or folder that is not there, is a web page, or would have the data set in it."""
     if not origin.exists():
-        raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+        raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}")
     if origin.is_file():
         refuse_html(origin)
-    has_class_folders = layout.official is None and request.labels is None
+    has_class_folders = layout.official is None and (request.labels is None or option == "--source-from")
     if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(
             f"--to {request.root} is in the folder of the images, {origin}, where its folders would count as classes; "
@@ -142,10 +141,7 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
         _say_what_is_unusual(listings, out)
         for warning in warnings_of(tasks.values()):
             say(f"warning: {warning}", to=out)
-    if test.by_trial and any(file.split for file in listing.files):
-        say("note: the splits that the images have are not used: each trial draws its own (--test-split trial)", to=out)
-    if not test.by_trial and not has_test_split(listing.files):
-        say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
+    _say_what_is_drawn(test, listing, out)
     prepared = work / "prepared"
     prepared.mkdir(exist_ok=True)
     for path in prepared.iterdir():
@@ -228,6 +224,15 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
             shutil.copyfile(path, lists_folder / path.name)
         roots.append(lists_folder)
     return tuple(roots)
+
+
+def _say_what_is_drawn(test: SplitRule, listing: FileListing, out: TextIO) -> None:
+    """Print where the test split is not the one that the images have."""
+    if not test.by_trial and not has_test_split(listing.files):
+        text = f"no test split is given, so one is drawn: {test.description(listing)} (--test-fraction, --split-seed)"
+        say(f"note: {text}", to=out)
+    if test.by_trial and any(file.split for file in listing.files):
+        say("note: the images' own splits are not used: each trial draws its own (--test-split trial)", to=out)
 
 
 def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:

@@ -207,7 +207,7 @@ def test_the_folders_own_splits_are_pooled_too(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "test")):
         class_folders(tmp_path / "images" / split, 5, first=100 * number)
     said = prepare("animals", tmp_path / "images", tmp_path, *POOL, "--test-fraction", 0.3)
-    assert "note: the splits that the images have are not used: each trial draws its own" in said
+    assert "note: the images' own splits are not used: each trial draws its own" in said
     found = manifest.read(tmp_path, "animals")
     assert (found.target_images, found.test_images, found.class_images) == (30, 9, (10, 10, 10))
     written = json.loads((tmp_path / "animals" / "manifest.json").read_text())

@@ -380,7 +380,7 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
         (("--layout", "cup200"), "no such layout: 'cup200'; did you mean 'cub200'"),
         (("--image-px", 4), "--image-px is 4; expected a side"),
         (("--threads", 0), "--threads is 0"),
-        (("--source-from", "gone"), "gone does not exist"),
+        (("--source-from", "gone"), "gone does not exist; give .* in --source-from"),
         (("--source-classes", "cat,dgo"), "no such class: 'dgo'; did you mean 'dog'"),
     ],
 )
@@ -447,6 +447,8 @@ def test_a_data_set_that_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pyte
             data("check", typed)
     with pytest.raises(ConfigError, match=f"is a data set itself; its root is {tmp_path / 'datasets'}"):
         datasets.info("animals", str(tmp_path / "datasets" / "animals"))
+    with pytest.raises(ConfigError, match=f"is a data set itself; its root is {tmp_path / 'datasets'}"):
+        data("check", tmp_path / "datasets" / "animals" / "manifest.json")
 
 
 def test_an_official_data_set_with_images_and_lists_apart(tmp_path: Path) -> None:
