@@ -315,12 +315,19 @@ def _decode(
 
 
 def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
-    """Print which files have further frames, which are not read, and which images are too small not to be enlarged."""
+    """Print which files have further frames, which are not read, and which images are transparent, or enlarged."""
     frames_of = zip(files, decoded.frames, strict=True)
     several = [f"{file.name} ({frames})" for file, frames in frames_of if frames > 1]
     if several:
         say(
             f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
+            to=out,
+        )
+    transparent = [file.name for file, is_so in zip(files, decoded.are_transparent, strict=True) if is_so]
+    if transparent:
+        say(
+            f"note: {len(transparent)} of {len(files)} images are transparent in places, which become black: "
+            f"{some(transparent)}",
             to=out,
         )
     sides_of = zip(files, decoded.shorter_sides_px, strict=True)

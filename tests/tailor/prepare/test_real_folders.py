@@ -318,6 +318,18 @@ def test_further_frames_and_pages_are_not_lost_without_a_word(suffix: str, tmp_p
     assert f"of 1 file(s) with several frames or pages the first is read: cat/stack.{suffix} (3)" in said
 
 
+def test_images_that_are_transparent_are_named_also_where_they_were_decoded_before(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    Image.new("RGBA", (40, 40), (200, 100, 50, 9)).save(folder / "cat" / "logo.png")
+    (folder / "dog" / "0.jpg").write_bytes(b"")
+    said = "note: 1 of 16 images are transparent in places, which become black: cat/logo.png"
+    with pytest.raises(ConfigError, match="an empty file"):
+        prepare("pets", folder, tmp_path / "sets")
+    fill(folder, ["dog/0.jpg"], first=70)
+    again = prepare("pets", folder, tmp_path / "sets")
+    assert said in again and "15 of them were decoded by an earlier call" in again
+
+
 def test_images_that_are_enlarged_are_named(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     Image.new("RGB", (1, 1)).save(folder / "cat" / "pixel.png")
