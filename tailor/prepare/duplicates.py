@@ -183,4 +183,5 @@ def groups_text(groups: NDArray[np.int64]) -> str:
     has_several = images_of_group > 1
     image_count = int(images_of_group[has_several].sum())
     group_count = int(has_several.sum())
-    return f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
+    text = f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
+    return f"{text}, by which splits may be larger or smaller than asked" if group_count else text
