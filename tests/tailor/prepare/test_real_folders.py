@@ -242,6 +242,14 @@ def test_what_is_still_in_a_cloud_is_an_image_left_out(tmp_path: Path) -> None:
     assert "warning: 1 of them are images: cat/.IMG_7.jpg.icloud; " in said and "or download them" in said
 
 
+def test_an_empty_class_does_not_vanish_from_an_archive(tmp_path: Path) -> None:
+    archive = pack(class_folders(tmp_path / "images"), tmp_path / "all.zip")
+    with zipfile.ZipFile(archive, "a") as zipped:
+        zipped.writestr("fox/", b"")
+    with pytest.raises(ConfigError, match="class 'fox' has no images"):
+        prepare("pets", archive, tmp_path / "sets")
+
+
 def test_an_archive_of_archives_is_called_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     pack(class_folders(tmp_path / "images"), tmp_path / "parts" / "a.zip")
