@@ -13,12 +13,12 @@ from transtailor.plural import counted
 
 
 def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
-    """Yield a warning if draws of training images miss classes, have too few of some, or have others than asked.
+    """Yield a warning if data sets are not as expected, and if draws miss classes, or have other images than asked.
 
     It describes the first of these draws. Results of other numbers of training images are another problem's.
     """
     draws = _data_of(trials)
-    for text_of in (untrained_text, short_text, uneven_text):
+    for text_of in (DataConfig.unexpected_text, untrained_text, short_text, uneven_text):
         texts = [text for data in draws if (text := text_of(data))]
         if texts:
             yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")

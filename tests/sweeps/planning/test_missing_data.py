@@ -137,6 +137,10 @@ def test_own_data_and_weights_are_planned_from_what_is_expected_of_them(
     expected_work = [(stage.kind, stage.work) for stage in make_plan(load_spec(path)).trials[0].stages]
     class_folders(tmp_path / "my photographs", 6, ("cat", "dog"))
     data("prepare", *prepare[2:])
+    assert not [line for line in make_plan(load_spec(path)).warnings if "expected" in line]
+    other = make_plan(load_spec(path, ["trial.data.expected.images=14", "trial.data.expected.test_images=4"]))
+    found = "data set my_animals has images = 12, expected 14; test_images = 2, expected 4: correct"
+    assert any(found in line for line in other.warnings)
     plan = make_plan(load_spec(path))
     assert [(stage.kind, stage.work) for stage in plan.trials[0].stages] == expected_work
     with pytest.raises(ConfigError, match="no weights at .*mine.safetensors; give source.weights the path"):
