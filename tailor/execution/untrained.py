@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.prepare import arrays
@@ -21,9 +22,9 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
 
     Pools are drawn class by class, so that each has some.
     """
-    if data.root is None or data.info.pool or not data.info.is_there:
+    target = None if data.info.pool else _target(data)
+    if target is None:
         return ()
-    target = arrays.load(Path(data.root), data.name)["target"]
     images_of_class = np.bincount(target.labels[~target.is_test], minlength=len(data.info.class_names))
     total = int(images_of_class.sum())
     if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
@@ -65,10 +66,10 @@ def short_text(data: DataConfig) -> str:
 
 def uneven_text(data: DataConfig) -> str:
     """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
-    if data.root is None or not data.info.pool or data.images_per_class is not None:
+    target = None if data.images_per_class is not None else _target(data)
+    if target is None or target.group is None:
         return ""
-    groups = arrays.load(Path(data.root), data.name)["target"].group
-    has_groups = groups is not None and len(np.unique(groups)) < len(groups)
+    has_groups = len(np.unique(target.group)) < len(target)
     drawn = sum(_drawn(data)) if has_groups else data.train_images
     if drawn == data.train_images:
         return ""
@@ -84,8 +85,16 @@ def _first_few(texts: Sequence[str]) -> str:
 
 def limited_images(data: DataConfig) -> tuple[int, ...]:
     """Return how many images of each class a trial trains on; () if `images_per_class` limits none of them."""
-    is_limited = data.images_per_class is not None and data.info.target_classes > 1 and data.info.is_there
-    return _drawn(data) if is_limited else ()
+    is_limited = data.images_per_class is not None and data.info.target_classes > 1
+    return _drawn(data) if is_limited and (data.root is None or _target(data) is not None) else ()
+
+
+def _target(data: DataConfig) -> arrays.Arrays | None:
+    """Return the target of prepared images; None if it cannot be read: who trains on it says why."""
+    try:
+        return None if data.root is None else arrays.load(Path(data.root), data.name)["target"]
+    except ConfigError:
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -118,19 +118,6 @@ def test_the_plan_says_where_copies_change_the_size_of_a_split(
     assert images != 25 and said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [[], ["--test-split", "trial"]])
-def test_the_plan_refuses_labels_that_were_changed(
-    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prepare("birds", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", *options)
-    labels = tmp_path / "birds" / "target.labels.npy"
-    labels.write_bytes(labels.read_bytes()[:-8] + bytes(8))
-    spec = tmp_path / "birds.toml"
-    spec.write_text(BIRDS.format(root=str(tmp_path)))
-    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 2
-    assert f"{labels} is not the file that the manifest describes" in capsys.readouterr().err
-
-
 def test_other_data_have_none(tmp_path: Path) -> None:
     assert untrained_classes(DataConfig(name="digits", train_images=1)) == ()
     prepare("pool", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", "--test-split", "trial")
