@@ -18,6 +18,7 @@ from sweeps.spec.spec import Spec
 from sweeps.spec.toml_text import toml_value
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.common.plugin_digests import digest_of
+from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.untrained import trained_images
@@ -105,16 +106,14 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
-    class_names: dict[str, tuple[str, ...]] = {}
+    data_sets: dict[str, DataConfig] = {}  # by name, the first of each
     warnings: list[str] = []  # each once
     known_stages: PlannedStages = {}
     first_with_label: dict[str, Expanded] = {}
     metrics: dict[str, str | None] = {}  # by data set
     for expanded in expand(spec) if choose is None else choose():
         _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
-        data = expanded.config.data
-        if data.name not in class_names:
-            class_names[data.name] = data.info.class_names
+        _refuse_other_data(spec, data_sets, expanded.config.data)
         _refuse_other_metric(spec, metrics, expanded)
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
         for warning in expanded.config.warnings():
@@ -148,7 +147,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
-        class_names=class_names,
+        class_names={name: data.info.class_names for name, data in data_sets.items()},
         warnings=tuple(warnings),
         told_apart_by=told_apart_by,
         grows=spec if spec.adds_trials else None,
@@ -167,6 +166,23 @@ def _refuse_shared_label(spec: Spec, first: Expanded, other: Expanded) -> None:
             f"{other.label!r}, and different methods, {first_method} and {other_method}: a label is one method's; "
             f"give [[variants]] {other_variant} its own, such as label = "
             f"{toml_value(f'{other.label} {other_method}')}, or leave it out"
+        )
+
+
+def _refuse_other_data(spec: Spec, data_sets: dict[str, DataConfig], data: DataConfig) -> None:
+    """Raise SpecError for a second data set of one name; `data_sets` has those of the trials before.
+
+    The same images may be prepared at several sizes, in several folders.
+    """
+    first = data_sets.setdefault(data.name, data)
+    if data.root == first.root:
+        return
+    facts = {(info.class_names, info.target_images, info.test_images) for info in (first.info, data.info)}
+    if len(facts) > 1:
+        raise SpecError(
+            f"{spec.where}: the data sets {data.name} in {first.root or 'the catalogue'} and in "
+            f"{data.root or 'the catalogue'} have other classes or images, and results are told apart by the name; "
+            "prepare one under another name"
         )
 
 

@@ -1,26 +1,36 @@
 """The data that the trials of a plan read."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import short_text, untrained_text
+from tailor.execution.untrained import limited_images, short_text, uneven_text, untrained_text
 from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted
 
 
 def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
-    """Yield a warning if draws of training images miss classes, and one if they have too few of some.
+    """Yield a warning if data sets are not as expected, and if draws miss classes, or have other images than asked.
 
-    It describes the first of these draws.
+    It describes the first of these draws. Results of other numbers of training images are another problem's.
     """
     draws = _data_of(trials)
-    for text_of in (untrained_text, short_text):
+    for text_of in (DataConfig.unexpected_text, untrained_text, short_text, uneven_text):
         texts = [text for data in draws if (text := text_of(data))]
         if texts:
             yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
+    images_of = defaultdict[DataConfig, set[int]](set)
+    for data in draws:
+        images_of[data.model_copy(update={"split_seed": 0})].add(sum(limited_images(data)))
+    for images in images_of.values():
+        if len(images) > 1:
+            yield (
+                f"by data.split_seed, trials of data.images_per_class have {min(images)} to {max(images)} training "
+                "images: results of each number stand apart, and are not averaged; lower data.images_per_class"
+            )
 
 
 def verify_data(trials: Iterable[JsonSettings]) -> None:

@@ -97,6 +97,17 @@ class DataConfig(Settings):
             counts.update(self.expected.model_dump(exclude_defaults=True, exclude={"prepare"}))
         return counts if {"classes", "images"} <= counts.keys() else None
 
+    def unexpected_text(self) -> str:
+        """Return a sentence about a prepared data set that is not as expected; "" if it is so, or not there yet."""
+        info = self.info
+        found = {"classes": info.target_classes, "images": info.target_images, "test_images": info.test_images}
+        found |= {"source_classes": info.source_classes, "source_images": info.source_images}
+        expected = (self._expected_counts() or {}) if info.is_there else {}
+        wrong = [f"{key} = {found[key]}, expected {count}" for key, count in expected.items() if found[key] != count]
+        if not wrong:
+            return ""
+        return f"data set {self.name} has {'; '.join(wrong)}: correct the spec, or prepare the images again"
+
     @field_validator("root")
     @classmethod
     def _root_is_absolute(cls, root: str | None) -> str | None:

@@ -22,11 +22,8 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
 
     Pools are drawn class by class, so that each has some.
     """
-    if data.root is None or data.info.pool:
-        return ()
-    try:
-        target = arrays.load(Path(data.root), data.name)["target"]
-    except ConfigError:  # what is wrong with its files is said by who trains on them
+    target = None if data.info.pool else _target(data)
+    if target is None:
         return ()
     images_of_class = np.bincount(target.labels[~target.is_test], minlength=len(data.info.class_names))
     total = int(images_of_class.sum())
@@ -50,26 +47,15 @@ def untrained_text(data: DataConfig) -> str:
 
 def trained_images(config: TrialConfig) -> int:
     """Return how many images of the target a trial trains on: all of a class that has fewer than `images_per_class`."""
-    data = config.data
-    if data.images_per_class is None or data.info.target_classes == 1:
-        return config.train_images
-    try:
-        return sum(_drawn(data))
-    except ConfigError:  # what is wrong with its files is said by who trains on them
-        return config.train_images
+    return sum(limited_images(config.data)) or config.train_images
 
 
 def short_text(data: DataConfig) -> str:
     """Return a sentence about the classes with fewer training images than `images_per_class`; "" if there are none."""
-    asked = data.images_per_class
-    if asked is None or data.info.target_classes == 1:
-        return ""
-    try:
-        drawn = _drawn(data)
-    except ConfigError:
-        return ""
+    asked = data.images_per_class or 0
+    drawn = limited_images(data)
     names = data.info.class_names or tuple(map(str, range(len(drawn))))
-    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=True) if images < asked]
+    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=False) if images < asked]
     if not short:
         return ""
     return (
@@ -78,8 +64,37 @@ def short_text(data: DataConfig) -> str:
     )
 
 
+def uneven_text(data: DataConfig) -> str:
+    """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
+    target = None if data.images_per_class is not None else _target(data)
+    if target is None or target.group is None:
+        return ""
+    has_groups = len(np.unique(target.group)) < len(target)
+    drawn = sum(_drawn(data)) if has_groups else data.train_images
+    if drawn == data.train_images:
+        return ""
+    return (
+        f"data set {data.name}: data.train_images = {data.train_images}, but images that look alike stay in one split, "
+        f"so that {drawn} are used at data.split_seed = {data.split_seed}"
+    )
+
+
 def _first_few(texts: Sequence[str]) -> str:
     return ", ".join(texts[:SHOWN]) + (", ..." if len(texts) > SHOWN else "")
+
+
+def limited_images(data: DataConfig) -> tuple[int, ...]:
+    """Return how many images of each class a trial trains on; () if `images_per_class` limits none of them."""
+    is_limited = data.images_per_class is not None and data.info.target_classes > 1
+    return _drawn(data) if is_limited and (data.root is None or _target(data) is not None) else ()
+
+
+def _target(data: DataConfig) -> arrays.Arrays | None:
+    """Return the target of prepared images; None if it cannot be read: who trains on it says why."""
+    try:
+        return None if data.root is None else arrays.load(Path(data.root), data.name)["target"]
+    except ConfigError:
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -106,7 +106,7 @@ def read(root: Path, name: str) -> DataManifest:
     path = folder / MANIFEST_FILE
     try:
         manifest = _parse(read_json(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"no data set {name!r} is prepared in {root}{_advice(root, name)}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable(path, f"is not a manifest: {error!r}", error) from error

@@ -303,8 +303,10 @@ def _tar_kind(entry: tarfile.TarInfo) -> str:
 
 def _write(archive: Path, folder: Path) -> None:
     for member in _members(archive):
-        if member.kind == "file":
-            target = folder / PurePosixPath(member.name)
+        target = folder / PurePosixPath(member.name)
+        if member.kind == "folder":
+            target.mkdir(parents=True, exist_ok=True)  # perhaps a class without images
+        elif member.kind == "file":
             target.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as content, target.open("xb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)

@@ -35,6 +35,7 @@ class JournalEntry(Record):
     file_sha256: str
     fingerprint: str
     pixels_sha256: str
+    is_transparent: bool
     frames: int
     shorter_side_px: int
 
@@ -46,6 +47,7 @@ class DecodedTask:
     hashes: tuple[str, ...]  # SHA-256 of each image file
     fingerprints: tuple[str, ...]  # empty for an image without pixels
     problems: tuple[str, ...]  # why an image has no pixels; empty if it has
+    are_transparent: tuple[bool, ...]  # in places
     frames: tuple[int, ...]  # of each image file, of which the first is read
     shorter_sides_px: tuple[int, ...]  # of each image in its file
     kept_images: int  # decoded by an earlier call
@@ -101,6 +103,7 @@ def decode_files(
         hashes=tuple(image.sha256 for image in images),
         fingerprints=tuple(image.fingerprint for image in images),
         problems=tuple(image.problem for image in images),
+        are_transparent=tuple(image.is_transparent for image in images),
         frames=tuple(image.frames for image in images),
         shorter_sides_px=tuple(image.shorter_side_px for image in images),
         kept_images=kept_images,
@@ -159,6 +162,7 @@ def _read_kept(file: ImageFile, entry: JournalEntry, image_px: int, handle: int,
         sha256=entry.file_sha256,
         fingerprint=entry.fingerprint,
         problem="",
+        is_transparent=entry.is_transparent,
         frames=entry.frames,
         shorter_side_px=entry.shorter_side_px,
     )
@@ -183,6 +187,7 @@ def _write_entries(journal: TextIO, files: Sequence[ImageFile], start: int, imag
                 file_sha256=image.sha256,
                 fingerprint=image.fingerprint,
                 pixels_sha256=hashlib.sha256(image.pixels.data).hexdigest(),
+                is_transparent=image.is_transparent,
                 frames=image.frames,
                 shorter_side_px=image.shorter_side_px,
             )

@@ -79,6 +79,7 @@ class Decoded:
     sha256: str  # of the file's bytes
     fingerprint: str  # empty if there are no pixels
     problem: str  # empty if there are pixels
+    is_transparent: bool = False  # in places, which the pixels have in black
     frames: int = 1  # or pages, in the file; the pixels are the first one's
     shorter_side_px: int = 0  # of the image in the file; 0 if there are no pixels
 
@@ -92,13 +93,14 @@ def decode(path: Path, image_px: int) -> Decoded:
         if len(content) > LIMIT_FILE_BYTES:
             raise ValueError(f"more than {LIMIT_FILE_BYTES:,} bytes, which no image needs")
         sha256 = hashlib.sha256(content).hexdigest()
-        image = _read(content)
+        image, is_transparent = _read(content)
         pixels = np.asarray(_square(image, image_px), dtype=np.uint8).transpose(2, 0, 1)
         return Decoded(
             pixels=np.ascontiguousarray(pixels),
             sha256=sha256,
             fingerprint=fingerprint.fingerprint(image),
             problem="",
+            is_transparent=is_transparent,
             frames=_frames(content),
             shorter_side_px=min(image.size),
         )
@@ -125,8 +127,8 @@ def check_image_px(image_px: int) -> None:
         raise ConfigError(f"--image-px is {image_px}; expected a side in pixels from 16 to 2048, for example 176")
 
 
-def _read(content: bytes) -> Image.Image:
-    """Return the image in a file's bytes: upright, RGB. Raises one of UNREADABLE."""
+def _read(content: bytes) -> tuple[Image.Image, bool]:
+    """Return the image in a file's bytes, upright, RGB, and whether it was transparent. Raises one of UNREADABLE."""
     try:
         return _open(content)
     except Image.DecompressionBombError as error:  # above twice Pillow's limit
@@ -140,7 +142,7 @@ def _read(content: bytes) -> Image.Image:
         raise
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes) -> tuple[Image.Image, bool]:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.width * image.height > LIMIT_PIXELS:
             raise ValueError(TOO_LARGE)
@@ -203,13 +205,14 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Return the image in RGB, over black where it is transparent."""
+def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return the image in RGB, over black where it is transparent, and whether it is so anywhere."""
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
         black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, with_alpha).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        is_transparent = bool(np.asarray(with_alpha)[..., 3].min() < 255)
+        return Image.alpha_composite(black, with_alpha).convert("RGB"), is_transparent
+    return (image if image.mode == "RGB" else image.convert("RGB")), False
 
 
 def _square(image: Image.Image, image_px: int) -> Image.Image:

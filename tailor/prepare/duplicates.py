@@ -6,9 +6,9 @@ object.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tailor.facts.manifest import SOURCE, TARGET
 from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
-from tailor.prepare.listing import POOL, SHOWN, SPLITS, TEST, some
+from tailor.prepare.listing import POOL, SHOWN, TEST, TRAIN, VALIDATION, some
 
 Image = TypeVar("Image", int, str)
 LIMIT_BITS = 2
@@ -33,90 +33,94 @@ class Pair(Generic[Image]):
     right: Image
 
 
-def with_two_labels(images: Sequence[ListedImage]) -> list[tuple[str, ...]]:
-    """Return the files of one task that are, byte for byte, in several classes, each as a name in each class."""
-    return _shared(images, [image.class_name for image in images])
-
-
 def in_two_splits(images: Sequence[ListedImage]) -> list[tuple[str, ...]]:
-    """Return the files of one task that are, byte for byte, in several splits, each as a name in each split."""
-    return _shared(images, [image.split for image in images])
+    """Return the files of one task that are, byte for byte, in several splits, each as the names of its copies."""
+    return _shared(images, attrgetter("split"))
 
 
-def _shared(images: Sequence[ListedImage], parts: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the files that are in several parts, each as the names of its first copy in each part.
+def _shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], object]) -> list[tuple[str, ...]]:
+    """Return the files that are in several parts of these images, each as the names of its copies: first one a part.
 
     Args:
-        images: of one task.
-        parts: of each image, the class or split in which it is.
+        images: among which copies are looked for.
+        part_of: the class, split, ... of an image.
     """
-    name_by_part: dict[str, dict[str, str]] = defaultdict(dict)  # of each file, by its SHA-256
-    for image, part in zip(images, parts, strict=True):
-        name_by_part[image.file_sha256].setdefault(part, image.name)
+    copies_of = defaultdict[str, list[ListedImage]](list)  # by the file's SHA-256
+    for image in images:
+        copies_of[image.file_sha256].append(image)
     shared = []
-    for names in name_by_part.values():
-        if len(names) > 1:
-            shared.append(tuple(sorted(names.values())))
+    for equal in copies_of.values():
+        by_name = sorted(equal, key=attrgetter("name"))
+        first_of = {part_of(image): image for image in reversed(by_name)}
+        if len(first_of) > 1:
+            by_name.sort(key=lambda image: image is not first_of[part_of(image)])
+            shared.append(tuple(image.name for image in by_name))
     return sorted(shared)
 
 
 def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
-    """Yield a warning if files are, byte for byte, under several labels, in several splits, or twice in one.
+    """Yield a warning if images have, byte for byte, equal ones where these may mislead a network or a score.
 
     Trials divide what is not for testing into training and validation images. Those of a pool keep copies together.
     """
-    for task in (SOURCE, TARGET):
-        shared = with_two_labels([image for image in images if image.task == task])
-        if shared:
-            yield (
-                f"warning: {len(shared)} file(s) have more than one label: {equal_names(shared, shown)}; remove those "
-                "in the wrong folder, and prepare again"
-            )
-    shared = in_two_splits([image for image in images if image.task == TARGET])
-    if shared:
-        yield (
-            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: "
-            f"{equal_names(shared, shown)}; remove them from one, or test scores will be too good"
-        )
-    trained = [image for image in images if image.task == TARGET and image.split not in (TEST, POOL)]
-    repeated = _shared(trained, [image.name for image in trained])
-    if repeated:
-        yield (
-            f"warning: {len(repeated)} file(s) are more than once among the images that are not for testing: "
-            f"{equal_names(repeated, shown)}; remove the copies, or validation scores will be too good"
-        )
+    source = [image for image in images if image.task == SOURCE]
+    target = [image for image in images if image.task == TARGET]
+    trained = [image for image in target if image.split not in (TEST, POOL)]
+    mislabelled = "in another class", "remove those in the wrong folder, and prepare again"
+    in_both_tasks = "in the other task, source or target", "remove them from one, or scores may be too good"
+    on_both_sides = "on the other side of the test split", "remove them from one, or test scores will be too good"
+    repeated = "among the images that are not for testing", "remove the copies, or validation scores may be too good"
+    kinds: list[tuple[Sequence[ListedImage], Callable[[ListedImage], object], tuple[str, str]]] = [
+        (source, attrgetter("class_name"), mislabelled),
+        (target, attrgetter("class_name"), mislabelled),
+        (images, attrgetter("task"), in_both_tasks),
+        (target, lambda image: image.split == TEST, on_both_sides),
+        (trained, attrgetter("id"), repeated),
+    ]
+    for compared, part_of, (where, remedy) in kinds:
+        if shared := _shared(compared, part_of):
+            count = sum(map(len, shared))
+            yield f"warning: {count} images have equal ones {where}: {equal_names(shared, shown)}; {remedy}"
 
 
 def equal_names(shared: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
-    """Return the names of the first few files, each as "name = name"."""
-    return some((" = ".join(names) for names in shared), shown)
+    """Return the names of the first few files, each as "name = name", with the first few of its copies."""
+    lines = []
+    for names in shared:
+        more = f" = {len(names) - shown} more" if len(names) > shown else ""
+        lines.append(" = ".join(names[:shown]) + more)
+    return some(lines, shown)
 
 
 def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
-    """Return the pairs between source and target, and between each two splits of the target.
+    """Return the pairs between source and target, between the target's splits, and among what is not for testing.
 
-    The keys are "source and target", "train and test", ...
+    The keys are "source and target", "train and test", ...; trials divide what is not for testing again.
     """
     images_of: dict[str, list[ListedImage]] = {SOURCE: [], TARGET: []}
     for image in images:
         images_of[image.task].append(image)
         if image.task == TARGET:
             images_of.setdefault(image.split, []).append(image)
-    splits = [split for split in SPLITS if split in images_of]
+    parts = [(SOURCE, TARGET), *((split, TEST) for split in (TRAIN, VALIDATION) if {split, TEST} <= images_of.keys())]
     pairs_between = {}
-    for left, right in [(SOURCE, TARGET), *combinations(splits, 2)]:
+    for left, right in parts:
         pairs_between[f"{left} and {right}"] = _named_pairs(images_of[left], images_of[right])
+    trained = images_of.get(TRAIN, []) + images_of.get(VALIDATION, [])
+    if trained:
+        pairs_between["training and validation images"] = _named_pairs(trained)
     return pairs_between
 
 
-def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage]) -> list[Pair[str]]:
-    """Return the pairs of images that look alike, one of each side, by their names; nearest first."""
-    left_bits = bits_of([image.fingerprint for image in left])
-    right_bits = bits_of([image.fingerprint for image in right])
-    named_pairs = []
-    for pair in pairs(left_bits, right_bits):
-        named_pairs.append(Pair(bits=pair.bits, left=left[pair.left].name, right=right[pair.right].name))
-    return named_pairs
+def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage] | None = None) -> list[Pair[str]]:
+    """Return the pairs of images that look alike, nearest first, by name: one of each side, or both of `left`."""
+    others = left if right is None else right
+    found = pairs(*(bits_of([image.fingerprint for image in side]) for side in (left, others)))
+    return [
+        Pair(bits=pair.bits, left=left[pair.left].name, right=others[pair.right].name)
+        for pair in found
+        if right is not None or pair.left < pair.right
+    ]
 
 
 def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> list[Pair[int]]:
@@ -179,4 +183,5 @@ def groups_text(groups: NDArray[np.int64]) -> str:
     has_several = images_of_group > 1
     image_count = int(images_of_group[has_several].sum())
     group_count = int(has_several.sum())
-    return f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
+    text = f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
+    return f"{text}, by which splits may be larger or smaller than asked" if group_count else text

@@ -1,6 +1,6 @@
 """All faults in the files of a data set: each kind is collected, so that one call names them all."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +31,9 @@ class Faults:
         except FilesRefused as error:
             if str(error) not in map(str, self.kinds):
                 self.kinds.append(error)
-        except ConfigError:
+        except ConfigError as error:
             if not self.kinds:
-                raise
+                raise ConfigError(self._for_user(str(error))) from error
 
     def without(self, list_files: Callable[[], T], out: TextIO) -> T:
         """Return what is listed without the files that are refused; notes and prints each kind of fault.
@@ -51,7 +51,8 @@ class Faults:
                     raise
                 self.kinds.append(error)
                 refused += error.refused
-                say(f"fault: {shorten(str(error), SHOWN_CHARACTERS)}; looking for others", to=out)
+                text = shorten(self._for_user(str(error)), SHOWN_CHARACTERS)
+                say(f"fault: {text}; looking for others", to=out)
 
     def refuse(self, file: Path, kept: str) -> None:
         """Raise FilesRefused with all faults, if there are any.
@@ -65,25 +66,16 @@ class Faults:
         if not self.kinds:
             return
         refused = [entry for kind in self.kinds for entry in kind.refused]
-        _write_refused(file, refused, self.unpacked)
+        lines = [f"{in_one_line(self._for_user(str(at.path)))}\t{printable(at.reason)}\n" for at in refused]
+        write_file(file, "".join(lines))
         count = "It is" if len(refused) == 1 else f"All {len(refused)} are"
-        texts = "; and\n".join(map(str, self.kinds))
+        texts = self._for_user("; and\n".join(map(str, self.kinds)))
         raise FilesRefused(
             f"{texts}; then type the same command again{kept}. {count} with the reason in {file}", refused
         )
 
-
-def _write_refused(file: Path, refused: Sequence[Refused], unpacked: Mapping[Path, Path]) -> None:
-    lines = []
-    for entry in refused:
-        path = in_one_line(_path_for_user(entry.path, unpacked))
-        lines.append(f"{path}\t{printable(entry.reason)}\n")
-    write_file(file, "".join(lines))
-
-
-def _path_for_user(path: Path, unpacked: Mapping[Path, Path]) -> str:
-    """Return a path as the user knows it: below the folder that was given, or in an archive."""
-    for folder, archive_path in unpacked.items():
-        if path.is_relative_to(folder):
-            return as_text(f"{archive_path}: {path.relative_to(folder)}")
-    return as_text(str(path))
+    def _for_user(self, text: str) -> str:
+        """Return a text with paths as the user knows them: below the folder that was given, or in an archive."""
+        for folder, archive_path in self.unpacked.items():
+            text = text.replace(f"{folder}/", f"{archive_path}: ").replace(str(folder), str(archive_path))
+        return as_text(text)

@@ -87,8 +87,10 @@ def _say_no_folders(root: Path) -> str:
     return f"{root} has {len(images)} images and no folders, so nothing says their classes; {expected}: {CLASS_FOLDERS}"
 
 
-def enter(roots: tuple[Path, ...]) -> Path:
+def enter(roots: tuple[Path, ...], *, has_class_folders: bool = True) -> Path:
     """Return the folder with the classes, splits or images: folders with one folder and nothing else are entered.
+
+    Without folders of classes, so is a folder that has all of the images.
 
     Raises:
         ConfigError: not one root.
@@ -101,9 +103,11 @@ def enter(roots: tuple[Path, ...]) -> Path:
     root = roots[0]
     while True:
         folders = listing.subfolders(root)
-        if len(folders) != 1 or listing.images_in(folders[0]):
+        if len(folders) != 1:
             return root
-        if listing.split_of(folders[0]) in (listing.TRAIN, listing.TEST):
+        if listing.images_in(folders[0]) and (has_class_folders or listing.images_in(root)):
+            return root
+        if has_class_folders and listing.split_of(folders[0]) in (listing.TRAIN, listing.TEST):
             return root
         root = folders[0]
 

@@ -33,7 +33,7 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
         ConfigError: no such table, one whose columns are in doubt, or lines that do not fit the images (then it is
             FilesRefused); the text says which line or columns.
     """
-    root = enter(roots)
+    root = enter(roots, has_class_folders=False)
     paths = [path for path in listing.files_below(root) if path.suffix.lower() in listing.SUFFIXES]
     image_names = [path.relative_to(root).as_posix() for path in paths]
     names_of_stem = defaultdict[str, list[str]](list)
@@ -52,6 +52,7 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     listed = [entry for entry in _entries(table, lines, columns) if not listing.is_set_aside(root / entry[0])]
     _refuse_doubtful_stems(root, table, listed, names_of_stem, full_name_of)
     listed = [(full_name_of.get(normal_form(image), image), class_, split) for image, class_, split in listed]
+    listed = [entry for entry in listed if not listing.is_set_aside(root / entry[0])]
     _refuse_several_classes(root, table, listed)
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
     file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
@@ -89,7 +90,8 @@ def _lines(table: Path) -> list[Line]:
     end = 0
     for values in reader:
         begin, end = end + 1, reader.line_num  # a cell may have line ends
-        stripped = [re.sub(r'^="(.*)"$', r"\1", value.strip()) for value in values]  # Excel's way to keep a text
+        # Excel writes ="..." to keep a text; others quote by '...'
+        stripped = [re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", value.strip()).strip() for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
     if not lines or len(lines[0][1]) < 2:
@@ -165,7 +167,10 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
 
 
 def _below(folder: str | None, name: str) -> str:
-    return name if folder is None else name.replace("\\", "/").removeprefix(folder)
+    """Return an image's name below `folder`, in the one way of several to write it."""
+    if folder is not None:
+        name = name.replace("\\", "/").removeprefix(folder)
+    return name and str(PurePosixPath(name))
 
 
 def _entries(table: Path, lines: Sequence[Line], columns: LabelColumns) -> list[tuple[str, str, str]]:

@@ -24,7 +24,17 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw")  # not read here; others have heads
+OTHER_SUFFIXES = (
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".ico",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".icloud",
+)  # not read; others have heads
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
@@ -104,6 +114,11 @@ def setting_aside(refused: Iterable[Refused]) -> Iterator[None]:
 def is_set_aside(path: Path) -> bool:
     """Whether a file, folder or line of a table was refused, and the listing goes on without it."""
     return path in _set_aside.get()
+
+
+def is_any_set_aside() -> bool:
+    """Whether anything was refused, so that what classes lack may follow from it."""
+    return bool(_set_aside.get())
 
 
 def some(names: Iterable[str], shown: int = SHOWN) -> str:
@@ -368,8 +383,13 @@ def from_lists(
     missing = [name for name in times_listed if name not in path_of]
     used = set(path_of.values())
     if missing:
-        others = sorted(_name(path, folder) for path in files_below(folder) if is_image(path) and path not in used)
+        unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
+        others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
+        names_in_lower_case = {name.lower(): name for name in missing}
+        if spelled := [name for name in others if name.lower() in names_in_lower_case]:
+            pair = in_one_line(f"{names_in_lower_case[spelled[0].lower()]}, there {spelled[0]}")
+            there += f"; the names of {len(spelled)} differ in upper and lower case alone: {pair}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",

@@ -31,6 +31,7 @@ from tailor.prepare.published import UNOFFICIAL, check_counts, refuse_html, veri
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split, warnings_of
 from tailor.prepare.workspace import publish, workspace
 from tailor.prepare.writing import copy_under, lines_of_images, write_columns, write_groups, write_manifest
+from transtailor.plural import counted
 from transtailor.terminal import say
 
 
@@ -47,7 +48,7 @@ class Request:
     source_classes: tuple[str, ...]
     source_from: Path | None
     test_fraction: float | None
-    split_seed: int
+    split_seed: int | None
     threads: int
     test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
     labels: Path | None = None  # a table of the images and their classes, where no folders say them
@@ -95,24 +96,25 @@ def _refuse_request(request: Request, layout: Layout) -> None:
             "--image-column and --class-column name columns of a table, and there is none; give it in --labels, or "
             "leave them out"
         )
-    origins = list(request.origins)
+    for origin in request.origins:
+        _refuse_origin(origin, request, layout, "--from")
     if request.source_from is not None:
-        origins.append(request.source_from)
-    for origin in origins:
-        _refuse_origin(origin, request, layout)
+        _refuse_origin(request.source_from, request, LAYOUTS["folder"], "--source-from")
     for name in request.also:
+        if name == request.name:
+            raise ConfigError(f"--also {name} is the name of the data set itself; give another one, or leave it out")
         folder = manifest.folder_of(request.root, name)
         if folder.exists():
             raise ConfigError(f"{folder} is there already; remove it first, or leave --also {name} out")
 
 
-def _refuse_origin(origin: Path, request: Request, layout: Layout) -> None:
+def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) -> None:
     """Raise ConfigError for a file or folder that is not there, is a web page, or would have the data set in it."""
     if not origin.exists():
-        raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
+        raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}")
     if origin.is_file():
         refuse_html(origin)
-    has_class_folders = layout.official is None and request.labels is None
+    has_class_folders = layout.official is None and (request.labels is None or option == "--source-from")
     if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(
             f"--to {request.root} is in the folder of the images, {origin}, where its folders would count as classes; "
@@ -139,8 +141,7 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
         _say_what_is_unusual(listings, out)
         for warning in warnings_of(tasks.values()):
             say(f"warning: {warning}", to=out)
-    if not test.by_trial and not has_test_split(listing.files):
-        say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
+    _say_what_is_drawn(test, listing, out)
     prepared = work / "prepared"
     prepared.mkdir(exist_ok=True)
     for path in prepared.iterdir():
@@ -225,11 +226,27 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
     return tuple(roots)
 
 
+def _say_what_is_drawn(test: SplitRule, listing: FileListing, out: TextIO) -> None:
+    """Print where the test split is not the one that the images have."""
+    if not test.by_trial and not has_test_split(listing.files):
+        text = f"no test split is given, so one is drawn: {test.description(listing)} (--test-fraction, --split-seed)"
+        say(f"note: {text}", to=out)
+    if test.by_trial and any(file.split for file in listing.files):
+        say("note: the images' own splits are not used: each trial draws its own (--test-split trial)", to=out)
+
+
 def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
     """Print what is unusual about the listed files but not an error."""
     for listing in listings:
         if listing.note:
             say(f"note: {listing.note}", to=out)
+        escaped = [file.name for file in listing.files if not file.path.as_posix().endswith(file.name)]
+        if escaped:
+            say(
+                f"note: {counted(len(escaped), 'name')} of images or classes on the disk are not in UTF-8; \\x and two "
+                f"digits stand for each such byte: {some(escaped)}",
+                to=out,
+            )
         if listing.left_out:
             suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
             counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(SHOWN))
@@ -242,7 +259,8 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
         if listing.left_out_images:
             say(
                 f"warning: {len(listing.left_out_images)} of them are images: {some(listing.left_out_images)}; what is "
-                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename or convert them",
+                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename, convert or "
+                "download them",
                 to=out,
             )
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
@@ -297,12 +315,19 @@ def _decode(
 
 
 def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
-    """Print which files have further frames, which are not read, and which images are too small not to be enlarged."""
+    """Print which files have further frames, which are not read, and which images are transparent, or enlarged."""
     frames_of = zip(files, decoded.frames, strict=True)
     several = [f"{file.name} ({frames})" for file, frames in frames_of if frames > 1]
     if several:
         say(
             f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
+            to=out,
+        )
+    transparent = [file.name for file, is_so in zip(files, decoded.are_transparent, strict=True) if is_so]
+    if transparent:
+        say(
+            f"note: {len(transparent)} of {len(files)} images are transparent in places, which become black: "
+            f"{some(transparent)}",
             to=out,
         )
     sides_of = zip(files, decoded.shorter_sides_px, strict=True)

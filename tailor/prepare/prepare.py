@@ -98,7 +98,7 @@ def prepare(
         root=root,
         label_columns=AskedColumns(image=image_column, class_=class_column),
         source_classes=tuple(word for word in words if word),
-        split_seed=split_seed or 0,
+        split_seed=split_seed,
         threads=threads,
         test_by_trial=by_trial,
         **settings,

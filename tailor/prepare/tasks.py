@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
 from tailor.prepare.label_columns import word_of
+from tailor.prepare.labels import NO_VALUES
 from tailor.prepare.listing import (
     POOL,
     SPLIT_NAMES,
@@ -17,6 +18,7 @@ from tailor.prepare.listing import (
     FilesRefused,
     ImageFile,
     Refused,
+    is_any_set_aside,
     normal_form,
     some,
 )
@@ -26,7 +28,7 @@ from transtailor.plural import counted
 TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
-MISSING_WORDS = frozenset({"na", "n/a", "none"})  # which may as well be names
+MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -49,7 +51,7 @@ class SplitRule:
     """How the test split is drawn if the folder has none."""
 
     fraction: float | None  # of each class; None: the layout's rule, else TEST_FRACTION
-    seed: int
+    seed: int | None  # None: 0
     training_images_per_class: int | None  # the layout's rule: all others are test images
     by_trial: bool = False  # every trial draws its own: all images are one pool
 
@@ -86,8 +88,8 @@ class SplitRule:
         if has_test_split(listing.files):
             return "the data set's own"
         if self.leaves_training_images:
-            return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed}"
-        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed}"
+            return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed or 0}"
+        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed or 0}"
 
 
 def has_test_split(files: Sequence[ImageFile]) -> bool:
@@ -128,8 +130,8 @@ def cut(
         target_task = replace(target_task, files=tuple(pooled))
     elif not has_test_split(listing.files):
         target_task = _with_test_split(target_task, test)
-    elif test.fraction is not None:
-        raise ConfigError("the images have a test split of their own; leave --test-fraction out")
+    elif test.fraction is not None or test.seed is not None:
+        raise ConfigError("the images have a test split of their own; leave --test-fraction and --split-seed out")
     elif not has_test_split(target_files):
         raise ConfigError("the test split has no image of the target's classes; give the whole data set")
     elif listing.note:  # a table; folders of such classes were refused before
@@ -171,7 +173,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
 def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
     """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
     for task in tasks:
-        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task)):
+        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task), _hidden(task)):
             if warning:
                 yield warning
 
@@ -209,7 +211,12 @@ def _measured(task: TaskFiles) -> str:
     except ValueError:
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        return ""
+        if not task.classes or not all(name.endswith(".0") for name in task.classes):
+            return ""
+        return (
+            f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
+            "cells; to call them otherwise, write whole numbers, and prepare again"
+        )
     return (
         f"the {len(values)} classes are numbers ({some(task.classes, 3)}), and each is a class of its own, without an "
         "order; values to be predicted (a regression) need a data set of your own: docs/extend.md"
@@ -218,13 +225,24 @@ def _measured(task: TaskFiles) -> str:
 
 def _no_class(task: TaskFiles) -> str:
     """Return a sentence about classes that may stand for a missing value or for a split; empty if there are none."""
-    doubtful = [name for name in task.classes if name.casefold() in MISSING_WORDS | SPLIT_NAMES.keys()]
+    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys()
+    if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
+        words |= {"-1", "-1.0"}
+    doubtful = [name for name in task.classes if name.casefold() in words]
     if not doubtful:
         return ""
     return (
-        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, as in R's "
-        "tables, or is a split, move these images away, and prepare again"
+        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, or is a "
+        "split, move these images away, and prepare again"
     )
+
+
+def _hidden(task: TaskFiles) -> str:
+    """Return a sentence about names of classes with blanks at their ends, which no table shows; empty if none have."""
+    hidden = [name for name in task.classes if name != name.strip()]
+    if not hidden:
+        return ""
+    return f"names of classes begin or end with a blank: {some(map(repr, hidden))}; rename their folders without it"
 
 
 def _number_or_word(name: str) -> str:
@@ -258,7 +276,7 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
         )
     test_names: set[str] = set()
     for files in files_of_class.values():
-        in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed))
+        in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed or 0))
         test_names.update(in_drawn_order[: test.test_images_of(len(files))])
     with_splits = []
     for file in task.files:
@@ -272,7 +290,7 @@ def _refuse_one_sided_classes(task: TaskFiles) -> None:
     test_classes = {file.class_name for file in task.files if file.split == TEST}
     other_classes = {file.class_name for file in task.files if file.split != TEST}
     one_sided = test_classes ^ other_classes
-    if one_sided:
+    if one_sided and not is_any_set_aside():
         raise FilesRefused(
             f"classes have all of their images in the test split, or none: {some(map(repr, one_sided))}; give each "
             "class images for training and for testing, or remove its images",

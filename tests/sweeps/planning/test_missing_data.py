@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.errors import SpecError
 from sweeps.planning.plan import make_plan, refuse_missing_files
 from sweeps.spec.spec import SPECS, load_spec
 from tailor.common.errors import ConfigError
@@ -14,7 +15,7 @@ from tailor.facts import manifest
 from tailor.facts.official import OFFICIAL
 from tests.pages import DOCS
 from tests.sweeps.conftest import WriteSpec
-from tests.tailor.prepare.pictures import class_folders, data, pack
+from tests.tailor.prepare.pictures import BIRDS, class_folders, data, pack
 from transtailor.__main__ import main
 
 SPEC = """
@@ -136,6 +137,10 @@ def test_own_data_and_weights_are_planned_from_what_is_expected_of_them(
     expected_work = [(stage.kind, stage.work) for stage in make_plan(load_spec(path)).trials[0].stages]
     class_folders(tmp_path / "my photographs", 6, ("cat", "dog"))
     data("prepare", *prepare[2:])
+    assert not [line for line in make_plan(load_spec(path)).warnings if "expected" in line]
+    other = make_plan(load_spec(path, ["trial.data.expected.images=14", "trial.data.expected.test_images=4"]))
+    found = "data set my_animals has images = 12, expected 14; test_images = 2, expected 4: correct"
+    assert any(found in line for line in other.warnings)
     plan = make_plan(load_spec(path))
     assert [(stage.kind, stage.work) for stage in plan.trials[0].stages] == expected_work
     with pytest.raises(ConfigError, match="no weights at .*mine.safetensors; give source.weights the path"):
@@ -201,3 +206,23 @@ def test_a_set_of_another_size_or_another_digest_is_refused_with_both(tmp_path: 
 def test_what_cannot_be_planned_is_refused(tmp_path: Path, settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         trial(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("classes", "image_px", "is_refused"), [(["fox", "hen", "owl"], 16, True), (["cat", "dog", "eel"], 24, False)]
+)
+def test_two_data_sets_of_one_name_are_one_only_at_several_sizes(
+    tmp_path: Path, write_spec: WriteSpec, classes: list[str], image_px: int, is_refused: bool
+) -> None:
+    """Results are told apart by the name, and classes are named by it."""
+    options = ("birds", "--to", tmp_path / "a", "--from")
+    data("prepare", *options, class_folders(tmp_path / "images"), "--image-px", 16)
+    options = ("birds", "--to", tmp_path / "b", "--from")
+    data("prepare", *options, class_folders(tmp_path / "others", classes=classes), "--image-px", image_px)
+    text = BIRDS.format(root=str(tmp_path / "a")) + f'[axes]\ndata.root = ["{tmp_path}/a", "{tmp_path}/b"]\n'
+    spec = load_spec(write_spec(text))
+    if not is_refused:
+        assert len(make_plan(spec).trials) == 2
+        return
+    with pytest.raises(SpecError, match=f"data sets birds in {tmp_path}/a and in {tmp_path}/b have other classes"):
+        make_plan(spec)

@@ -86,6 +86,38 @@ def test_the_plan_names_classes_with_fewer_images_than_asked(
     assert short_text(DataConfig(name="friedman1", images_per_class=500)) == ""  # real values have no classes
 
 
+def test_the_plan_says_where_draws_of_images_per_class_stand_apart(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "birds.toml"
+    spec.write_text(SPEC.format(root=str(root)).replace("train_images = 6", "train_images = 14, images_per_class = 4"))
+    draws = [DataConfig(name="birds", root=str(root), train_images=14, split_seed=seed) for seed in range(6)]
+    labels = [task_data.splits(task_of(data, 0), data.root).train.labels for data in draws]
+    images = [int(one.bincount(minlength=4).clamp(max=4).sum()) for one in labels]
+    assert min(images) < max(images)
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), "--set", "axes.data.train_images=[14]"]) == 0, (
+        capsys.readouterr()
+    )
+    said = f"have {min(images)} to {max(images)} training images: results of each number stand apart"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_the_plan_says_where_copies_change_the_size_of_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs = class_folders(tmp_path / "photographs", 12, ("jay", "kite"))
+    for path in list(photographs.rglob("*.jpg")):
+        path.with_name(f"again_{path.name}").write_bytes(path.read_bytes())
+    prepare("birds", photographs, tmp_path, "--image-px", "32", "--test-split", "trial", "--test-fraction", "0.25")
+    data = DataConfig(name="birds", root=str(tmp_path), train_images=25)
+    images = len(task_data.splits(task_of(data, 0), data.root).train)
+    spec = tmp_path / "birds.toml"
+    spec.write_text(BIRDS.format(root=str(tmp_path)).replace("train_images = 6", "train_images = 25"))
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
+    said = f"data.train_images = 25, but images that look alike stay in one split, so that {images} are used"
+    assert images != 25 and said in capsys.readouterr().err
+
+
 def test_other_data_have_none(tmp_path: Path) -> None:
     assert untrained_classes(DataConfig(name="digits", train_images=1)) == ()
     prepare("pool", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", "--test-split", "trial")

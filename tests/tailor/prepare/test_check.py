@@ -152,7 +152,7 @@ def test_copies_between_splits_and_tasks_are_found(tmp_path: Path) -> None:
     }
     assert {line for line in said if "pair(s)" in line} == {
         "source and target: 1 pair(s) of images look alike",
-        "train and val: 1 pair(s) of images look alike",
+        "training and validation images: 1 pair(s) of images look alike",
         "train and test: 1 pair(s) of images look alike",
         "val and test: 0 pair(s) of images look alike",
     }
@@ -162,9 +162,9 @@ def test_all_copies_are_listed_on_demand_and_counted_otherwise(tmp_path: Path) -
     origin = class_folders(tmp_path / "images", per_class=30)
     for number in range(25):
         (origin / "dog" / f"again{number}.jpg").write_bytes((origin / "cat" / f"{number}.jpg").read_bytes())
-    assert "25 file(s) have more than one label" in prepare("animals", origin, tmp_path)
+    assert "50 images have equal ones in another class" in prepare("animals", origin, tmp_path)
     some, every = (data("check", tmp_path / "animals", *option) for option in ((), ("--all",)))
-    assert "25 file(s) have more than one label" in some and "and 5 more" in some
+    assert "50 images have equal ones in another class" in some and "and 5 more" in some
     assert all(f"cat/{number}.jpg = dog/again{number}.jpg" in every for number in range(25))
 
 

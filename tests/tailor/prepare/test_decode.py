@@ -37,7 +37,9 @@ def test_every_8_bit_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
 def test_transparency_is_black(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (200, 100, 50, 0)).save(tmp_path / "a.png")
     found = decode(tmp_path / "a.png", 16)
-    assert found.pixels is not None and not found.pixels.any()
+    assert found.pixels is not None and not found.pixels.any() and found.is_transparent
+    picture(1, (20, 20), "RGBA").save(tmp_path / "a.png")
+    assert not decode(tmp_path / "a.png", 16).is_transparent
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])

@@ -420,9 +420,32 @@ def test_names_of_windows_in_several_folders_are_found(tmp_path: Path) -> None:
     assert list(found) == list(IN_FOLDERS)
 
 
-def test_the_way_in_which_excel_keeps_a_text_is_read(tmp_path: Path) -> None:
-    _, found = read(tmp_path, 'image,class\n="0",="cat"\n1,="07"\n2,cat\n3,="07"\n')
+@pytest.mark.parametrize("quoted", ['="{}"', "'{}'"])
+def test_other_quotes_than_those_of_csv_are_read(tmp_path: Path, quoted: str) -> None:
+    """Excel keeps a text so, and some programs write single quotes."""
+    lines = [",".join(map(quoted.format, line)) for line in (("image", "class"), ("0", "cat"), ("1", "07"))]
+    _, found = read(tmp_path, "\n".join([*lines, "2,cat", "3,07\n"]))
     assert found == {"0.jpg": "cat", "1.jpg": "07", "2.jpg": "cat", "3.jpg": "07"}
+
+
+def test_an_image_whose_name_is_written_in_two_ways_is_one_image(tmp_path: Path) -> None:
+    said, found = read(tmp_path, "image,class\n0.jpg,cat\n./0.jpg,cat\n1,dog\n2,cat\n3,dog\n")
+    assert len(found) == 4 and "lines that repeat an image and its class: 1" in said
+    assert "1 image with several classes" in refusal(tmp_path / "b", "image,class\n0,cat\n./0,dog\n1,cat\n2,dog\n")
+
+
+@pytest.mark.parametrize("names", [NAMES, tuple(f"images/{name}" for name in NAMES)])
+@pytest.mark.parametrize("written", ["{}", "images/{}"])
+def test_images_may_be_in_one_folder_of_the_given_one(tmp_path: Path, names: tuple[str, ...], written: str) -> None:
+    lines = [f"{written.format(name)},{'cat' if name < '2' else 'dog'}\n" for name in NAMES]
+    _, found = read(tmp_path, "image,class\n" + "".join(lines), names=names)
+    assert list(found.values()) == ["cat", "cat", "dog", "dog"]
+
+
+def test_images_that_are_refused_are_not_said_to_be_others(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "image,class\n0,cat\n0,dog\n1,cat\n2,dog\n3,cat\n4,dog\n")
+    assert "1 image with several classes" in said and "1 of 4 listed images are not in" in said
+    assert "others" not in said
 
 
 def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
@@ -435,10 +458,22 @@ def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
 
 
-@pytest.mark.parametrize("missing", ["NA", "None", "n/a"])
+def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path) -> None:
+    said, _ = read(tmp_path, "image,class\n0,1.0\n1,0.0\n2,1.0\n3,0.0\n")
+    assert "warning: the classes are called 0.0, 1.0, as programs write whole numbers" in said
+
+
+@pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown"])
 def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
     said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
     assert f"warning: {missing!r} is taken for a class like others" in said
+
+
+@pytest.mark.parametrize(("first", "is_warned_of"), [("1", False), ("0", True)])
+def test_minus_one_is_warned_of_unless_it_is_one_of_two_classes(tmp_path: Path, first: str, is_warned_of: bool) -> None:
+    names = tuple(f"{number}.jpg" for number in range(6))
+    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=names)
+    assert ("warning: '-1' is taken for a class like others" in said) == is_warned_of
 
 
 def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path) -> None:
@@ -468,14 +503,23 @@ def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, co
     assert ("column 'set' has test, train: to use these splits, call it split" in said) == is_named
 
 
+def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: Path) -> None:
+    lines = "".join(f"{n},{'cat' if n < 2 else 'dog'},{'training set' if n % 2 else 'test'}\n" for n in range(4))
+    refused = refusal(tmp_path, f"image,class,split\n{lines}")
+    assert "no such split: 'training set'" in refused and "classes have all" not in refused
+
+
 def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
     lines = "".join(f"{number},0,0\n" for number in range(4))
     refused = refusal(tmp_path, f"image,cat,dog\n{lines}")
     assert "labels.csv, lines 2, 3, 4, 5: none of its classes is 1;" in refused and refused.count("none of") == 1
 
 
-@pytest.mark.parametrize("wrong", ["C:\\me\\{}.JPG", "{}.JPG"])
-def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "case"),
+    [("C:\\me\\{}.JPG", ""), ("{}.JPG", "the names of 4 differ in upper and lower case alone: 0.JPG, there 0.jpg; ")],
+)
+def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str, case: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
     said = refusal(tmp_path, "image,class\n" + "".join(lines))
-    assert "there are 4 others, such as 0.jpg; give the whole archive of images, or correct" in said
+    assert f"there are 4 others, such as 0.jpg; {case}give the whole archive of images, or correct" in said

@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for quality in (50, 60):
             (folder / "images" / name / f"again{quality}.jpg").write_bytes(encoded(original, quality=quality))
     said = prepare("animals", folder / "images", folder / "data", *POOL, "--source-classes", "ant,bee")
-    assert "6 images look like another one; they are in 2 groups" in said
+    assert "6 images look like another one; they are in 2 groups, each stays whole, by which splits may be " in said
     assert "60 images of 3 classes, 12 of them test images, drawn by each trial" in said
     return folder / "data"
 
@@ -206,7 +206,8 @@ def test_options_that_do_not_fit_a_pool_are_refused(options: tuple[object, ...],
 def test_the_folders_own_splits_are_pooled_too(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "test")):
         class_folders(tmp_path / "images" / split, 5, first=100 * number)
-    prepare("animals", tmp_path / "images", tmp_path, *POOL, "--test-fraction", 0.3)
+    said = prepare("animals", tmp_path / "images", tmp_path, *POOL, "--test-fraction", 0.3)
+    assert "note: the images' own splits are not used: each trial draws its own" in said
     found = manifest.read(tmp_path, "animals")
     assert (found.target_images, found.test_images, found.class_images) == (30, 9, (10, 10, 10))
     written = json.loads((tmp_path / "animals" / "manifest.json").read_text())

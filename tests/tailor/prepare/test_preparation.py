@@ -322,7 +322,10 @@ def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "test")):
         class_folders(tmp_path / "images" / split, per_class=3, first=100 * number)
     (tmp_path / "images" / "test" / "cat" / "copy.jpg").write_bytes(encoded(0))
-    with pytest.raises(ConfigError, match="splits overlap: 1 file.*test/cat/copy.jpg = train/cat/0.jpg"):
+    again = tmp_path / "images" / "train" / "cat" / "again.jpg"
+    again.write_bytes((again.parent / "0.jpg").read_bytes())
+    names = "test/cat/copy.jpg = train/cat/0.jpg = train/cat/again.jpg"
+    with pytest.raises(ConfigError, match=f"splits overlap: 1 file.*{names}(?s:.)*All 3 are"):
         prepare("animals", tmp_path / "images", tmp_path / "root")
     assert not (tmp_path / "root" / "animals").exists()
 
@@ -337,8 +340,18 @@ def test_copies_that_training_and_validation_may_share_are_told(
     origin = class_folders(tmp_path / "images")
     (origin / "cat" / "again.jpg").write_bytes(encoded(0))
     said = prepare("animals", origin, tmp_path, *options)
-    line = "warning: 1 file(s) are more than once among the images that are not for testing: cat/0.jpg = cat/again.jpg;"
+    line = "warning: 2 images have equal ones among the images that are not for testing: cat/0.jpg = cat/again.jpg;"
     assert (line in said) == (line in data("check", tmp_path / "animals")) == is_warned_of
+
+
+def test_another_name_is_another_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--also animals is the name of the data set itself"):
+        prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--also", "animals")
+
+
+def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:
+    said = prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--source-from", tmp_path / "images")
+    assert "warning: 30 images have equal ones in the other task, source or target: cat/0.jpg = cat/0.jpg, " in said
 
 
 def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
@@ -350,11 +363,11 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     said = prepare("animals", origin, tmp_path)
     assert "no test split is given, so one is drawn: 0.2 of each class, drawn by seed 0" in said
     assert "1 file(s) are left out, because they are not images in the folder of a class (1 .txt): readme.txt" in said
-    assert "warning: 1 file(s) have more than one label: cat/0.jpg = dog/a_cat.jpg" in said
-    assert "warning: splits overlap: 1 file(s) are in more than one split: cat/" in said
+    assert "warning: 22 images have equal ones in another class: cat/0.jpg = dog/a_cat.jpg = cat/again_0.jpg = " in said
+    assert "warning: 22 images have equal ones on the other side of the test split: cat/" in said
     checked = data("check", tmp_path / "animals")
     for warning in (line for line in said.splitlines() if line.startswith("warning")):
-        assert warning in checked
+        assert warning.partition(" = ")[0] in checked  # which names more of the copies
     (of,) = [line for line in lines_of(tmp_path / "animals") if line["name"] == "dog/a_cat.jpg"]
     assert of["class"] == "dog"  # told, not decided
     usual = prepare("usual", class_folders(tmp_path / "others"), tmp_path)
@@ -367,7 +380,7 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
         (("--layout", "cup200"), "no such layout: 'cup200'; did you mean 'cub200'"),
         (("--image-px", 4), "--image-px is 4; expected a side"),
         (("--threads", 0), "--threads is 0"),
-        (("--source-from", "gone"), "gone does not exist"),
+        (("--source-from", "gone"), "gone does not exist; give .* in --source-from"),
         (("--source-classes", "cat,dgo"), "no such class: 'dgo'; did you mean 'dog'"),
     ],
 )
@@ -434,6 +447,8 @@ def test_a_data_set_that_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pyte
             data("check", typed)
     with pytest.raises(ConfigError, match=f"is a data set itself; its root is {tmp_path / 'datasets'}"):
         datasets.info("animals", str(tmp_path / "datasets" / "animals"))
+    with pytest.raises(ConfigError, match=f"is a data set itself; its root is {tmp_path / 'datasets'}"):
+        data("check", tmp_path / "datasets" / "animals" / "manifest.json")
 
 
 def test_an_official_data_set_with_images_and_lists_apart(tmp_path: Path) -> None:

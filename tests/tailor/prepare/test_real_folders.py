@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tailor.common.errors import ConfigError
 from tailor.prepare.folder import list_folder
-from tests.tailor.prepare.pictures import class_folders, encoded, fill, picture, prepare
+from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, picture, prepare
 from transtailor.__main__ import main
 
 OF_SYSTEMS = [
@@ -48,7 +49,7 @@ def test_images_below_a_class_and_without_a_suffix_are_counted(tmp_path: Path) -
     assert "note: 43 file(s) are left out" in said and "(40 .jpg, 1 .txt, 1 no suffix, 1 .jfif)" in said.replace(
         "1 no suffix, 1 .jfif, 1 .txt", "1 .txt, 1 no suffix, 1 .jfif"
     )
-    assert "warning: 42 of them are images: cat/in/0.jpg" in said and "move, rename or convert them" in said
+    assert "warning: 42 of them are images: cat/in/0.jpg" in said and "move, rename, convert or download them" in said
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,48 @@ def test_a_test_folder_of_images_beside_the_classes_is_warned_of(tmp_path: Path)
     assert "warning: 'test' is taken for a class like others; " in said
 
 
+def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "images")
+    (folder / "cat" / "0.jpg").rename(folder / "cat" / os.fsdecode(b"caf\xe9.jpg"))
+    (folder / "dog").rename(folder / os.fsdecode(b"d\xe9g"))
+    said = prepare("pets", folder, tmp_path / "sets")
+    assert (
+        "note: 6 names of images or classes on the disk are not in UTF-8; " in said
+        and "cat/caf\\xe9.jpg, d\\xe9g" in said
+    )
+
+
+def test_what_is_still_in_a_cloud_is_an_image_left_out(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "images")
+    (folder / "cat" / ".IMG_7.jpg.icloud").write_bytes(b"bplist00")
+    said = prepare("pets", folder, tmp_path / "sets")
+    assert "warning: 1 of them are images: cat/.IMG_7.jpg.icloud; " in said and "or download them" in said
+
+
+def test_an_empty_class_does_not_vanish_from_an_archive(tmp_path: Path) -> None:
+    archive = pack(class_folders(tmp_path / "images"), tmp_path / "all.zip")
+    with zipfile.ZipFile(archive, "a") as zipped:
+        zipped.writestr("fox/", b"")
+    with pytest.raises(ConfigError, match="class 'fox' has no images"):
+        prepare("pets", archive, tmp_path / "sets")
+
+
+def test_an_archive_of_archives_is_called_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    pack(class_folders(tmp_path / "images"), tmp_path / "parts" / "a.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as all_parts:
+        all_parts.write(tmp_path / "parts" / "a.zip", "a.zip")
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/all.zip has no folders, but archives: a.zip; unpack them"):
+        prepare("pets", tmp_path / "all.zip", tmp_path / "sets")
+
+
+@pytest.mark.parametrize("name", [" glass", "glass ", "nan"])
+def test_folders_whose_names_may_be_mistakes_are_warned_of(name: str, tmp_path: Path) -> None:
+    said = prepare("pets", class_folders(tmp_path / "images", classes=["cat", "dog", name]), tmp_path / "sets")
+    expected = f"begin or end with a blank: {name!r}" if name != "nan" else "'nan' is taken for a class like others"
+    assert expected in said
+
+
 def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     (folder / "cat" / "more.zip").write_bytes(b"PK")
@@ -281,6 +324,18 @@ def test_further_frames_and_pages_are_not_lost_without_a_word(suffix: str, tmp_p
     broken.unlink()
     said = prepare("pets", folder, tmp_path / "sets")
     assert f"of 1 file(s) with several frames or pages the first is read: cat/stack.{suffix} (3)" in said
+
+
+def test_images_that_are_transparent_are_named_also_where_they_were_decoded_before(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    Image.new("RGBA", (40, 40), (200, 100, 50, 9)).save(folder / "cat" / "logo.png")
+    (folder / "dog" / "0.jpg").write_bytes(b"")
+    said = "note: 1 of 16 images are transparent in places, which become black: cat/logo.png"
+    with pytest.raises(ConfigError, match="an empty file"):
+        prepare("pets", folder, tmp_path / "sets")
+    fill(folder, ["dog/0.jpg"], first=70)
+    again = prepare("pets", folder, tmp_path / "sets")
+    assert said in again and "15 of them were decoded by an earlier call" in again
 
 
 def test_images_that_are_enlarged_are_named(tmp_path: Path) -> None:

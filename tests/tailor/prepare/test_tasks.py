@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,9 @@ def test_tasks_that_cannot_be_cut_are_refused(
         cut(listing(given), None if source is None else listing(source), source_classes, test)
 
 
-def test_a_test_fraction_beside_a_test_split_is_refused() -> None:
+@pytest.mark.parametrize("typed", [{"fraction": 0.2}, {"seed": 0}])
+def test_how_to_draw_beside_a_test_split_is_refused(typed: dict[str, Any]) -> None:
+    test = SplitRule(**{"fraction": None, "seed": None, "training_images_per_class": None} | typed)
     files = (*listing({"cat": 2, "dog": 2}, "train").files, *listing({"cow": 2}, "test").files)
-    with pytest.raises(ConfigError, match="leave --test-fraction out"):
-        cut(FileListing(files=files), None, (), DRAWN)
+    with pytest.raises(ConfigError, match="leave --test-fraction and --split-seed out"):
+        cut(FileListing(files=files), None, (), test)
