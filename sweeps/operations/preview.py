@@ -22,6 +22,7 @@ from sweeps.planning.forecast import Capacity, most_slots, one_machine
 from sweeps.planning.measured_steps import measured_steps
 from sweeps.planning.plan import Plan, PlannedTrial, refuse_missing_files, refuse_unfit_networks
 from sweeps.planning.this_machine import most_at_once, usable_gpus
+from sweeps.planning.trial_data import splits_text
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import Spec
@@ -97,7 +98,10 @@ def preview(
     cost = cost_of(plan.trials, is_cached, work_of)
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, BY_MACS if durations is None else BY_SECONDS)
-    yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
+    yield from (
+        f"images    {splits_text(trial.settings for trial in plan.trials)}",
+        f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}",
+    )
     yield from _folder_lines(cluster_site, site, runs)
     if plan.grows is None:
         yield _what_can_be_settled(plan)

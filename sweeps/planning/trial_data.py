@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import limited_images, short_text, uneven_text, untrained_text
+from tailor.execution.untrained import first_few, limited_images, short_text, uneven_text, untrained_text
 from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted
@@ -31,6 +31,18 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
                 f"by data.split_seed, trials of data.images_per_class have {min(images)} to {max(images)} training "
                 "images: results of each number stand apart, and are not averaged; lower data.images_per_class"
             )
+
+
+def splits_text(trials: Iterable[JsonSettings]) -> str:
+    """Return how many images each split of the data has, in words: validation may be left few, which decides."""
+    texts = {}
+    for data in _data_of(trials):
+        validation = data.info.target_images - data.train_images - data.info.test_images
+        train = sum(limited_images(data)) or data.train_images
+        texts[
+            f"{data.name}: {train} for training, {validation} for validation, {data.info.test_images} for testing"
+        ] = 1
+    return first_few([*texts], "; ")
 
 
 def verify_data(trials: Iterable[JsonSettings]) -> None:

@@ -37,7 +37,7 @@ def untrained_text(data: DataConfig) -> str:
     classes = untrained_classes(data)
     if not classes:
         return ""
-    names = _first_few([*map(repr, classes)])
+    names = first_few([*map(repr, classes)])
     return (
         f"data set {data.name}: no training image, among {data.train_images} at data.split_seed = {data.split_seed}, "
         f"of {len(classes)} of its {len(data.info.class_names)} classes: {names}; raise data.train_images, or "
@@ -60,7 +60,7 @@ def short_text(data: DataConfig) -> str:
         return ""
     return (
         f"data set {data.name}: data.images_per_class = {asked}, but at data.split_seed = {data.split_seed} there are "
-        f"only {_first_few(short)} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
+        f"only {first_few(short)} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
     )
 
 
@@ -79,8 +79,13 @@ def uneven_text(data: DataConfig) -> str:
     )
 
 
-def _first_few(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:SHOWN]) + (", ..." if len(texts) > SHOWN else "")
+def first_few(texts: Sequence[str], between: str = ", ") -> str:
+    """Return the first texts in one, for a message.
+
+    >>> first_few([*"abcdef"])
+    'a, b, c, d, e, ...'
+    """
+    return between.join([*texts[:SHOWN], "..."] if len(texts) > SHOWN else texts)
 
 
 def limited_images(data: DataConfig) -> tuple[int, ...]:

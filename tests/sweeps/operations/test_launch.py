@@ -164,6 +164,7 @@ def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
     done = launch(write_spec(), "--plan", "--no-sharing")
     assert "sweep     small_no_sharing: 6 trials" in done.stdout
     assert "sharing   off" in done.stdout
+    assert "\nimages    digits: 200 for training, 348 for validation, 348 for testing\n" in done.stdout
 
 
 def test_all_finished_says_so_ends_with_the_report_and_keeps_the_command(
