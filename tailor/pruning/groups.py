@@ -95,7 +95,7 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
     cannot lose filters.
 
     Raises:
-        ConfigError: the rule excludes a module that the network does not have.
+        ConfigError: the rule excludes a module that the network does not have, or one without weights.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     unknown = [name for name in rule.exclude if name not in modules]
@@ -103,6 +103,10 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
         known = [name for name in modules if name]  # the network itself has no name
         near = nearest(unknown[0], known)
         raise ConfigError(f"pruning.exclude: the network has no module {unknown[0]!r}{near}")
+    for name in rule.exclude:
+        if next(modules[name].parameters(), None) is None:
+            what = f"{name!r} is a {type(modules[name]).__name__} without weights"
+            raise ConfigError(f"pruning.exclude: {what}; name the layer whose filters stay")
     if rule.is_whole:
         from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
 

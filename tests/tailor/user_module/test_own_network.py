@@ -171,6 +171,9 @@ def test_excluded_modules_keep_all_filters() -> None:
         ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
     ):
         tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["secnd"])
+    with pytest.raises(ConfigError, match="exclude: '1' is a ReLU without weights; name the layer whose filters stay"):
+        settings: dict[str, Any] = {"criterion": "l2", "asked_removed_macs_fraction": 0.3, "exclude": ["1"]}
+        tailor.prune(nn.Sequential(model, nn.ReLU()), example, **settings)
     with pytest.raises(ConfigError, match="^exclude has something else than names of modules"):
         tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[model.second])
 
