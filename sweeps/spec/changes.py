@@ -47,16 +47,16 @@ class Changes:
         if self._exclusions:
             self._trials.append({**settings, "label": label})
 
-    def keep(self, raw: Mapping[str, Any]) -> None:
+    def keep(self, over: Mapping[str, Any]) -> None:
         """Note which `--set` have an effect on a trial that is not excluded, or would have if it were possible.
 
         Args:
-            raw: its settings as written, since parsing may change them (a relative path becomes absolute).
+            over: its settings that are not those of [trial], but of the variant, the axes or [tuning].
         """
         self._assignments_without_effect = [
             assignment
             for assignment in self._assignments_without_effect
-            if not _matches(_assigned_value(self._spec, assignment), value_at(raw, _setting(assignment)))
+            if value_at(over, _setting(assignment)) is not ABSENT
         ]
 
     def check_exclusions(self, *, sampled: bool = False) -> None:
@@ -80,8 +80,9 @@ class Changes:
             setting = _setting(assignment)
             if setting in self._spec.axes:
                 overriding = "[axes]"
-                value = toml_value(_assigned_value(self._spec, assignment))
-                advice = f"type {set_option(f'axes.{setting}=[{value}]')}"
+                value = _assigned_value(self._spec, assignment)
+                values = value if isinstance(value, list) else [value]
+                advice = f"type {set_option(f'axes.{setting}={toml_value(values)}')}"
             else:
                 overriding = "every variant"
                 advice = "change the spec's [[variants]]"

@@ -78,6 +78,7 @@ class Combination:
     """One combination of the axes."""
 
     raw: dict[str, Any]  # the settings as written
+    over: dict[str, Any]  # those of them that the variant, the axes and [tuning] set over [trial]
     base: str  # "[trial]", or its variant
     point: dict[str, Any]  # dotted key -> value of each axis
     tuning: Tuning | None
@@ -113,7 +114,9 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combi
     settings_of_tuning: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         for tuning in settings_of_tuning:
-            of_variant = Combination(raw=base, base=origin, point=point, tuning=tuning, variant=number)
+            of_variant = Combination(
+                raw=base, over=variant.settings, base=origin, point=point, tuning=tuning, variant=number
+            )
             yield _with_values(spec, of_variant)
 
 
@@ -130,7 +133,7 @@ def _with_values(spec: Spec, combination: Combination) -> Combination:
         _check_free(raw, key, f"{spec.where} {combination.untuned}")
         table, _dot, name = key.partition(".")
         raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
-    return replace(combination, raw=raw)
+    return replace(combination, raw=raw, over=merge_tables(combination.over, over))
 
 
 def expand_one(spec: Spec, index: int, point: Mapping[str, Any], changes: Changes | None = None) -> Expanded | None:
@@ -155,7 +158,7 @@ def expand_one(spec: Spec, index: int, point: Mapping[str, Any], changes: Change
         origin = f"[[variants]] {number}"
     base = merge_tables(spec.trial, variant.settings)
     values = own_rate(point, base, f"{spec.where} {origin}", point)
-    of_variant = Combination(raw=base, base=origin, point=values, tuning=None, variant=number)
+    of_variant = Combination(raw=base, over=variant.settings, base=origin, point=values, tuning=None, variant=number)
     combination = _with_values(spec, of_variant)
     return _trial_unless_excluded(spec, combination, variant.label, Sections(), changes or Changes(spec))
 
@@ -171,12 +174,12 @@ def _trial_unless_excluded(
     except ConfigError:
         if is_excluded:
             return None
-        changes.keep(combination.raw)
+        changes.keep(combination.over)
         raise
     changes.remember(trial.settings.values, trial.label)
     if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
-    changes.keep(combination.raw)
+    changes.keep(combination.over)
     return trial
 
 

@@ -22,7 +22,7 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
 from sweeps.spec.toml_text import set_option, toml_value
-from tailor.config.parsing import settings_by_name
+from tailor.config.parsing import is_list, settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.names import closest, nearest
 from transtailor.shell import command
@@ -382,7 +382,9 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
     is_nearer_to_a_table = probable_name != top_key and closest(top_key, tables) is not None
     if top_key in tables or probable_name is None or is_nearer_to_a_table:
         return nearest(top_key, tables)
-    setting = ".".join(["trial", dotted_keys[probable_name], *path[1:]])
+    setting = ".".join([dotted_keys[probable_name], *path[1:]])
+    table = "axes" if text.strip().startswith("[") and not is_list(setting) else "trial"
+    setting = f"{table}.{setting}"
     return f"; did you mean {set_option(f'{setting}={text}')}?"
 
 

@@ -56,6 +56,12 @@ def settings_by_name() -> Mapping[str, str]:
     return MappingProxyType(dotted_names)
 
 
+def is_list(setting: str) -> bool:
+    """Whether a setting of a table of a trial is a list, such as `pruning.exclude`; none of a method is."""
+    table, _dot, name = setting.partition(".")
+    return isinstance(getattr(TrialConfig.model_fields[table].default, name, None), list | tuple)
+
+
 def _message(fault: Fault, raw: dict[str, Any]) -> str:
     key = fault.key or "settings"
     if fault.kind == "unknown":
@@ -70,7 +76,8 @@ def _message(fault: Fault, raw: dict[str, Any]) -> str:
         return f"{key} is missing"
     if isinstance(fault.given, dict):  # a whole table would be too long for a message
         return f"{key}: {fault.expected}"
-    return f"{key}: {fault.expected} (given: {fault.given!r})"
+    several = f"; several values are an axis of a spec: axes.{key} = ..." if isinstance(fault.given, list) else ""
+    return f"{key}: {fault.expected} (given: {fault.given!r}){several}"
 
 
 def _of_steps(fault: Fault, raw: dict[str, Any]) -> str:

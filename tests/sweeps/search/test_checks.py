@@ -74,6 +74,8 @@ WITHOUT_EFFECT: dict[str, tuple[str, tuple[str, ...], str]] = {
     "seed": ("seed = 2\n", (), "[[exclude]] 1 seed: matches no trial; given 2"),
     "axis": ("", ("trial.optimisation.learning_rate=0.5",), "type --set 'axes.optimisation.learning_rate=[0.5]'"),
     "seeds": ("", ("trial.seed=7",), "has no effect, because [axes] of spec.toml sets seed itself; type --set "),
+    "several": ("", ("trial.seed=[0,1]",), "sets seed itself; type --set 'axes.seed=[0, 1]'"),
+    "one variant": ("", ("trial.method.name=prune",), "every variant of spec.toml sets method.name itself; change the"),
     "variant": ("", ("trial.method.name=head_only",), "every variant of spec.toml sets method.name itself; change the"),
     "last": ("", ("trial.optimisation.epochs=9", "trial.seed=7"), "--set trial.seed=7: has no effect, because [axes]"),
 }
