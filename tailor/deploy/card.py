@@ -21,7 +21,7 @@ from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.facts.networks import NETWORKS
 from tailor.facts.preprocess import Step
-from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
+from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, saved_in
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json
 from transtailor.files import refuse_unwritable, write_file
@@ -175,12 +175,10 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
 
 
 def refuse_other_model(folder: Path, trial_id: str, point: int | None) -> None:
-    """Raise ConfigError if a folder has another saved model than this operating point, which would be lost."""
-    try:
-        facts = read_json(folder / DESCRIPTION_FILE).get("facts", {})
-    except (OSError, ValueError):  # none, or nothing that could be read
-        return
-    if (facts.get("trial_id"), facts.get("point")) != (trial_id, point):
+    """Raise ConfigError if a folder has something else than this operating point's model, which would be lost."""
+    saved_model = saved_in(folder)
+    facts = saved_model.get("facts", {})
+    if saved_model and (facts.get("trial_id"), facts.get("point")) != (trial_id, point):
         saved = f"point {facts['point']} of trial {facts['trial_id']}" if facts else "a model of your own"
         raise ConfigError(f"{folder} has {saved}; type --save with another folder, or remove this one")
 

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
@@ -169,6 +170,28 @@ def save_model(state: ModelState, folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
     write_file(folder / MODEL_FILE, content)
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
+
+
+def saved_in(folder: Path) -> Mapping[str, Any]:
+    """Return what `model.json` says of the model that is saved in a folder; nothing if none is.
+
+    Raises:
+        ConfigError: files there have the names of a saved model's, and are of none: saving one would lose them.
+    """
+    there = [name for name in (MODEL_FILE, DESCRIPTION_FILE, *PROGRAMS) if (folder / name).exists()]
+    if not there:
+        return {}
+    try:
+        content = (folder / DESCRIPTION_FILE).read_bytes()
+        _Description.model_validate_json(content)
+    except (OSError, ValidationError) as error:
+        names = ", ".join(there)
+        raise ConfigError(
+            f"{folder} has {names}, and no saved model: saving one would replace them; give another folder, or move "
+            "them away"
+        ) from error
+    saved: Mapping[str, Any] = json.loads(content)
+    return saved
 
 
 def _has_weights(folder: Path, content: bytes) -> bool:

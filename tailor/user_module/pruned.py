@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from tailor.common.errors import ConfigError, explain_errors
 from tailor.common.torch_private import tree_leaves
-from tailor.model.state import DESCRIPTION_FILE, ModelState, load_state, save_model
+from tailor.model.state import ModelState, load_state, save_model, saved_in
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
 from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
-from transtailor.documents import read_json
 from transtailor.files import refuse_unwritable
 
 
@@ -89,26 +88,20 @@ class PrunedNetwork:
     def save(self, folder: str | Path) -> None:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle.
 
+        A sub-model of this class that was saved there before is replaced, and programs that were exported from it go.
+
         Raises:
-            ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules.
+            ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules,
+                or files of these names that were not saved here.
         """
         if Path(folder).is_file():
             raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
         refuse_unwritable(Path(folder), "folder", ConfigError)
-        _refuse_other_model(Path(folder), f"{type(self.model).__name__}#")
+        saved = saved_in(Path(folder)).get("network")
+        if saved is not None and not saved.startswith(f"{type(self.model).__name__}#"):
+            saved_class = saved.partition("#")[0]
+            raise ConfigError(f"{folder} has a sub-model of {saved_class}; give another folder, or remove this one")
         save_model(self.state.with_weights_of(self.model), Path(folder))
-
-
-def _refuse_other_model(folder: Path, network: str) -> None:
-    """Raise ConfigError if a folder has a saved model whose network's name does not begin so: it would be lost."""
-    try:
-        saved = str(read_json(folder / DESCRIPTION_FILE)["network"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or nothing that could be read
-        return
-    if not saved.startswith(network):
-        raise ConfigError(
-            f"{folder} has a sub-model of {saved.partition('#')[0]}; give another folder, or remove this one"
-        )
 
 
 @plain_torch()

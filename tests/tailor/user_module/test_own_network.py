@@ -426,6 +426,15 @@ def test_no_model_of_another_module_is_lost(tmp_path: Path) -> None:
         other.save(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors", "model.json"])
+def test_no_file_of_the_users_is_lost(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    with pytest.raises(ConfigError, match=f"{name}, and no saved model: saving one would replace them; give another"):
+        pruned.save(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
