@@ -52,12 +52,12 @@ def verdict(pairing: Pairing) -> str:
     scale = SCALES[pairing.metric]
     pairs = counted(result.difference.n, "pair")
     amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
+    explains = ", which may explain part of it" if mean > 0 else ""
+    longer = f" {first} trained for longer{explains}." if pairing.trained_longer else ""
     if pairing.doubts:
         side = "ahead of" if mean > 0 else "behind"
         lean = f"{first} is {side} {second} by {amount}" if mean else f"{first} and {second} are equal on average"
-        return f"{lean} over {pairs}. Inconclusive: {'; '.join(pairing.doubts)}."
-    explains = ", which may explain part of it" if mean > 0 else ""
-    longer = f" {first} trained for longer{explains}." if pairing.trained_longer else ""
+        return f"{lean} over {pairs}. Inconclusive: {'; '.join(pairing.doubts)}.{longer}"
     word = "better" if mean > 0 else "worse"
     return (
         f"{first} is {word} than {second}, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they can reach is"

@@ -229,7 +229,9 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
 def _say_what_is_drawn(test: SplitRule, listing: FileListing, out: TextIO) -> None:
     """Print where the test split is not the one that the images have."""
     if not test.by_trial and not has_test_split(listing.files):
-        text = f"no test split is given, so one is drawn: {test.description(listing)} (--test-fraction, --split-seed)"
+        every = ", those of other splits too" if any(file.split for file in listing.files) else ""
+        drawn = f"{test.description(listing)}{every} (--test-fraction, --split-seed)"
+        text = f"no test split is given, so one is drawn: {drawn}"
         say(f"note: {text}", to=out)
     if test.by_trial and any(file.split for file in listing.files):
         say("note: the images' own splits are not used: each trial draws its own (--test-split trial)", to=out)

@@ -87,5 +87,7 @@ def test_a_first_arm_that_trained_longer_is_said_wherever_its_verdict_is() -> No
     longer = pairing(CLEAR, trained_longer=True)
     assert verdict(longer).endswith(" A trained for longer, which may explain part of it.")
     assert pairings_table([longer], "", where=False).rows[0][-1] == "better, but trained longer"
+    doubted = pairing([value - 0.1 for value in CLEAR], trained_longer=True)
+    assert "Inconclusive" in verdict(doubted) and " A trained for longer" in verdict(doubted)
     behind = verdict(pairing([-value for value in CLEAR], trained_longer=True))  # which its training does not explain
     assert behind.startswith("A is worse than B") and behind.endswith(" A trained for longer.")

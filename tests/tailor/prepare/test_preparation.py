@@ -354,6 +354,13 @@ def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:
     assert "warning: 30 images have equal ones in the other task, source or target: cat/0.jpg = cat/0.jpg, " in said
 
 
+def test_a_test_split_that_takes_images_of_a_validation_split_is_told(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        class_folders(tmp_path / "images" / split)
+    said = prepare("animals", tmp_path / "images", tmp_path)
+    assert "0.2 of each class, drawn by seed 0, those of other splits too (--test-fraction" in said
+
+
 def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     """A test split that is drawn, files that no class has, and copies: under two labels, on both sides of the split."""
     origin = class_folders(tmp_path / "images")
