@@ -24,6 +24,7 @@ _EXAMPLES = {
 }
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
+BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have
 _SHOWN = 20  # names of columns in a message
 
 
@@ -182,13 +183,18 @@ def _classes_among(table: str, names: Sequence[str], free: Sequence[int], lines:
     return (_only(table, names, candidates, "class"),)
 
 
-def word_of(name: str) -> str:
-    """Return a column's name without case, spaces, underscores and hyphens: how names are compared.
+def trimmed(text: str) -> str:
+    """Return a text without spaces, and without what is not shown, at its ends."""
+    return re.sub(rf"^[{BLANK}]+|[{BLANK}]+$", "", text)
 
-    >>> word_of("Image Index"), word_of("file_name")
-    ('imageindex', 'filename')
+
+def word_of(name: str) -> str:
+    """Return a name without case, spaces, underscores, hyphens, quotes and what is not shown: how names are compared.
+
+    >>> word_of("Image Index"), word_of("file_name"), word_of("'glass'\\u200b")
+    ('imageindex', 'filename', 'glass')
     """
-    return re.sub(r"[\s_-]+", "", name.casefold())
+    return re.sub(rf"[{BLANK}_'\"-]+", "", name.casefold())
 
 
 def _with_words(names: Sequence[str], indices: Sequence[int], words: frozenset[str]) -> list[int]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import ONE, ZERO, AskedColumns, LabelColumns, Line
+from tailor.prepare.label_columns import ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -86,12 +86,12 @@ def _lines(table: Path) -> list[Line]:
     delimiter = max(DELIMITERS, key=first_line.count)
     names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
     lines = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     end = 0
     for values in reader:
         begin, end = end + 1, reader.line_num  # a cell may have line ends
         # Excel writes ="..." to keep a text; others quote by '...'
-        stripped = [re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", value.strip()).strip() for value in values]
+        stripped = [trimmed(re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", trimmed(value))) for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
     if not lines or len(lines[0][1]) < 2:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
-from tailor.prepare.label_columns import word_of
+from tailor.prepare.label_columns import trimmed, word_of
 from tailor.prepare.labels import NO_VALUES
 from tailor.prepare.listing import (
     POOL,
@@ -238,11 +238,12 @@ def _no_class(task: TaskFiles) -> str:
 
 
 def _hidden(task: TaskFiles) -> str:
-    """Return a sentence about names of classes with blanks at their ends, which no table shows; empty if none have."""
-    hidden = [name for name in task.classes if name != name.strip()]
+    """Return a sentence about names of classes with what no table shows at their ends; empty if none have."""
+    hidden = [name for name in task.classes if name != trimmed(name)]
     if not hidden:
         return ""
-    return f"names of classes begin or end with a blank: {some(map(repr, hidden))}; rename their folders without it"
+    names = some(map(repr, hidden))
+    return f"names of classes begin or end with a blank, or with what is not shown: {names}; rename their folders"
 
 
 def _number_or_word(name: str) -> str:

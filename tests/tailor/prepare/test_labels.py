@@ -453,6 +453,11 @@ def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
 
 
+def test_what_has_no_width_and_blanks_before_quotes_change_no_value(tmp_path: Path) -> None:
+    _, found = read(tmp_path, 'image,class\u200b\n0, "cat"\n1,dog\ufeff\n2, cat\u200b\n\u200b3,"dog"\n')
+    assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
+
+
 def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     said, _ = read(tmp_path, "image,class\n0,1\n1,1.0\n2,1\n3,1.0\n")
     assert "classes with almost the same name are kept apart: '1' and '1.0';" in said

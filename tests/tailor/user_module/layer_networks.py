@@ -138,7 +138,7 @@ KEEP_CHANNELS_APART |= {
     "scale of a view": lambda: Scale(WIDTH, views=True),
     "scale that is a buffer": lambda: Scale(WIDTH, 1, 1, trained=False),
     "scale of one number": lambda: Scale(1),
-    "unused": Silent,
+    "a layer that is not read": Silent,
 }
 MIX_CHANNELS: dict[str, tuple[Part, str]] = {
     "Softmax2d": (nn.Softmax2d, "softmax"),
@@ -303,5 +303,5 @@ CASES: dict[str, Case] = {
         refused_in_trial="2 images .* in training mode it makes a tuple",
     ),
     "auxiliary sum": Case(partial(Auxiliary, joins=True), SECOND, {"first": "in training mode"}),
-    "frozen": Case(framed(Frame, lambda: nn.Sequential(frozen(conv()), nn.ReLU())), "first part.0 second"),
+    "a frozen layer": Case(framed(Frame, lambda: nn.Sequential(frozen(conv()), nn.ReLU())), "first part.0 second"),
 }
