@@ -176,7 +176,7 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
 
 def refuse_other_model(folder: Path, trial_id: str, point: int | None) -> None:
     """Raise ConfigError if a folder has something else than this operating point's model, which would be lost."""
-    saved_model = saved_in(folder)
+    saved_model = saved_in(folder, CARD_FILE)
     facts = saved_model.get("facts", {})
     if saved_model and (facts.get("trial_id"), facts.get("point")) != (trial_id, point):
         saved = f"point {facts['point']} of trial {facts['trial_id']}" if facts else "a model of your own"

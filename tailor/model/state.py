@@ -172,13 +172,16 @@ def save_model(state: ModelState, folder: Path) -> None:
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
 
-def saved_in(folder: Path) -> Mapping[str, Any]:
+def saved_in(folder: Path, *more: str) -> Mapping[str, Any]:
     """Return what `model.json` says of the model that is saved in a folder; nothing if none is.
+
+    Args:
+        more: names of files that are saved with it.
 
     Raises:
         ConfigError: files there have the names of a saved model's, and are of none: saving one would lose them.
     """
-    there = [name for name in (MODEL_FILE, DESCRIPTION_FILE, *PROGRAMS) if (folder / name).exists()]
+    there = [name for name in (MODEL_FILE, DESCRIPTION_FILE, *PROGRAMS, *more) if (folder / name).exists()]
     if not there:
         return {}
     try:

@@ -60,6 +60,11 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     assert f"model has point 1 of trial {trial}; type --save with another folder" in done.stderr
     assert _parameters(tmp_path / "model") == points[1]["params"]
 
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "card.md").write_text("mine")
+    done = sweeps_command("reproduce", "runs/trained", trial, "--save", "mine")
+    assert done.returncode == 2 and "mine has card.md, and no saved model" in done.stderr
+
     done = sweeps_command("reproduce", "runs/trained", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 
