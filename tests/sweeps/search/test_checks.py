@@ -113,7 +113,7 @@ def test_an_exclusion_of_no_combination_is_refused_unless_the_space_is_large(wri
 def test_what_changes_a_setting_is_not_refused(space: str, write_spec: WriteSpec) -> None:
     exclude = '[[exclude]]\nseed = 1\nlabel = "prune l2"\n[[exclude]]\noptimisation.learning_rate = 0.1\nseed = 0\n'
     path = write_spec(f"{ARMS}{space}{exclude}[search]\n")
-    refuse_impossible(load_spec(path, ["trial.optimisation.epochs=9", "trial.optimisation.learning_rate=0.01"]))
+    refuse_impossible(load_spec(path, ["trial.optimisation.epochs=9", "trial.optimisation.batch_size=16"]))
 
 
 @pytest.mark.parametrize("search", ["", "[search]\n"])
