@@ -58,7 +58,7 @@ SELECT count(DISTINCT trial_id) AS trials FROM (
 
 
 def far_behind_lines(run: Run, pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str]:
-    """Yield at most two sentences on the arm that is furthest behind its control, if that is the whole network.
+    """Yield at most two sentences on the arms that are far behind their controls, where these are the whole network.
 
     Args:
         pairs: arms of one problem, each with its control.
@@ -68,16 +68,19 @@ def far_behind_lines(run: Run, pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str
         for arm, control in pairs
         if arm.test.mean is not None and control.test.mean is not None and control.removed == 0.0 < arm.removed
     ]
-    worst = min(behind, default=None, key=lambda one: one[:2])
-    if worst is None or worst[0] > -FAR_BEHIND:
-        return
-    reasons = list(_reasons(run, worst[2]))[:MOST_SENTENCES]
-    for reason in reasons:
-        yield f"{worst[2]} is far behind the whole network, and {reason} (docs/accuracy.md)."
+    sentences: dict[str, list[str]] = {}  # of each kind of reason: of the arm that is furthest behind, then the others
+    for difference, name, arm in sorted(behind, key=lambda one: one[:2]):
+        for kind, reason in _reasons(run, arm) if difference <= -FAR_BEHIND else ():
+            words = f"{name} is far behind the whole network, and {reason} (docs/accuracy.md)"
+            if kind in sentences:
+                words = name
+            sentences.setdefault(kind, []).append(words)
+    for first, *others in list(sentences.values())[:MOST_SENTENCES]:
+        yield f"{first}; likewise {', '.join(others)}." if others else f"{first}."
 
 
-def _reasons(run: Run, arm: Arm) -> Iterator[str]:
-    """Yield what may explain it and holds in most trials of the arm, what is mended most easily first."""
+def _reasons(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
+    """Yield kind and words of what may explain it and holds in most trials of the arm, what is mended easily first."""
     trials = len({point.trial_id for point in arm.points})
     points = is_of_points((point.trial_id, point.point) for point in arm.points)
 
@@ -87,14 +90,20 @@ def _reasons(run: Run, arm: Arm) -> Iterator[str]:
 
     if trials_of(UNTRAINED):
         yield (
-            "nothing trained it after its last pruning: its norms have the statistics of the whole network; type "
-            "--set trial.pruning.measure_norms=true"
+            "untrained",
+            (
+                "nothing trained it after its last pruning: its norms have the statistics of the whole network; type "
+                "--set trial.pruning.measure_norms=true"
+            ),
         )
     for row in run.rows(NARROW.format(points=points, few=FEW_FILTERS)):
         if 2 * row["trials"] > trials:
             yield (
-                f"its layer {row['layer']} was left with {row['width']} of {row['filters']} filters; raise "
-                "trial.pruning.minimum_filters_fraction, or ask for less"
+                "narrow",
+                (
+                    f"its layer {row['layer']} was left with {row['width']} of {row['filters']} filters; raise "
+                    "trial.pruning.minimum_filters_fraction, or ask for less"
+                ),
             )
     if trials_of(RISING, measurements=LEAST_MEASUREMENTS):
-        yield "its validation curve still rises at the end; raise trial.optimisation.epochs"
+        yield "rising", "its validation curve still rises at the end; raise trial.optimisation.epochs"

@@ -151,7 +151,8 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
         if shapes != expected:
             raise ConfigError(
                 f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
-                f"{expected} here; give the network that was pruned"
+                f"{expected} here; give the network that was pruned (of a command, --module FILE:FUNCTION "
+                "with a function that returns it)"
             )
         yield own, state
 

@@ -73,6 +73,17 @@ def test_the_layer_with_the_smallest_share_is_named(tmp_path: Path) -> None:
     assert "layer conv2 was left with 2 of 32 filters" in line and "minimum_filters_fraction" in line
 
 
+def test_each_arm_that_is_far_behind_for_a_reason_is_named(tmp_path: Path) -> None:
+    others = [
+        Trial(label=label, seed=seed, asked=(0.4,), right=(right,), config=NORMS)
+        for label, right in (("middle", 70), ("near", 86))
+        for seed in range(3)
+    ]
+    (line,) = written(tmp_path / "run", trials() + others, layers=LAYERS)
+    assert "small at 40% fewer MACs is far behind" in line
+    assert line.endswith("(docs/accuracy.md); likewise middle at 40% fewer MACs.")
+
+
 @pytest.mark.parametrize(("curve", "rises"), [
     ((0.5, 0.6, 0.7), True), ((0.5, 0.7, 0.7), True), ((0.5, 0.7, 0.69), False), ((0.7, 0.7, 0.7), False),
     ((0.5, 0.7), False),
