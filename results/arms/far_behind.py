@@ -71,10 +71,10 @@ def far_behind_lines(run: Run, pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str
     sentences: dict[str, list[str]] = {}  # of each kind of reason: of the arm that is furthest behind, then the others
     for difference, name, arm in sorted(behind, key=lambda one: one[:2]):
         for kind, reason in _reasons(run, arm) if difference <= -FAR_BEHIND else ():
-            words = f"{name} is far behind the whole network, and {reason} (docs/accuracy.md)"
             if kind in sentences:
-                words = name
-            sentences.setdefault(kind, []).append(words)
+                sentences[kind].append(name)
+            else:
+                sentences[kind] = [f"{name} is far behind the whole network, and {reason} (docs/accuracy.md)"]
     for first, *others in list(sentences.values())[:MOST_SENTENCES]:
         yield f"{first}; likewise {', '.join(others)}." if others else f"{first}."
 
@@ -89,21 +89,11 @@ def _reasons(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
         return 2 * int(row["trials"]) > trials
 
     if trials_of(UNTRAINED):
-        yield (
-            "untrained",
-            (
-                "nothing trained it after its last pruning: its norms have the statistics of the whole network; type "
-                "--set trial.pruning.measure_norms=true"
-            ),
-        )
+        words = "nothing trained it after its last pruning: its norms have the statistics of the whole network; type "
+        yield "untrained", words + "--set trial.pruning.measure_norms=true"
     for row in run.rows(NARROW.format(points=points, few=FEW_FILTERS)):
         if 2 * row["trials"] > trials:
-            yield (
-                "narrow",
-                (
-                    f"its layer {row['layer']} was left with {row['width']} of {row['filters']} filters; raise "
-                    "trial.pruning.minimum_filters_fraction, or ask for less"
-                ),
-            )
+            words = f"its layer {row['layer']} was left with {row['width']} of {row['filters']} filters; raise "
+            yield "narrow", words + "trial.pruning.minimum_filters_fraction, or ask for less"
     if trials_of(RISING, measurements=LEAST_MEASUREMENTS):
         yield "rising", "its validation curve still rises at the end; raise trial.optimisation.epochs"

@@ -319,9 +319,9 @@ def unbiased_mean(looks: Sequence[Look], design: Design) -> float:
     last = looks[-1]
     if last.z == 0.0:
         return last.mean
-    could_stop = [look for look in looks[:-1] if signs_can_reach(look.limit, look.seeds)]
-    fractions = [look.seeds / design.looks[-1] for look in (*could_stop, last)]
-    drift = median_unbiased_drift([look.limit for look in (*could_stop, last)], fractions, last.z)
+    counting = [*(look for look in looks[:-1] if signs_can_reach(look.limit, look.seeds)), last]
+    fractions = [look.seeds / design.looks[-1] for look in counting]
+    drift = median_unbiased_drift([look.limit for look in counting], fractions, last.z)
     return last.mean * drift * math.sqrt(fractions[-1]) / last.z
 
 

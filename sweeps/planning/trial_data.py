@@ -35,14 +35,13 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
 
 def splits_text(trials: Iterable[JsonSettings]) -> str:
     """Return how many images each split of the data has, in words: validation may be left few, which decides."""
-    texts = {}
+    texts = []
     for data in _data_of(trials):
-        validation = data.info.target_images - data.train_images - data.info.test_images
         train = sum(limited_images(data)) or data.train_images
-        texts[
-            f"{data.name}: {train} for training, {validation} for validation, {data.info.test_images} for testing"
-        ] = 1
-    return first_few([*texts], "; ")
+        test = data.info.test_images
+        validation = data.info.target_images - data.train_images - test
+        texts.append(f"{data.name}: {train} for training, {validation} for validation, {test} for testing")
+    return first_few([*dict.fromkeys(texts)], "; ")  # each once: several split seeds have the same numbers
 
 
 def verify_data(trials: Iterable[JsonSettings]) -> None:

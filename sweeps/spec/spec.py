@@ -384,8 +384,7 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
         return nearest(top_key, tables)
     setting = ".".join([dotted_keys[probable_name], *path[1:]])
     table = "axes" if text.strip().startswith("[") and not is_list(setting) else "trial"
-    setting = f"{table}.{setting}"
-    return f"; did you mean {set_option(f'{setting}={text}')}?"
+    return f"; did you mean {set_option(f'{table}.{setting}={text}')}?"
 
 
 def _literal(text: str, key: str) -> Any:

@@ -66,7 +66,7 @@ def short_text(data: DataConfig) -> str:
 
 def uneven_text(data: DataConfig) -> str:
     """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
-    target = None if data.images_per_class is not None else _target(data)
+    target = _target(data) if data.info.pool and data.images_per_class is None else None
     if target is None or target.group is None:
         return ""
     has_groups = len(np.unique(target.group)) < len(target)
@@ -90,8 +90,12 @@ def first_few(texts: Sequence[str], between: str = ", ") -> str:
 
 def limited_images(data: DataConfig) -> tuple[int, ...]:
     """Return how many images of each class a trial trains on; () if `images_per_class` limits none of them."""
-    is_limited = data.images_per_class is not None and data.info.target_classes > 1
-    return _drawn(data) if is_limited and (data.root is None or _target(data) is not None) else ()
+    if data.images_per_class is None or data.info.target_classes == 1:
+        return ()
+    try:
+        return _drawn(data)
+    except ConfigError:  # what is wrong with its files is said by who trains on them
+        return ()
 
 
 def _target(data: DataConfig) -> arrays.Arrays | None:

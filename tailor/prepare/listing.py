@@ -24,17 +24,8 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-OTHER_SUFFIXES = (
-    ".ppm",
-    ".pgm",
-    ".tga",
-    ".ico",
-    ".dng",
-    ".nef",
-    ".cr2",
-    ".arw",
-    ".icloud",
-)  # not read; others have heads
+OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw", ".icloud")
+"""Of images that are not read; other formats are known by how their files begin."""
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",

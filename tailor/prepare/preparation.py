@@ -228,12 +228,12 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
 
 def _say_what_is_drawn(test: SplitRule, listing: FileListing, out: TextIO) -> None:
     """Print where the test split is not the one that the images have."""
+    has_splits = any(file.split for file in listing.files)
     if not test.by_trial and not has_test_split(listing.files):
-        every = ", those of other splits too" if any(file.split for file in listing.files) else ""
+        every = ", those of other splits too" if has_splits else ""
         drawn = f"{test.description(listing)}{every} (--test-fraction, --split-seed)"
-        text = f"no test split is given, so one is drawn: {drawn}"
-        say(f"note: {text}", to=out)
-    if test.by_trial and any(file.split for file in listing.files):
+        say(f"note: no test split is given, so one is drawn: {drawn}", to=out)
+    if test.by_trial and has_splits:
         say("note: the images' own splits are not used: each trial draws its own (--test-split trial)", to=out)
 
 

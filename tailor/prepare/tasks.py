@@ -211,7 +211,7 @@ def _measured(task: TaskFiles) -> str:
     except ValueError:
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        if not task.classes or not all(name.endswith(".0") for name in task.classes):
+        if not (task.classes and all(name.endswith(".0") for name in task.classes)):
             return ""
         return (
             f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
