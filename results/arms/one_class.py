@@ -1,4 +1,4 @@
-"""Arms that name one class for all test images: their networks learned nothing, so equal scores say nothing."""
+"""Trials whose networks name one class for all test images: they learned nothing, so their scores say nothing."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,21 @@ from results.arms.comparison import Arm
 
 
 def one_class_lines(arms: Sequence[Arm]) -> list[str]:
-    """Write a sentence for each problem of which some arms, or all, name one class in every trial."""
+    """Write a sentence for each problem in which networks name one class: in how many trials of which arms."""
     lines = []
     for problem in sorted({arm.problem for arm in arms}):
-        of_problem = {str(arm): arm for arm in arms if arm.problem == problem}
-        names = [name for name, arm in of_problem.items() if all(point.names_one_class for point in arm.points)]
-        if names:
-            who = "all arms" if len(names) == len(of_problem) else "; ".join(sorted(names))
+        named = {
+            str(arm): (sum(point.names_one_class for point in arm.points), len(arm.points))
+            for arm in arms
+            if arm.problem == problem
+        }
+        texts = [f"{count} of {trials} of {name}" for name, (count, trials) in sorted(named.items()) if count]
+        if texts:
+            is_every = all(count == trials for count, trials in named.values())
+            who = "every trial" if is_every else f"these trials: {'; '.join(texts)};"
             lines.append(
-                f"{problem}: in every trial of {who}, the network names one class for all test images. It learned"
-                " nothing, so equal scores say nothing of the methods; try trial.optimisation.learning_rate ten times"
-                " lower and higher, and more epochs (docs/accuracy.md)."
+                f"{problem}: in {who} the network names one class for all test images. Unless these are few, it learned"
+                " nothing there, so its score says nothing of the method; try trial.optimisation.learning_rate ten"
+                " times lower and higher, and more epochs (docs/accuracy.md)."
             )
     return lines

@@ -320,21 +320,20 @@ def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
 def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in SPEC_KEYS:
-            raise SpecError(
-                f"{where}: no such key: {key!r} (given {value!r}){nearest(key, SPEC_KEYS)}{_hint_at_trial(key)}"
-            )
+            raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){_hint_at_trial(key, value)}")
     if "name" not in document:
         raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
 
 
-def _hint_at_trial(key: str) -> str:
-    """Return the end of a message if an unknown key of a spec was probably meant as a setting of the trial."""
+def _hint_at_trial(key: str, value: Any) -> str:
+    """Return the end of a message about an unknown key of a spec, which may be meant as a setting of the trial."""
     if key in TRIAL_KEYS:
-        return "; it is a setting of the trial: write it under [trial]"
+        table = "axes" if isinstance(value, list) and not is_list(key) else "trial"
+        return f"; it is a setting of the trial: write it under [{table}]"
     setting = closest(key, settings_by_name())
     if setting is not None and closest(key, SPEC_KEYS) is None:
         return f"; did you mean {settings_by_name()[setting]}, a setting of [trial]?"
-    return ""
+    return nearest(key, SPEC_KEYS)
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:

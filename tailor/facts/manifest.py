@@ -125,14 +125,17 @@ def _advice(root: Path, name: str) -> str:
     inside = _names_in(folder)
     if inside:
         return f"; that folder has data sets: name one, as in {folder / inside[0]} (valid: {', '.join(inside)})"
-    if folder.is_dir():  # photographs, which must not be taken for a data set to be removed
-        make = command("data", "prepare", name, "--from", folder, "--to", root / "datasets")
-        return f", and {folder} has no {MANIFEST_FILE}; if it has the images, type: {make}"
     if (root / MANIFEST_FILE).is_file():
         return f", which is a data set itself; its root is {root.parent}"
     below = sorted(root.glob(f"*/{name}/{MANIFEST_FILE}"))
     if below:
         return f"; did you mean {str(below[0].parent)!r}?"
+    if folder.is_dir():  # photographs, which must not be taken for a data set to be removed
+        make = command("data", "prepare", name, "--from", folder, "--to", root / "datasets")
+        return (
+            f", and {folder} has no {MANIFEST_FILE}; if it has the images, make a data set of them, whose root is "
+            f"{root / 'datasets'}; type: {make}"
+        )
     names = _names_in(root)
     hint = nearest(name, names) if names else ""
     return f"{hint}; type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"

@@ -23,6 +23,10 @@ from tailor.networks.building import copied, refuse_unregistered
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
 NUMBERS = (torch.float32, torch.float64)
 IGNORED = -100  # the label that cross-entropy leaves out
+IF_YES_OR_NO = (
+    "if they answer yes or no, give loss = lambda outputs, targets: "
+    "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten().float())"
+)
 PLAIN = (Tensor, int, float, str, type(None))
 _calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
 
@@ -258,7 +262,9 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             batch = (batch[0], torch.as_tensor(batch[1]))
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
-        raise ConfigError(f"batch {number} of loader is {_kind_of(batch)}; expected two tensors: inputs, targets")
+        raise ConfigError(
+            f"batch {number} of loader is {_kind_of(batch)}; expected two tensors, as in loader = [(inputs, targets)]"
+        )
     inputs = batch[0].detach().cpu()
     targets = batch[1].detach().cpu()
     has_shape = inputs.shape[1:] == example.shape[1:] and inputs.shape[:1] == targets.shape[:1]
@@ -328,8 +334,8 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
     classes = outputs.shape[1]
     if classes == 1:
         raise ConfigError(
-            "the targets are integers, and the network has one output, which tells no classes apart; give floats: "
-            "targets.float()"
+            "the targets are integers, and the network has one output, which tells no classes apart; give floats, "
+            f"targets.float(), if they are values; {IF_YES_OR_NO}"
         )
     if outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:]:
         if not bool(((targets == 0) | (targets == 1)).all() and (targets.sum(dim=1) == 1).all()):
@@ -341,7 +347,9 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
     if targets.shape[1:] == (1, *outputs.shape[2:]):
         targets = targets[:, 0]
     labels = targets[targets != IGNORED]
-    if targets.shape[1:] != outputs.shape[2:] or labels.numel() == 0:
+    if labels.numel() == 0:
+        raise ConfigError(f"every label is {IGNORED}, which cross-entropy leaves out; give the labels of some inputs")
+    if targets.shape[1:] != outputs.shape[2:]:
         return targets
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= classes:
@@ -377,7 +385,6 @@ def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
         )
     if bool(((targets == 0.0) | (targets == 1.0)).all()):
         raise ConfigError(
-            "the targets are floats of 0 and 1; if they answer yes or no, give loss = lambda outputs, targets: "
-            "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten()); in its place "
-            "binary_cross_entropy if the network ends in a sigmoid, or mse_loss if they are values"
+            f"the targets are floats of 0 and 1; {IF_YES_OR_NO}; in its place binary_cross_entropy if the network ends "
+            "in a sigmoid, or mse_loss if they are values"
         )

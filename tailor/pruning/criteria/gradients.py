@@ -1,11 +1,12 @@
 """Criteria that differentiate the loss by gates at the filters' outputs. F: filters of a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from tailor.common.determinism import RepeatableBackward
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.factors import attach
 from tailor.pruning.criteria.base import Scoring
@@ -56,9 +57,23 @@ def _mean_over_batches(
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
         loss = batch.loss_sum(model(batch.images)) / batch.global_count
         with repeatable.context(batch.images):
-            gradients = torch.autograd.grad(loss, parameters)
+            gradients = _gradients(loss, dict(zip(site_of, parameters, strict=True)))
         gradient = ranks.sum(torch.cat(gradients))  # one message for all layers
         total += size_of(gradient * z)
         count += 1
     means = (total / count).cpu().split(lengths)
     return {layer: mean.clone() for layer, mean in zip(site_of, means, strict=True)}
+
+
+def _gradients(loss: Tensor, gate_of: Mapping[str, Tensor]) -> list[Tensor]:
+    """The gradients by the gates, in their order. Raises ConfigError: the loss has none by some of them."""
+    gates = list(gate_of.values())
+    gradients = torch.autograd.grad(loss, gates, allow_unused=True) if loss.requires_grad else [None] * len(gates)
+    without = [layer for layer, gradient in zip(gate_of, gradients, strict=True) if gradient is None]
+    if without:
+        raise ConfigError(
+            f"this criterion needs gradients by the filters of {without[0]} (and {len(without) - 1} other layers), and "
+            "the loss has none: forward runs them under torch.no_grad() or detaches what they put out, or the loss "
+            "does not read it; freeze layers by requires_grad_(False) instead, or choose criterion 'l1'"
+        )
+    return [gradient for gradient in gradients if gradient is not None]

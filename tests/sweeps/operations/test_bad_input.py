@@ -21,6 +21,7 @@ BAD_SPECS = {
     "name that leaves the folder": ('name = "../up"\n[trial]\nmethod.name="head_only"', ["spec.toml name", "'../up'"]),
     "unknown table": (TRIAL + "[axis]\nseed = [0]\n", ["spec.toml", "'axis'", "did you mean 'axes'"]),
     "setting outside of its table": ("seed = 3\n" + TRIAL, ["'seed'", "under [trial]"]),
+    "axis outside of its table": ("seed = [0, 1]\n" + TRIAL, ["'seed'", "trial: write it under [axes]"]),
     "misspelt setting": (TRIAL + "seeed = 1\n", ["spec.toml [trial]", "'seeed'", "did you mean 'seed'"]),
     "misspelt nested setting": (
         TRIAL + "optimisation.epoch = 1\n",

@@ -441,6 +441,9 @@ def test_photographs_are_not_taken_for_a_data_set_to_be_removed(tmp_path: Path) 
     assert typed[-7:] == ["data", "prepare", "animals", "--from", str(origin), "--to", str(tmp_path / "datasets")]
     data("prepare", *typed[-5:])
     assert "all files are unchanged" in data("check", tmp_path / "datasets" / "animals")
+    assert f"whose root is {typed[-1]}; type:" in str(refused.value)
+    with pytest.raises(ConfigError, match=f"did you mean '{tmp_path / 'datasets' / 'animals'}'"):
+        datasets.info("animals", str(tmp_path))  # the root of the photographs
     with pytest.raises(ConfigError, match="is there already and is no data set; choose another name") as refused:
         prepare("animals", origin, tmp_path)
     assert "remove" not in str(refused.value)

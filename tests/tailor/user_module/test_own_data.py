@@ -339,6 +339,7 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
         None,
         "the labels are 7 to 7, and the network has 3 outputs; expected 0 to 2",
     ),
+    "no label": ([(torch.ones(6, 8), torch.full((6,), -100))], None, "every label is -100"),
     "real values": ([(torch.zeros(6, 8), torch.full((6,), 0.5))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
     "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
     "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),
@@ -354,6 +355,22 @@ def test_mistakes_of_data_are_explained(mistake: str) -> None:
     with pytest.raises(ConfigError, match=words):
         tailor.prune(
             small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, criterion="taylor", loader=loader, loss=loss
+        )
+
+
+def test_layers_under_no_grad_are_named() -> None:
+    class Frozen(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            first, norm, *others = self
+            with torch.no_grad():
+                x = norm(first(x))
+            for layer in others:
+                x = layer(x)
+            return x
+
+    with pytest.raises(ConfigError, match=r"needs gradients by the filters of 0 .*under torch.no_grad\(\)"):
+        tailor.prune(
+            Frozen(*small()), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, criterion="taylor", loader=pairs()
         )
 
 
