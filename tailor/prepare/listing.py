@@ -29,7 +29,7 @@ OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw"
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
-    "$recycle.bin", "recycler", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
+    "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
     "#snapshot", ".snapshot", ".snapshots", ".zfs", ".thumbnails", ".picasaoriginals", ".dropbox.cache", ".stfolder",
     ".stversions", ".ipynb_checkpoints", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".idea", ".vscode",
     ".venv",

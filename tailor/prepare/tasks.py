@@ -1,6 +1,7 @@
 """Divides images into the source task and the target, and draws the target's test split."""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,9 @@ TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
 MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
+OF_EXPORTS = frozenset(  # folders of annotation programs, in lower case
+    {"images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject"}
+)
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -207,11 +211,11 @@ def _alike_classes(task: TaskFiles) -> str:
 def _measured(task: TaskFiles) -> str:
     """Return a sentence if the classes may be measured values; empty if not."""
     try:
-        values = [float(name) for name in task.classes]
+        values = [_number(name) for name in task.classes]
     except ValueError:
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        if not (task.classes and all(name.endswith(".0") for name in task.classes)):
+        if not (task.classes and all(name.endswith((".0", ",0")) for name in task.classes)):
             return ""
         return (
             f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
@@ -224,16 +228,18 @@ def _measured(task: TaskFiles) -> str:
 
 
 def _no_class(task: TaskFiles) -> str:
-    """Return a sentence about classes that may stand for a missing value or for a split; empty if there are none."""
-    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys()
+    """Return a sentence about classes that may be a missing value, a split or a folder of an export; empty if none."""
+    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys() | OF_EXPORTS
     if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
         words |= {"-1", "-1.0"}
-    doubtful = [name for name in task.classes if name.casefold() in words]
+    are_splits = all(re.search("train|val|test", name.casefold()) for name in task.classes)
+    doubtful = [name for name in task.classes if are_splits or name.casefold() in words]
     if not doubtful:
         return ""
+    are = "is a class" if len(doubtful) == 1 else "are classes"
     return (
-        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, or is a "
-        "split, move these images away, and prepare again"
+        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks), "
+        "move these images, or say their classes in a table (--labels), and prepare again"
     )
 
 
@@ -249,9 +255,14 @@ def _hidden(task: TaskFiles) -> str:
 def _number_or_word(name: str) -> str:
     """Return what is equal for two spellings of a name: `1` and `1.0` of a column of numbers, `Cat` and `cat`."""
     try:
-        return str(float(name))
+        return str(_number(name))
     except ValueError:
         return word_of(name)
+
+
+def _number(name: str) -> float:
+    """Return the number that a name is, with a point or a comma. Raises ValueError: it is none."""
+    return float(name.replace(",", "."))
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:

@@ -10,6 +10,7 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
+SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
 def listed(folder: Path) -> list[dict[str, str]]:
@@ -38,7 +39,7 @@ def test_each_class_may_have_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
     said, found = read(
         tmp_path,
         "image_id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n2,0,0,1\n3,1,0,0\n4,0,1,0\n5,0,0,1\n",
-        names=tuple(f"{number}.jpg" for number in range(6)),
+        names=SIX,
     )
     assert list(found.values()) == ["healthy", "rust", "scab", "healthy", "rust", "scab"]
     assert "the image is column 'image_id', its class the one of healthy, rust, scab that is 1" in said
@@ -459,26 +460,31 @@ def test_what_has_no_width_and_blanks_before_quotes_change_no_value(tmp_path: Pa
 
 
 def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
-    said, _ = read(tmp_path, "image,class\n0,1\n1,1.0\n2,1\n3,1.0\n")
-    assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
+    said, _ = read(tmp_path, "image;class\n0;1\n1;1.0\n2;1,0\n3;1.0\n4;1\n5;1,0\n", names=SIX)
+    assert "classes with almost the same name are kept apart: '1' and '1,0' and '1.0';" in said
 
 
-def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path) -> None:
-    said, _ = read(tmp_path, "image,class\n0,1.0\n1,0.0\n2,1.0\n3,0.0\n")
-    assert "warning: the classes are called 0.0, 1.0, as programs write whole numbers" in said
+@pytest.mark.parametrize("point", [".", ","])
+def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path, point: str) -> None:
+    said, _ = read(tmp_path, "image;class\n0;1.0\n1;0.0\n2;1.0\n3;0.0\n".replace(".", point))
+    assert f"warning: the classes are called 0{point}0, 1{point}0, as programs write whole numbers" in said
+
+
+def test_values_with_a_comma_are_values(tmp_path: Path) -> None:
+    said, _ = read(tmp_path, "image;class\n0;1,5\n1;2,5\n2;1,5\n3;2,5\n")
+    assert "the 2 classes are numbers (1,5, 2,5), and each is a class of its own" in said
 
 
 @pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown"])
 def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
     said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
-    assert f"warning: {missing!r} is taken for a class like others" in said
+    assert f"warning: {missing!r} is a class like others" in said
 
 
 @pytest.mark.parametrize(("first", "is_warned_of"), [("1", False), ("0", True)])
 def test_minus_one_is_warned_of_unless_it_is_one_of_two_classes(tmp_path: Path, first: str, is_warned_of: bool) -> None:
-    names = tuple(f"{number}.jpg" for number in range(6))
-    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=names)
-    assert ("warning: '-1' is taken for a class like others" in said) == is_warned_of
+    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=SIX)
+    assert ("warning: '-1' is a class like others" in said) == is_warned_of
 
 
 def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path) -> None:
