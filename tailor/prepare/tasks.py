@@ -93,7 +93,7 @@ class SplitRule:
             return "the data set's own"
         if self.leaves_training_images:
             return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed or 0}"
-        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed or 0}"
+        return f"{self.fraction or TEST_FRACTION} of each class, at least one image, drawn by seed {self.seed or 0}"
 
 
 def has_test_split(files: Sequence[ImageFile]) -> bool:

@@ -287,6 +287,15 @@ def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     assert "warning: 2 of them are archives: cat/more.zip, fox.tar.gz; unpack" in said
 
 
+def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "images", ["cat/1.jpg"])
+    pack(class_folders(tmp_path / "others"), tmp_path / "images" / "dog.zip")
+    assert main(["data", "prepare", "pets", "--from", str(tmp_path / "images"), "--to", str(tmp_path / "sets")]) == 2
+    said = capsys.readouterr()
+    assert "warning: 1 of them are archives: dog.zip; unpack those with images" in said.out
+    assert "the target task has one class, 'cat', of 1 images" in said.err
+
+
 @pytest.mark.parametrize("dead", ["cat/dead.jpg", "train/cat/dead.jpg", "fox", "train/fox"])
 def test_links_to_what_was_not_fetched_do_not_vanish(dead: str, tmp_path: Path) -> None:
     """As git-annex and DVC leave them."""
