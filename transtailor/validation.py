@@ -60,12 +60,14 @@ def fraction(text: str) -> float:
         ValueError: it is not; for a percentage the text says what to type.
     """
     mistake = f"{text!r}: expected a fraction from 0 to below 1"
-    typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
+    typed = re.fullmatch(r"\s*(\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     if typed is None:
         raise ValueError(mistake)
-    number = float(typed[1])
+    number = float(typed[1].replace(",", "."))
     has_percent_sign = typed[2] == "%"
     if number < 1 and not has_percent_sign:
+        if "," in text:
+            raise ValueError(f"{mistake}; type {number:g}")
         return number
     is_percentage = number < 100 and (has_percent_sign or number > 1)
     if is_percentage:

@@ -39,6 +39,8 @@ def test_a_fraction_is_taken(typed: str, number: float) -> None:
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
+        ("0,2", "; type 0.2"),
+        ("12,5%", "; for 12.5% type 0.125"),
         ("20%", "; for 20% type 0.2"),
         ("20", "; for 20% type 0.2"),
         ("1", ""),
