@@ -170,7 +170,7 @@ def _below(folder: str | None, name: str) -> str:
     """Return an image's name below `folder`, in the one way of several to write it."""
     if folder is not None:
         name = name.replace("\\", "/").removeprefix(folder)
-    return name and str(PurePosixPath(name))
+    return name if not name or "://" in name else str(PurePosixPath(name))
 
 
 def _entries(table: Path, lines: Sequence[Line], columns: LabelColumns) -> list[tuple[str, str, str]]:
@@ -260,8 +260,7 @@ def _split(word: str) -> str:
         return listing.SPLIT_NAMES[word.lower()]
     except KeyError:
         raise ValueError(
-            f"no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}; expected one of "
-            f"{', '.join(listing.SPLIT_NAMES)}"
+            f"no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}; write one in each line, or remove the column"
         ) from None
 
 

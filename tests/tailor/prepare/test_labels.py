@@ -10,6 +10,7 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
+ALIKE = "the names of 4 differ in the suffix, or in upper and lower case, alone"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -324,6 +325,7 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
         (b"image,class,split\n0.jpg,cat,train\n0.jpg,cat,test\n", "0.jpg are in the lists more than once; correct"),
         (b"image,class\n", "nothing below the names of its columns"),
         (b"0.jpg,cat,ann\n1.jpg,dog,bob\n", "names no columns, and there are 3.*image,class,split"),
+        (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,\n", "line 3: no such split: ''.*; write one in each line"),
         (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
         (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
         ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
@@ -528,9 +530,16 @@ def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "case"),
-    [("C:\\me\\{}.JPG", ""), ("{}.JPG", "the names of 4 differ in upper and lower case alone: 0.JPG, there 0.jpg; ")],
+    [
+        ("C:\\me\\{}.JPG", ""),
+        ("{}.JPG", f"{ALIKE}: 0.JPG, there 0.jpg; "),
+        ("{}.png", f"{ALIKE}: 0.png, there 0.jpg; "),
+        ("/data/upload/1/a1b2c3d4-{}.jpg", ""),
+        ("https://x.org/b{}.jpg", ""),
+    ],
 )
 def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str, case: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
     said = refusal(tmp_path, "image,class\n" + "".join(lines))
+    assert f"4 of 4 listed images are not in {tmp_path / 'images'}: {wrong.format(0)}, " in said
     assert f"there are 4 others, such as 0.jpg; {case}give the whole archive of images, or correct" in said
