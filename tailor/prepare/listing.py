@@ -39,14 +39,7 @@ HEADS_OF_IMAGES = (
     b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"8BPS", b"\xff\n", b"\0\0\0\x0cJXL",
     b"\0\0\0\x0cjP  ",
 )  # fmt: skip
-KINDS_OF_IMAGES = (
-    b"ftyphei",
-    b"ftyphev",
-    b"ftypmif1",
-    b"ftypmsf1",
-    b"ftypavi",
-    b"ftypcrx",
-)  # from byte 4: phones' HEIC
+KINDS_OF_IMAGES = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcrx")  # from byte 4: HEIC, ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -316,8 +316,8 @@ def _decode(
         say(f"{kept_images} of them were decoded by an earlier call, verified and kept", to=out)
     problem_of: dict[ImageFile, str] = {}
     for task, task_files in tasks.items():
-        problems = zip(task_files.files, decoded[task].problems, strict=True)
-        problem_of |= {file: problem for file, problem in problems if problem}
+        images = zip(task_files.files, decoded[task].images, strict=True)
+        problem_of |= {file: image.problem for file, image in images if image.problem}
     if problem_of:
         names_and_problems = some(f"{file.name} ({problem})" for file, problem in problem_of.items())
         text = f"{len(problem_of)} of {count} image files cannot be read: {names_and_problems}; replace or remove them"
@@ -327,22 +327,22 @@ def _decode(
 
 def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
     """Print which files have further frames, which are not read, and which images are transparent, or enlarged."""
-    frames_of = zip(files, decoded.frames, strict=True)
-    several = [f"{file.name} ({frames})" for file, frames in frames_of if frames > 1]
+    images = list(zip(files, decoded.images, strict=True))
+    several = [f"{file.name} ({image.frames})" for file, image in images if image.frames > 1]
     if several:
         say(
             f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
             to=out,
         )
-    transparent = [file.name for file, is_so in zip(files, decoded.are_transparent, strict=True) if is_so]
+    transparent = [file.name for file, image in images if image.is_transparent]
     if transparent:
         say(
             f"note: {len(transparent)} of {len(files)} images are transparent in places, which become black: "
             f"{some(transparent)}",
             to=out,
         )
-    sides_of = zip(files, decoded.shorter_sides_px, strict=True)
-    small = [f"{file.name} ({side} px)" for file, side in sides_of if 0 < side < image_px]
+    sides_of = [(file.name, image.shorter_side_px) for file, image in images]
+    small = [f"{name} ({side} px)" for name, side in sides_of if 0 < side < image_px]
     if small:
         say(
             f"note: {len(small)} of {len(files)} images have a shorter side below {image_px} pixels and are enlarged "
@@ -353,7 +353,7 @@ def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, imag
 
 def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
     """Raise FilesRefused for files that are, byte for byte, in several splits."""
-    shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
+    shared = duplicates.shared((image for image in images if image.task == TARGET), lambda image: image.split)
     if shared:
         path_of = {file.name: file.path for file in target.files}
         refused = []
