@@ -352,6 +352,12 @@ def test_another_name_is_another_one(tmp_path: Path) -> None:
         prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--also", "animals")
 
 
+def test_a_source_class_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", classes=["cat, big", "cat", "dog", "eel"])
+    said = prepare("animals", tmp_path / "images", tmp_path, "--source-classes", '"cat, big", eel')
+    assert "source: 10 images of 2 classes" in said
+
+
 def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:
     said = prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--source-from", tmp_path / "images")
     assert "warning: 30 images have equal ones in the other task, source or target: cat/0.jpg = cat/0.jpg, " in said
