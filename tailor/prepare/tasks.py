@@ -74,13 +74,6 @@ class SplitRule:
         return min(max(1, round(class_images * self.share)), class_images - 1)
 
     @property
-    def expected_images(self) -> str:
-        """How many images a class needs, for error messages."""
-        if self.leaves_training_images:
-            return f"more than {self.training_images_per_class}, or --test-fraction"
-        return "two or more"
-
-    @property
     def leaves_training_images(self) -> bool:
         """Whether the layout says how many training images of each class there are, and the user no fraction."""
         return self.fraction is None and self.training_images_per_class is not None
@@ -283,8 +276,10 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     if refused:
         counts = some({file.reason for file in refused})
         advice = f"; {_measured(task)}" if _measured(task) else ""
+        fixed = test.training_images_per_class if test.leaves_training_images else None
+        expected = "two or more" if fixed is None else f"more than {fixed}, or --test-fraction"
         raise FilesRefused(
-            f"too few images for a test split: {counts}; expected {test.expected_images} in each class{advice}", refused
+            f"too few images for a test split: {counts}; expected {expected} in each class{advice}", refused
         )
     test_names: set[str] = set()
     for files in files_of_class.values():

@@ -162,7 +162,7 @@ def test_a_plan_knows_the_sizes(root: Path) -> None:
         ),
         (
             46,
-            "class 'dog' has 10 images, too few .* 8 for training, 0 for validation and 2 .*: lower data.train_images, or",
+            "class 'dog' has 10 images, too few .* 8 for training, 0 for validation.*: lower data.train_images, or",
         ),
         (2, "it would have 0 for training, .*: raise data.train_images, or"),
     ],
