@@ -94,13 +94,13 @@ def prepare(
             f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
             "split by its own data.split_seed; leave --split-seed out"
         )
-    (words,) = csv.reader([source_classes], skipinitialspace=True)
+    lines = csv.reader(source_classes.splitlines(), skipinitialspace=True)
     request = Request(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
         root=root,
         label_columns=AskedColumns(image=image_column, class_=class_column),
-        source_classes=tuple(word.strip() for word in words if word.strip()),
+        source_classes=tuple(word.strip() for line in lines for word in line if word.strip()),
         split_seed=split_seed,
         threads=threads,
         test_by_trial=by_trial,
