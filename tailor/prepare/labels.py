@@ -86,6 +86,7 @@ def _lines(table: Path) -> list[Line]:
     delimiter = max(DELIMITERS, key=first_line.count)
     names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
     lines = []
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # masks are long, and so is a quote that nobody closed
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     end = 0
     for values in reader:
@@ -115,7 +116,8 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
     for line in lines:
         taken = [text for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
         if taken:
-            fault = f"a quote opens a cell with other lines, such as {taken[0].strip()!r}; close it, or write it twice"
+            other = _begin(taken[0].strip())
+            fault = f"a quote opens a cell with other lines, such as {other!r}; close it, or write it twice"
             faults.append(((line[0], []), fault))
     _refuse_lines(table, faults)
 
@@ -207,8 +209,13 @@ def _entry(line: Line, columns: LabelColumns) -> tuple[str, str, str]:
 
 
 def _misfit(line: Line, names: Iterable[str]) -> tuple[Line, str]:
-    text = f"{', '.join(line[1])!r} where a value is expected for each of {', '.join(names)}; correct the line"
+    text = f"{_begin(', '.join(line[1]))!r} where a value is expected for each of {', '.join(names)}; correct the line"
     return line, text
+
+
+def _begin(text: str) -> str:
+    """Return how a text begins, for a message."""
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _place(table: Path, line: Line) -> Path:

@@ -456,6 +456,15 @@ def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
 
 
+def test_a_cell_may_be_long_and_a_quote_may_open_a_long_one(tmp_path: Path) -> None:
+    lines = [f"{number},{'cat' if number % 2 else 'dog'},{'1 2 ' * 40_000}\n" for number in range(4)]
+    _, found = read(tmp_path, "image,class,mask\n" + "".join(lines))
+    assert found == {"0.jpg": "dog", "1.jpg": "cat", "2.jpg": "dog", "3.jpg": "cat"}
+    said = refusal(tmp_path / "open", "image,class,mask\n" + "".join(lines).replace("1 2", '"1 2', 1))
+    assert "labels.csv, line 2: a quote opens a cell with other lines, such as '1,cat," in said and len(said) < 1000
+    assert len(refusal(tmp_path / "empty", "image,class,mask\n" + "".join(lines).replace("cat", ""))) < 1000
+
+
 def test_what_has_no_width_and_blanks_before_quotes_change_no_value(tmp_path: Path) -> None:
     _, found = read(tmp_path, 'image,class\u200b\n0, "cat"\n1,dog\ufeff\n2, cat\u200b\n\u200b3,"dog"\n')
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
