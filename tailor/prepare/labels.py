@@ -114,10 +114,9 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
 
     faults: list[tuple[Line, str]] = []
     for line in lines:
-        taken = [text for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
+        taken = [_begin(text.strip()) for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
         if taken:
-            other = _begin(taken[0].strip())
-            fault = f"a quote opens a cell with other lines, such as {other!r}; close it, or write it twice"
+            fault = f"a quote opens a cell with other lines, such as {taken[0]!r}; close it, or write it twice"
             faults.append(((line[0], []), fault))
     _refuse_lines(table, faults)
 

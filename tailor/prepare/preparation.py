@@ -328,21 +328,20 @@ def _decode(
 def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
     """Print which files have further frames, which are not read, and which images are transparent, or enlarged."""
     images = list(zip(files, decoded.images, strict=True))
-    several = [f"{file.name} ({image.frames})" for file, image in images if image.frames > 1]
+    several = [f"{at.name} ({one.frames})" for at, one in images if one.frames > 1]
     if several:
         say(
             f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
             to=out,
         )
-    transparent = [file.name for file, image in images if image.is_transparent]
+    transparent = [at.name for at, one in images if one.is_transparent]
     if transparent:
         say(
             f"note: {len(transparent)} of {len(files)} images are transparent in places, which become black: "
             f"{some(transparent)}",
             to=out,
         )
-    sides_of = [(file.name, image.shorter_side_px) for file, image in images]
-    small = [f"{name} ({side} px)" for name, side in sides_of if 0 < side < image_px]
+    small = [f"{at.name} ({one.shorter_side_px} px)" for at, one in images if 0 < one.shorter_side_px < image_px]
     if small:
         say(
             f"note: {len(small)} of {len(files)} images have a shorter side below {image_px} pixels and are enlarged "

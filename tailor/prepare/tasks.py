@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
@@ -191,7 +192,8 @@ def _alike_classes(task: TaskFiles) -> str:
     """Return a sentence about classes whose names differ only as two spellings of one name do; empty if none do."""
     names_of_word: dict[str, list[str]] = {}
     for name in task.classes:
-        names_of_word.setdefault(_number_or_word(name), []).append(name)
+        number = _number(name)
+        names_of_word.setdefault(word_of(name) if number is None else str(number), []).append(name)
     alike = [" and ".join(map(repr, names)) for names in names_of_word.values() if len(names) > 1]
     if not alike:
         return ""
@@ -203,9 +205,8 @@ def _alike_classes(task: TaskFiles) -> str:
 
 def _measured(task: TaskFiles) -> str:
     """Return a sentence if the classes may be measured values; empty if not."""
-    try:
-        values = [_number(name) for name in task.classes]
-    except ValueError:
+    values = [value for name in task.classes if (value := _number(name)) is not None]
+    if len(values) < len(task.classes):
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
         if not (task.classes and all(name.endswith((".0", ",0")) for name in task.classes)):
@@ -245,17 +246,11 @@ def _hidden(task: TaskFiles) -> str:
     return f"names of classes begin or end with a blank, or with what is not shown: {names}; rename their folders"
 
 
-def _number_or_word(name: str) -> str:
-    """Return what is equal for two spellings of a name: `1` and `1.0` of a column of numbers, `Cat` and `cat`."""
-    try:
-        return str(_number(name))
-    except ValueError:
-        return word_of(name)
-
-
-def _number(name: str) -> float:
-    """Return the number that a name is, with a point or a comma. Raises ValueError: it is none."""
-    return float(name.replace(",", "."))
+def _number(name: str) -> float | None:
+    """Return the number that a name is, with a point or a comma; None if it is none."""
+    with suppress(ValueError):
+        return float(name.replace(",", "."))
+    return None
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
