@@ -191,9 +191,7 @@ def trimmed(text: str) -> str:
 
 
 def word_of(name: str) -> str:
-    """Return a name without case, spaces, underscores, dashes, quotes and what is not shown: how names are compared.
-
-    Letters of other alphabets that look like Latin ones count as these.
+    """Return a name for comparing: without case, spaces, dashes, quotes, what is not shown, and letters like Latin ones.
 
     >>> word_of("Image Index"), word_of("file_name"), word_of("'gl\\u0430ss'\\u200b")
     ('imageindex', 'filename', 'glass')

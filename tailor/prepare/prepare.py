@@ -11,6 +11,7 @@ from tailor.common.errors import ConfigError
 from tailor.prepare.check import describe
 from transtailor import cli
 from transtailor.errors import INTERRUPTED, SUCCESS
+from transtailor.lines import lines_of
 from transtailor.machine import usable_cores
 from transtailor.shell import command
 from transtailor.terminal import say
@@ -94,7 +95,7 @@ def prepare(
             f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
             "split by its own data.split_seed; leave --split-seed out"
         )
-    lines = csv.reader(source_classes.splitlines(), skipinitialspace=True)
+    lines = csv.reader(lines_of(source_classes), skipinitialspace=True)
     request = Request(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
