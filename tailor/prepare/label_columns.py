@@ -191,7 +191,7 @@ def trimmed(text: str) -> str:
 
 
 def word_of(name: str) -> str:
-    """Return a name for comparing: without case, spaces, dashes, quotes, what is not shown, and letters like Latin ones.
+    """Return a name for comparing: without case, blanks, dashes, quotes and what is not shown, look-alikes as Latin.
 
     >>> word_of("Image Index"), word_of("file_name"), word_of("'gl\\u0430ss'\\u200b")
     ('imageindex', 'filename', 'glass')
