@@ -60,12 +60,14 @@ def fraction(text: str) -> float:
         ValueError: it is not; for a percentage the text says what to type.
     """
     mistake = f"{text!r}: expected a fraction from 0 to below 1"
-    typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
+    typed = re.fullmatch(r"\s*(\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     if typed is None:
         raise ValueError(mistake)
-    number = float(typed[1])
+    number = float(typed[1].replace(",", "."))
     has_percent_sign = typed[2] == "%"
     if number < 1 and not has_percent_sign:
+        if "," in text:
+            raise ValueError(f"{mistake}; type {number:g}")
         return number
     is_percentage = number < 100 and (has_percent_sign or number > 1)
     if is_percentage:
@@ -83,11 +85,11 @@ def _choice_hint(details: Any) -> str:
 
 
 def _percentage_hint(details: Any) -> str:
-    """Return what to type if a fraction was given in per cent (20, "20%"); "" if it was not."""
+    """Return what to type for a fraction in per cent (20, "20%"), or a number with a comma; "" for others."""
     value = details["input"]
     if isinstance(value, str) and details["type"].startswith("float"):
-        percentage = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
-        return f"; type {float(percentage[1]) / 100:g}" if percentage else ""
+        number = re.fullmatch(r"\s*(-?\d*[.,]?\d+)\s*(%?)\s*", value)
+        return f"; type {float(number[1].replace(',', '.')) / (100 if number[2] else 1):g}" if number else ""
     context = details.get("ctx", {})
     limit = context.get("lt", context.get("le"))
     is_percentage = isinstance(value, int | float) and limit == 1 and 2 <= value <= 100

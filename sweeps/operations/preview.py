@@ -112,7 +112,7 @@ def preview(
         yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
     if durations is None and not plan.resources.gpus_per_rank:
-        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
+        yield from lines_of(f"time      not known: no run below {runs} tells it{probe(plan, command)}")
         yield answer_table("plan", [], "times")
     else:
         estimate = Estimate(plan, durations or measured_steps(plan), finished, is_cached, cost)

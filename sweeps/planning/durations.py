@@ -97,7 +97,9 @@ class Durations:
 
 
 def durations_in(runs: Path, ranks: int) -> Durations | None:
-    """Read durations for trials with `ranks` ranks from the last runs below a folder; None if none computed a stage.
+    """Read durations for trials with `ranks` ranks from the last runs below a folder; None if no planned work is known.
+
+    It is not of a run that has only loaded weights so far, or whose data are not there any more.
 
     Only stages on the device that was used last, with `ranks` ranks, count; if there are none, other stages on that
     device, scaled as if their ranks had shared the work evenly.
@@ -111,7 +113,8 @@ def durations_in(runs: Path, ranks: int) -> Durations | None:
         if stages_of_run:
             stages += stages_of_run
             names_of_runs.append(run.name)
-    return fit_durations(stages, names_of_runs, ranks) if stages else None
+    durations = fit_durations(stages, names_of_runs, ranks) if stages else None
+    return durations if durations is not None and durations.s_per_work else None
 
 
 def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:

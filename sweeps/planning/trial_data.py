@@ -1,12 +1,13 @@
 """The data that the trials of a plan read."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import first_few, limited_images, short_text, uneven_text, untrained_text
+from tailor.execution.untrained import first_few, limited_images, missed_text, short_text, split_images, uneven_text
 from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted
@@ -18,7 +19,9 @@ def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
     It describes the first of these draws. Results of other numbers of training images are another problem's.
     """
     draws = _data_of(trials)
-    for text_of in (DataConfig.unexpected_text, untrained_text, short_text, uneven_text):
+    missed_texts = [partial(missed_text, split) for split in ("train", "validation")]
+    texts_of: list[Callable[[DataConfig], str]] = [DataConfig.unexpected_text, *missed_texts, short_text, uneven_text]
+    for text_of in texts_of:
         texts = [text for data in draws if (text := text_of(data))]
         if texts:
             yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
@@ -37,9 +40,7 @@ def splits_text(trials: Iterable[JsonSettings]) -> str:
     """Return how many images each split of the data has, in words: validation may be left few, which decides."""
     texts = []
     for data in _data_of(trials):
-        train = sum(limited_images(data)) or data.train_images
-        test = data.info.test_images
-        validation = data.info.target_images - data.train_images - test
+        train, validation, test = split_images(data)
         texts.append(f"{data.name}: {train} for training, {validation} for validation, {test} for testing")
     return first_few([*dict.fromkeys(texts)], "; ")  # each once: several split seeds have the same numbers
 

@@ -201,7 +201,8 @@ class DataConfig(Settings):
         info = self.info
         images_left = info.target_images - info.test_images
         if self.train_images >= images_left:
-            advice = f"choose at most {images_left - 1}" if images_left > 1 else "the data set needs more images"
+            most = "fewer" if info.pool else f"at most {images_left - 1}"
+            advice = f"choose {most}" if images_left > 1 else "the data set needs more images"
             raise ValueError(
                 f"train_images = {self.train_images} leaves no validation image: {self.name} has {images_left} target "
                 f"images in addition to its {info.test_images} test images; {advice}"

@@ -1,4 +1,4 @@
-"""Classes of which a draw of training images has none, or fewer than were asked for."""
+"""Classes of which a draw of training or validation images has none, or fewer than were asked for."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,8 +17,8 @@ CERTAIN = 1e-4  # no class is looked for that a draw misses more rarely: `plan` 
 
 
 @lru_cache(maxsize=256)
-def untrained_classes(data: DataConfig) -> tuple[str, ...]:
-    """Return the classes of which no training image is drawn, by name; none of other data than prepared images.
+def missed_classes(data: DataConfig, split: str) -> tuple[str, ...]:
+    """Return the classes of which no `train` or `validation` image is drawn, by name; none of other data than images.
 
     Pools are drawn class by class, so that each has some.
     """
@@ -27,21 +27,24 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
         return ()
     images_of_class = np.bincount(target.labels[~target.is_test], minlength=len(data.info.class_names))
     total = int(images_of_class.sum())
-    if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
+    drawn = data.train_images if split == "train" else total - data.train_images
+    if all(_missed(total, int(images), drawn) < CERTAIN for images in images_of_class):
         return ()
-    return tuple(name for name, images in zip(data.info.class_names, _drawn(data), strict=True) if not images)
+    return tuple(name for name, images in zip(data.info.class_names, _drawn(data, split), strict=True) if not images)
 
 
-def untrained_text(data: DataConfig) -> str:
-    """Return a sentence about the classes of which no training image is drawn; "" if there are none."""
-    classes = untrained_classes(data)
+def missed_text(split: str, data: DataConfig) -> str:
+    """Return a sentence about the classes of which no `train` or `validation` image is drawn; "" if there are none."""
+    classes = missed_classes(data, split)
     if not classes:
         return ""
-    names = first_few([*map(repr, classes)])
+    noun, images, change = "training", data.train_images, "raise"
+    if split == "validation":
+        noun, images, change = split, split_images(data)[1], "lower"
     return (
-        f"data set {data.name}: no training image, among {data.train_images} at data.split_seed = {data.split_seed}, "
-        f"of {len(classes)} of its {len(data.info.class_names)} classes: {names}; raise data.train_images, or "
-        "prepare the images without them"
+        f"data set {data.name}: no {noun} image, among {images} at data.split_seed = {data.split_seed}, of "
+        f"{len(classes)} of its {len(data.info.class_names)} classes: {first_few([*map(repr, classes)])}; {change} "
+        "data.train_images, or prepare the images without them"
     )
 
 
@@ -66,17 +69,23 @@ def short_text(data: DataConfig) -> str:
 
 def uneven_text(data: DataConfig) -> str:
     """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
-    target = _target(data) if data.info.pool and data.images_per_class is None else None
-    if target is None or target.group is None:
-        return ""
-    has_groups = len(np.unique(target.group)) < len(target)
-    drawn = sum(_drawn(data)) if has_groups else data.train_images
-    if drawn == data.train_images:
+    drawn = split_images(data)[0]
+    if data.images_per_class is not None or drawn == data.train_images:
         return ""
     return (
         f"data set {data.name}: data.train_images = {data.train_images}, but images that look alike stay in one split, "
         f"so that {drawn} are used at data.split_seed = {data.split_seed}"
     )
+
+
+def split_images(data: DataConfig) -> list[int]:
+    """Return how many training, validation and test images a trial has; in a pool, copies may change it."""
+    target = _target(data) if data.info.pool else None
+    if target is not None and target.group is not None and len(np.unique(target.group)) < len(target):
+        return [sum(_drawn(data, split)) for split in ("train", "validation", "test")]
+    train = sum(limited_images(data)) or data.train_images
+    test = data.info.test_images
+    return [train, data.info.target_images - data.train_images - test, test]
 
 
 def first_few(texts: Sequence[str], between: str = ", ") -> str:
@@ -93,7 +102,7 @@ def limited_images(data: DataConfig) -> tuple[int, ...]:
     if data.images_per_class is None or data.info.target_classes == 1:
         return ()
     try:
-        return _drawn(data)
+        return _drawn(data, "train")
     except ConfigError:  # what is wrong with its files is said by who trains on them
         return ()
 
@@ -107,12 +116,12 @@ def _target(data: DataConfig) -> arrays.Arrays | None:
 
 
 @lru_cache(maxsize=256)
-def _drawn(data: DataConfig) -> tuple[int, ...]:
-    """Return how many images of each class a trial trains on."""
+def _drawn(data: DataConfig, split: str) -> tuple[int, ...]:
+    """Return how many images of each class a trial's split has."""
     from tailor.data import task_data
     from tailor.methods.recipe import task_of
 
-    labels = task_data.splits(task_of(data, 0), data.root).train.labels
+    labels = getattr(task_data.splits(task_of(data, 0), data.root), split).labels
     return tuple(labels.bincount(minlength=data.info.target_classes).tolist())
 
 

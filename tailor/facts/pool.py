@@ -40,11 +40,12 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
         )
     for name, size in sizes.items():
         if 0 in size:
+            advice = f"{'lower' if size.train else 'raise'} data.train_images" if size.test else "raise --test-fraction"
             raise ConfigError(
                 f"class {name!r} has {pool[name]} images, too few for its share of {train_images} training and "
                 f"{test_images} test images out of {sum(pool.values())}: it would have {size.train} for training, "
-                f"{size.validation} for validation and {size.test} for the test; expected one or more for each: choose "
-                "another data.train_images, or prepare the data set with more images of this class or without it"
+                f"{size.validation} for validation and {size.test} for the test; expected one or more for each: "
+                f"{advice}, or prepare the data set with more images of this class or without it"
             )
     return sizes
 

@@ -42,14 +42,9 @@ class JournalEntry(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedTask:
-    """The results of decoding the images of a task, image by image."""
+    """The results of decoding the images of a task."""
 
-    hashes: tuple[str, ...]  # SHA-256 of each image file
-    fingerprints: tuple[str, ...]  # empty for an image without pixels
-    problems: tuple[str, ...]  # why an image has no pixels; empty if it has
-    are_transparent: tuple[bool, ...]  # in places
-    frames: tuple[int, ...]  # of each image file, of which the first is read
-    shorter_sides_px: tuple[int, ...]  # of each image in its file
+    images: tuple[Decoded, ...]  # without the pixels, which are on the disk
     kept_images: int  # decoded by an earlier call
 
 
@@ -99,15 +94,7 @@ def decode_files(
             advance(len(chunk))
         stream.truncate(len(header) + len(files) * image_bytes)
         os.fsync(stream.fileno())
-    return DecodedTask(
-        hashes=tuple(image.sha256 for image in images),
-        fingerprints=tuple(image.fingerprint for image in images),
-        problems=tuple(image.problem for image in images),
-        are_transparent=tuple(image.is_transparent for image in images),
-        frames=tuple(image.frames for image in images),
-        shorter_sides_px=tuple(image.shorter_side_px for image in images),
-        kept_images=kept_images,
-    )
+    return DecodedTask(images=tuple(images), kept_images=kept_images)
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:

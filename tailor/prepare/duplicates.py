@@ -7,9 +7,8 @@ object.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +18,19 @@ from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
 from tailor.prepare.listing import POOL, SHOWN, TEST, TRAIN, VALIDATION, some
 
-Image = TypeVar("Image", int, str)
 LIMIT_BITS = 2
 BLOCK = 1024  # images that are compared with all others at once
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Pair(Generic[Image]):
-    """Two images that look alike, by their indices in the compared arrays or by their names in images.csv."""
+class Pair(NamedTuple):
+    """Two images that look alike, by their names in images.csv."""
 
     bits: int  # the larger of the two hashes' distances
-    left: Image
-    right: Image
+    left: str
+    right: str
 
 
-def in_two_splits(images: Sequence[ListedImage]) -> list[tuple[str, ...]]:
-    """Return the files of one task that are, byte for byte, in several splits, each as the names of its copies."""
-    return _shared(images, attrgetter("split"))
-
-
-def _shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], object]) -> list[tuple[str, ...]]:
+def shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], object]) -> list[tuple[str, ...]]:
     """Return the files that are in several parts of these images, each as the names of its copies: first one a part.
 
     Args:
@@ -48,14 +40,14 @@ def _shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], obje
     copies_of = defaultdict[str, list[ListedImage]](list)  # by the file's SHA-256
     for image in images:
         copies_of[image.file_sha256].append(image)
-    shared = []
+    names_of_shared = []
     for equal in copies_of.values():
         by_name = sorted(equal, key=attrgetter("name"))
         first_of = {part_of(image): image for image in reversed(by_name)}
         if len(first_of) > 1:
             by_name.sort(key=lambda image: image is not first_of[part_of(image)])
-            shared.append(tuple(image.name for image in by_name))
-    return sorted(shared)
+            names_of_shared.append(tuple(image.name for image in by_name))
+    return sorted(names_of_shared)
 
 
 def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
@@ -78,21 +70,21 @@ def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str
         (trained, attrgetter("id"), repeated),
     ]
     for compared, part_of, (where, remedy) in kinds:
-        if shared := _shared(compared, part_of):
-            count = sum(map(len, shared))
-            yield f"warning: {count} images have equal ones {where}: {equal_names(shared, shown)}; {remedy}"
+        if names := shared(compared, part_of):
+            count = sum(map(len, names))
+            yield f"warning: {count} images have equal ones {where}: {equal_names(names, shown)}; {remedy}"
 
 
-def equal_names(shared: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
+def equal_names(names_of_files: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
     """Return the names of the first few files, each as "name = name", with the first few of its copies."""
     lines = []
-    for names in shared:
+    for names in names_of_files:
         more = f" = {len(names) - shown} more" if len(names) > shown else ""
         lines.append(" = ".join(names[:shown]) + more)
     return some(lines, shown)
 
 
-def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
+def find(images: Sequence[ListedImage]) -> dict[str, list[Pair]]:
     """Return the pairs between source and target, between the target's splits, and among what is not for testing.
 
     The keys are "source and target", "train and test", ...; trials divide what is not for testing again.
@@ -112,26 +104,15 @@ def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
     return pairs_between
 
 
-def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage] | None = None) -> list[Pair[str]]:
+def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage] | None = None) -> list[Pair]:
     """Return the pairs of images that look alike, nearest first, by name: one of each side, or both of `left`."""
     others = left if right is None else right
-    found = pairs(*(bits_of([image.fingerprint for image in side]) for side in (left, others)))
+    found = look_alikes(*(bits_of([image.fingerprint for image in side]) for side in (left, others)))
     return [
-        Pair(bits=pair.bits, left=left[pair.left].name, right=others[pair.right].name)
-        for pair in found
-        if right is not None or pair.left < pair.right
+        Pair(bits, left[index].name, others[other].name)
+        for bits, index, other in sorted(found.T.tolist())
+        if right is not None or index < other
     ]
-
-
-def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> list[Pair[int]]:
-    """Return all pairs of fingerprints (N, 128), one of each side, that look alike; nearest first.
-
-    >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
-    >>> pairs(print_of, print_of)
-    [Pair(bits=0, left=0, right=0)]
-    """
-    rows = _look_alikes(left, right).T.tolist()
-    return sorted(Pair(bits=bits, left=left_index, right=right_index) for bits, left_index, right_index in rows)
 
 
 def groups_of(prints: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -142,15 +123,19 @@ def groups_of(prints: NDArray[np.bool_]) -> NDArray[np.int64]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, left, right = _look_alikes(prints, prints)
+    _, left, right = look_alikes(prints, prints)
     ones = np.ones(len(left), np.int8)
     graph = coo_array((ones, (left, right)), shape=(len(prints), len(prints)))  # an edge for each pair
     _, groups = connected_components(graph)
     return np.asarray(groups, np.int64)
 
 
-def _look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int32]:
+def look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Return all P pairs that look alike as columns (3, P): larger distance, index in `left`, index in `right`.
+
+    >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
+    >>> look_alikes(print_of, print_of).tolist()
+    [[0], [0], [0]]
 
     They stay an array, because data sets with many images that look alike have millions of pairs.
     """

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _EXAMPLES = {
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
 BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have
+LIKE_LATIN = str.maketrans("авекмнорстухіјѕαεικορτυχ", "abekmhopctyxijsaeikoptyx")  # noqa: RUF001
 _SHOWN = 20  # names of columns in a message
 
 
@@ -189,12 +191,13 @@ def trimmed(text: str) -> str:
 
 
 def word_of(name: str) -> str:
-    """Return a name without case, spaces, underscores, hyphens, quotes and what is not shown: how names are compared.
+    """Return a name for comparing: without case, blanks, dashes, quotes and what is not shown, look-alikes as Latin.
 
-    >>> word_of("Image Index"), word_of("file_name"), word_of("'glass'\\u200b")
+    >>> word_of("Image Index"), word_of("file_name"), word_of("'gl\\u0430ss'\\u200b")
     ('imageindex', 'filename', 'glass')
     """
-    return re.sub(rf"[{BLANK}_'\"-]+", "", name.casefold())
+    shown = unicodedata.normalize("NFKC", name).casefold().translate(LIKE_LATIN)
+    return re.sub(rf"[{BLANK}_'\"\u2018-\u201f\u2010-\u2015-]+", "", shown)
 
 
 def _with_words(names: Sequence[str], indices: Sequence[int], words: frozenset[str]) -> list[int]:

@@ -86,6 +86,7 @@ def _lines(table: Path) -> list[Line]:
     delimiter = max(DELIMITERS, key=first_line.count)
     names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
     lines = []
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # masks are long, and so is a quote that nobody closed
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     end = 0
     for values in reader:
@@ -113,9 +114,9 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
 
     faults: list[tuple[Line, str]] = []
     for line in lines:
-        taken = [text for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
+        taken = [_begin(text.strip()) for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
         if taken:
-            fault = f"a quote opens a cell with other lines, such as {taken[0].strip()!r}; close it, or write it twice"
+            fault = f"a quote opens a cell with other lines, such as {taken[0]!r}; close it, or write it twice"
             faults.append(((line[0], []), fault))
     _refuse_lines(table, faults)
 
@@ -170,7 +171,7 @@ def _below(folder: str | None, name: str) -> str:
     """Return an image's name below `folder`, in the one way of several to write it."""
     if folder is not None:
         name = name.replace("\\", "/").removeprefix(folder)
-    return name and str(PurePosixPath(name))
+    return name if not name or "://" in name else str(PurePosixPath(name))
 
 
 def _entries(table: Path, lines: Sequence[Line], columns: LabelColumns) -> list[tuple[str, str, str]]:
@@ -207,8 +208,13 @@ def _entry(line: Line, columns: LabelColumns) -> tuple[str, str, str]:
 
 
 def _misfit(line: Line, names: Iterable[str]) -> tuple[Line, str]:
-    text = f"{', '.join(line[1])!r} where a value is expected for each of {', '.join(names)}; correct the line"
+    text = f"{_begin(', '.join(line[1]))!r} where a value is expected for each of {', '.join(names)}; correct the line"
     return line, text
+
+
+def _begin(text: str) -> str:
+    """Return how a text begins, for a message."""
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _place(table: Path, line: Line) -> Path:
@@ -260,8 +266,7 @@ def _split(word: str) -> str:
         return listing.SPLIT_NAMES[word.lower()]
     except KeyError:
         raise ValueError(
-            f"no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}; expected one of "
-            f"{', '.join(listing.SPLIT_NAMES)}"
+            f"no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}; write one in each line, or remove the column"
         ) from None
 
 

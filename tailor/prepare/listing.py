@@ -29,7 +29,7 @@ OTHER_SUFFIXES = (".ppm", ".pgm", ".tga", ".ico", ".dng", ".nef", ".cr2", ".arw"
 SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
-    "$recycle.bin", "recycler", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
+    "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
     "#snapshot", ".snapshot", ".snapshots", ".zfs", ".thumbnails", ".picasaoriginals", ".dropbox.cache", ".stfolder",
     ".stversions", ".ipynb_checkpoints", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".idea", ".vscode",
     ".venv",
@@ -39,14 +39,7 @@ HEADS_OF_IMAGES = (
     b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"8BPS", b"\xff\n", b"\0\0\0\x0cJXL",
     b"\0\0\0\x0cjP  ",
 )  # fmt: skip
-KINDS_OF_IMAGES = (
-    b"ftyphei",
-    b"ftyphev",
-    b"ftypmif1",
-    b"ftypmsf1",
-    b"ftypavi",
-    b"ftypcrx",
-)  # from byte 4: phones' HEIC
+KINDS_OF_IMAGES = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcrx")  # from byte 4: HEIC, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +238,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     others = loose_files(folder)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        advice = ""
+        advice = f"; if a table says their classes, give it in --labels, and {folder} in --from" if split else ""
         if split == TEST:
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
@@ -356,7 +349,7 @@ def from_lists(
         remedy: what to do if the lists are wrong.
 
     Raises:
-        ConfigError: an image is listed twice, does not exist, or is outside of `folder`.
+        FilesRefused: an image is listed twice, or is not in `folder`.
     """
     entries = [entry for entry in listed if not is_set_aside(folder / entry[0])]
     times_listed = Counter(name for name, _class_name, _split in entries)
@@ -367,9 +360,6 @@ def from_lists(
             "belong to one split",
             [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
-    outside = [name for name in times_listed if leads_out(name)]
-    if outside:
-        raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
     path_of = _paths(folder, times_listed)
     missing = [name for name in times_listed if name not in path_of]
     used = set(path_of.values())
@@ -377,10 +367,10 @@ def from_lists(
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
         others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
-        names_in_lower_case = {name.lower(): name for name in missing}
-        if spelled := [name for name in others if name.lower() in names_in_lower_case]:
-            pair = in_one_line(f"{names_in_lower_case[spelled[0].lower()]}, there {spelled[0]}")
-            there += f"; the names of {len(spelled)} differ in upper and lower case alone: {pair}"
+        missing_of = {name.lower().rsplit(".", 1)[0]: name for name in missing}
+        if alike := [name for name in others if name.lower().rsplit(".", 1)[0] in missing_of]:
+            pair = in_one_line(f"{missing_of[alike[0].lower().rsplit('.', 1)[0]]}, there {alike[0]}")
+            there += f"; the names of {len(alike)} differ in the suffix, or in upper and lower case, alone: {pair}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
@@ -401,7 +391,7 @@ def leads_out(name: str) -> bool:
 
 def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """Return the path of each listed name that is there, also of one that the disk has in another Unicode form."""
-    path_of = {name: folder / name for name in names if (folder / name).is_file()}
+    path_of = {name: folder / name for name in names if not leads_out(name) and (folder / name).is_file()}
     perhaps_in_another_form = [name for name in names if name not in path_of and not name.isascii()]
     if perhaps_in_another_form:
         on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}

@@ -21,10 +21,14 @@ from tailor.prepare.labels import list_labelled
 from tailor.prepare.layouts import LAYOUTS, Layout
 from tailor.prepare.listing import (
     SHOWN,
+    SPLITS,
+    TEST,
+    VALIDATION,
     FileListing,
     FilesRefused,
     ImageFile,
     Refused,
+    is_any_set_aside,
     some,
 )
 from tailor.prepare.published import UNOFFICIAL, check_counts, refuse_html, verify_files
@@ -133,12 +137,10 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
         training_images_per_class=None if layout.official is None else layout.official.training_images_per_class,
         by_trial=request.test_by_trial,
     )
-    listings, tasks = faults.without(lambda: _list(request, layout, roots, source_roots, test), out)
-    listing = listings[0]
+    listing, tasks = faults.without(lambda: _list(request, layout, roots, source_roots, test, out), out)
     check_counts(layout.official, listing, out, unofficial=request.unofficial)
     test_split = test.description(listing)
-    if not faults.kinds:  # else the listings are without what is refused, and notes of them would not be true
-        _say_what_is_unusual(listings, out)
+    if not faults.kinds:
         for warning in warnings_of(tasks.values()):
             say(f"warning: {warning}", to=out)
     _say_what_is_drawn(test, listing, out)
@@ -180,15 +182,17 @@ def _list(
     roots: tuple[Path, ...],
     source_roots: tuple[Path, ...] | None,
     test: SplitRule,
-) -> tuple[list[FileListing], dict[str, TaskFiles]]:
-    """Return the images, behind them those of a source task of its own, and all divided into tasks."""
+    out: TextIO,
+) -> tuple[FileListing, dict[str, TaskFiles]]:
+    """Return the images, and all, with those of a source task of its own, divided into tasks."""
     if request.labels is None:
         listing = layout.list_images(roots)
     else:
         listing = list_labelled(roots, request.labels, request.label_columns)
     source = None if source_roots is None else list_folder(source_roots)
-    listings = [listing] if source is None else [listing, source]
-    return listings, cut(listing, source, request.source_classes, test)
+    if not is_any_set_aside():  # else the listings are without what is refused, and notes of them would not be true
+        _say_what_is_unusual([listing] if source is None else [listing, source], out)
+    return listing, cut(listing, source, request.source_classes, test)
 
 
 def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out: TextIO) -> tuple[Path, ...]:
@@ -227,14 +231,19 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
 
 
 def _say_what_is_drawn(test: SplitRule, listing: FileListing, out: TextIO) -> None:
-    """Print where the test split is not the one that the images have."""
-    has_splits = any(file.split for file in listing.files)
-    if not test.by_trial and not has_test_split(listing.files):
-        every = ", those of other splits too" if has_splits else ""
-        drawn = f"{test.description(listing)}{every} (--test-fraction, --split-seed)"
+    """Print where splits are not those that the images have."""
+    splits = [split for split in SPLITS if any(file.split == split for file in listing.files)]
+    if not test.by_trial and TEST not in splits:
+        alike = f", from {' and '.join(splits)} alike" if len(splits) > 1 else ""
+        drawn = f"{test.description(listing)}{alike} (--test-fraction, --split-seed)"
         say(f"note: no test split is given, so one is drawn: {drawn}", to=out)
-    if test.by_trial and has_splits:
+    if test.by_trial and splits:
         say("note: the images' own splits are not used: each trial draws its own (--test-split trial)", to=out)
+    elif VALIDATION in splits:
+        say(
+            "note: val is not kept apart: each trial draws its validation split from all images but those of test",
+            to=out,
+        )
 
 
 def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
@@ -307,8 +316,8 @@ def _decode(
         say(f"{kept_images} of them were decoded by an earlier call, verified and kept", to=out)
     problem_of: dict[ImageFile, str] = {}
     for task, task_files in tasks.items():
-        problems = zip(task_files.files, decoded[task].problems, strict=True)
-        problem_of |= {file: problem for file, problem in problems if problem}
+        images = zip(task_files.files, decoded[task].images, strict=True)
+        problem_of |= {file: image.problem for file, image in images if image.problem}
     if problem_of:
         names_and_problems = some(f"{file.name} ({problem})" for file, problem in problem_of.items())
         text = f"{len(problem_of)} of {count} image files cannot be read: {names_and_problems}; replace or remove them"
@@ -318,22 +327,21 @@ def _decode(
 
 def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
     """Print which files have further frames, which are not read, and which images are transparent, or enlarged."""
-    frames_of = zip(files, decoded.frames, strict=True)
-    several = [f"{file.name} ({frames})" for file, frames in frames_of if frames > 1]
+    images = list(zip(files, decoded.images, strict=True))
+    several = [f"{at.name} ({one.frames})" for at, one in images if one.frames > 1]
     if several:
         say(
             f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
             to=out,
         )
-    transparent = [file.name for file, is_so in zip(files, decoded.are_transparent, strict=True) if is_so]
+    transparent = [at.name for at, one in images if one.is_transparent]
     if transparent:
         say(
             f"note: {len(transparent)} of {len(files)} images are transparent in places, which become black: "
             f"{some(transparent)}",
             to=out,
         )
-    sides_of = zip(files, decoded.shorter_sides_px, strict=True)
-    small = [f"{file.name} ({side} px)" for file, side in sides_of if 0 < side < image_px]
+    small = [f"{at.name} ({one.shorter_side_px} px)" for at, one in images if 0 < one.shorter_side_px < image_px]
     if small:
         say(
             f"note: {len(small)} of {len(files)} images have a shorter side below {image_px} pixels and are enlarged "
@@ -344,7 +352,7 @@ def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, imag
 
 def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
     """Raise FilesRefused for files that are, byte for byte, in several splits."""
-    shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
+    shared = duplicates.shared((image for image in images if image.task == TARGET), lambda image: image.split)
     if shared:
         path_of = {file.name: file.path for file in target.files}
         refused = []

@@ -1,5 +1,6 @@
 """Make a data set of a folder or an archive."""
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tailor.common.errors import ConfigError
 from tailor.prepare.check import describe
 from transtailor import cli
 from transtailor.errors import INTERRUPTED, SUCCESS
+from transtailor.lines import lines_of
 from transtailor.machine import usable_cores
 from transtailor.shell import command
 from transtailor.terminal import say
@@ -41,7 +43,9 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 @cli.option("--image-column", metavar="NAME", help="its column of the image (default: one called image, file, id, ...)")
 @cli.option("--class-column", metavar="NAME", help="its column of the class (default: one called class, label, ...)")
 @cli.option("--image-px", default=176, help="side of the images in pixels")
-@cli.option("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
+@cli.option(
+    "--source-classes", default="", metavar="A,B,...", help='the source task; write "A, B" for one with a comma'
+)
 @cli.option("--source-from", type=cli.PATH, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
 @cli.option(
     "--test-fraction", type=cli.FRACTION, help="test share of each class, if there is no test split (default: 0.2)"
@@ -91,13 +95,13 @@ def prepare(
             f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
             "split by its own data.split_seed; leave --split-seed out"
         )
-    words = [word.strip() for word in source_classes.split(",")]
+    lines = csv.reader(lines_of(source_classes), skipinitialspace=True)
     request = Request(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
         root=root,
         label_columns=AskedColumns(image=image_column, class_=class_column),
-        source_classes=tuple(word for word in words if word),
+        source_classes=tuple(word.strip() for line in lines for word in line if word.strip()),
         split_seed=split_seed,
         threads=threads,
         test_by_trial=by_trial,

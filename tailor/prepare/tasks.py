@@ -1,9 +1,11 @@
 """Divides images into the source task and the target, and draws the target's test split."""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tailor.common.errors import ConfigError
@@ -29,6 +31,9 @@ TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
 MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
+OF_EXPORTS = frozenset(  # folders of annotation programs, in lower case
+    {"images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject"}
+)
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -70,13 +75,6 @@ class SplitRule:
         return min(max(1, round(class_images * self.share)), class_images - 1)
 
     @property
-    def expected_images(self) -> str:
-        """How many images a class needs, for error messages."""
-        if self.leaves_training_images:
-            return f"more than {self.training_images_per_class}, or --test-fraction"
-        return "two or more"
-
-    @property
     def leaves_training_images(self) -> bool:
         """Whether the layout says how many training images of each class there are, and the user no fraction."""
         return self.fraction is None and self.training_images_per_class is not None
@@ -89,7 +87,7 @@ class SplitRule:
             return "the data set's own"
         if self.leaves_training_images:
             return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed or 0}"
-        return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed or 0}"
+        return f"{self.fraction or TEST_FRACTION} of each class, at least one image, drawn by seed {self.seed or 0}"
 
 
 def has_test_split(files: Sequence[ImageFile]) -> bool:
@@ -194,7 +192,8 @@ def _alike_classes(task: TaskFiles) -> str:
     """Return a sentence about classes whose names differ only as two spellings of one name do; empty if none do."""
     names_of_word: dict[str, list[str]] = {}
     for name in task.classes:
-        names_of_word.setdefault(_number_or_word(name), []).append(name)
+        number = _number(name)
+        names_of_word.setdefault(word_of(name) if number is None else str(number), []).append(name)
     alike = [" and ".join(map(repr, names)) for names in names_of_word.values() if len(names) > 1]
     if not alike:
         return ""
@@ -206,12 +205,11 @@ def _alike_classes(task: TaskFiles) -> str:
 
 def _measured(task: TaskFiles) -> str:
     """Return a sentence if the classes may be measured values; empty if not."""
-    try:
-        values = [float(name) for name in task.classes]
-    except ValueError:
+    values = [value for name in task.classes if (value := _number(name)) is not None]
+    if len(values) < len(task.classes):
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        if not (task.classes and all(name.endswith(".0") for name in task.classes)):
+        if not (task.classes and all(name.endswith((".0", ",0")) for name in task.classes)):
             return ""
         return (
             f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
@@ -224,16 +222,18 @@ def _measured(task: TaskFiles) -> str:
 
 
 def _no_class(task: TaskFiles) -> str:
-    """Return a sentence about classes that may stand for a missing value or for a split; empty if there are none."""
-    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys()
+    """Return a sentence about classes that may be a missing value, a split or a folder of an export; empty if none."""
+    words = MISSING_WORDS | NO_VALUES | SPLIT_NAMES.keys() | OF_EXPORTS
     if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
         words |= {"-1", "-1.0"}
-    doubtful = [name for name in task.classes if name.casefold() in words]
+    are_splits = all(re.search("train|val|test", name.casefold()) for name in task.classes)
+    doubtful = [name for name in task.classes if are_splits or name.casefold() in words]
     if not doubtful:
         return ""
+    are = "is a class" if len(doubtful) == 1 else "are classes"
     return (
-        f"{some(map(repr, doubtful))} is taken for a class like others; if it says that there is no value, or is a "
-        "split, move these images away, and prepare again"
+        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks), "
+        "move these images, or say their classes in a table (--labels), and prepare again"
     )
 
 
@@ -246,12 +246,11 @@ def _hidden(task: TaskFiles) -> str:
     return f"names of classes begin or end with a blank, or with what is not shown: {names}; rename their folders"
 
 
-def _number_or_word(name: str) -> str:
-    """Return what is equal for two spellings of a name: `1` and `1.0` of a column of numbers, `Cat` and `cat`."""
-    try:
-        return str(float(name))
-    except ValueError:
-        return word_of(name)
+def _number(name: str) -> float | None:
+    """Return the number that a name is, with a point or a comma; None if it is none."""
+    with suppress(ValueError):
+        return float(name.replace(",", "."))
+    return None
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
@@ -272,8 +271,10 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     if refused:
         counts = some({file.reason for file in refused})
         advice = f"; {_measured(task)}" if _measured(task) else ""
+        fixed = test.training_images_per_class if test.leaves_training_images else None
+        expected = "two or more" if fixed is None else f"more than {fixed}, or --test-fraction"
         raise FilesRefused(
-            f"too few images for a test split: {counts}; expected {test.expected_images} in each class{advice}", refused
+            f"too few images for a test split: {counts}; expected {expected} in each class{advice}", refused
         )
     test_names: set[str] = set()
     for files in files_of_class.values():

@@ -53,7 +53,10 @@ def workspace(final: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise ConfigError(f"cannot write {final}: {error.strerror}; {_remedy(error)}, and type it again") from error
+            raise ConfigError(
+                f"cannot write {final}: {error.strerror}; {_remedy(error)}, and type it again: what is done is kept in "
+                f"{work}"
+            ) from error
         shutil.rmtree(work)
     finally:
         os.close(handle)

@@ -28,12 +28,8 @@ def lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]
     """Return the lines of images.csv, of the files that have pixels."""
     lines: list[ListedImage] = []
     for task, task_files in tasks.items():
-        hashes = decoded[task].hashes
-        fingerprints = decoded[task].fingerprints
-        for file, label, sha256, fingerprint in zip(
-            task_files.files, task_files.labels, hashes, fingerprints, strict=True
-        ):
-            if not fingerprint:
+        for file, label, image in zip(task_files.files, task_files.labels, decoded[task].images, strict=True):
+            if image.problem:
                 continue
             line = ListedImage(
                 id=len(lines),
@@ -42,8 +38,8 @@ def lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]
                 class_name=file.class_name,
                 label=label,
                 name=file.name,
-                file_sha256=sha256,
-                fingerprint=fingerprint,
+                file_sha256=image.sha256,
+                fingerprint=image.fingerprint,
             )
             lines.append(line)
     return lines

@@ -195,6 +195,15 @@ def test_runs_are_read_with_their_trials_planned_work(tmp_path: Path) -> None:
     assert found.kinds_not_measured(plan.trials) == ["train_source"]
 
 
+def test_stages_whose_work_is_not_known_say_nothing(tmp_path: Path) -> None:
+    """As of a run whose data are gone, or that has only loaded its weights: all other stages would take 0 s."""
+    run = tmp_path / "runs" / "earlier"
+    stage = {"trial_id": "gone", "stage_key": "a", "kind": "fine_tune", "order": 0, "cached": False, "compute_s": 2.0}
+    write_stages(run, [stage])
+    assert durations_in(tmp_path / "runs", ranks=1) is None
+    assert "time      not known: no run below " in lines(quick_plan(tmp_path), tmp_path / "runs")
+
+
 def test_folders_that_are_no_runs_say_nothing(tmp_path: Path) -> None:
     assert durations_in(tmp_path / "nowhere", ranks=1) is None
     (tmp_path / "runs" / "empty" / "tables" / "stages").mkdir(parents=True)

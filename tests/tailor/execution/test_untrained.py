@@ -7,7 +7,7 @@ import pytest
 
 from tailor.config.data import DataConfig
 from tailor.data import task_data
-from tailor.execution.untrained import short_text, untrained_classes
+from tailor.execution.untrained import missed_classes, short_text
 from tailor.methods.recipe import task_of
 from tests.tailor.prepare.pictures import BIRDS, class_folders, fill, prepare
 from transtailor.__main__ import main
@@ -32,14 +32,19 @@ def test_they_are_those_of_the_draw(root: Path) -> None:
     for split_seed in range(8):
         for train_images in (1, 6, 15):
             data = DataConfig(name="birds", root=str(root), train_images=train_images, split_seed=split_seed)
-            labels = task_data.splits(task_of(data, 0), data.root).train.labels.tolist()
-            expected = [name for label, name in enumerate(("jay", "kite", "owl", "wren")) if label not in labels]
-            assert list(untrained_classes(data)) == expected
-            missed.update((train_images, name) for name in expected)
-    assert {(6, "owl"), (15, "owl"), (1, "jay")} <= missed
+            splits = task_data.splits(task_of(data, 0), data.root)
+            for split, samples in (("train", splits.train), ("validation", splits.validation)):
+                labels = samples.labels.tolist()
+                expected = [name for label, name in enumerate(("jay", "kite", "owl", "wren")) if label not in labels]
+                assert list(missed_classes(data, split)) == expected
+                missed.update((split, train_images, name) for name in expected)
+    assert {("train", 6, "owl"), ("train", 15, "owl"), ("train", 1, "jay"), ("validation", 15, "jay")} <= missed
 
 
-def test_the_plan_names_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("split", "change"), [("train", "raise"), ("validation", "lower")])
+def test_the_plan_names_them(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, change: str
+) -> None:
     draws = [
         DataConfig(name="birds", root=str(root), train_images=images, split_seed=seed)
         for seed in range(6)
@@ -48,13 +53,15 @@ def test_the_plan_names_them(root: Path, tmp_path: Path, capsys: pytest.CaptureF
     spec = tmp_path / "birds.toml"
     spec.write_text(SPEC.format(root=str(root)))
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "no training image" in line]
-    missed = [untrained_classes(data) for data in draws]
-    first = next(data for data, classes in zip(draws, missed, strict=True) if classes)
+    kind = "training" if split == "train" else split
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if f"no {kind} image" in line]
+    missed = [missed_classes(data, split) for data in draws]
+    first, classes = next((data, classes) for data, classes in zip(draws, missed, strict=True) if classes)
+    images = first.train_images if split == "train" else 16 - first.train_images
     assert line == (
-        f"warning: data set birds: no training image, among {first.train_images} at data.split_seed = "
-        f"{first.split_seed}, of 1 of its 4 classes: 'owl'; raise data.train_images, or prepare the images without "
-        f"them; {sum(map(bool, missed)) - 1} other draws of this sweep likewise"
+        f"warning: data set birds: no {kind} image, among {images} at data.split_seed = {first.split_seed}, of "
+        f"{len(classes)} of its 4 classes: {', '.join(map(repr, classes))}; {change} data.train_images, or prepare the "
+        f"images without them; {sum(map(bool, missed)) - 1} other draws of this sweep likewise"
     )
 
 
@@ -102,23 +109,30 @@ def test_the_plan_says_where_draws_of_images_per_class_stand_apart(
     assert capsys.readouterr().err.count(said) == 1
 
 
+@pytest.mark.parametrize("per_class", ["", ", images_per_class = 4"])
 def test_the_plan_says_where_copies_change_the_size_of_a_split(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], per_class: str
 ) -> None:
     photographs = class_folders(tmp_path / "photographs", 12, ("jay", "kite"))
     for path in list(photographs.rglob("*.jpg")):
         path.with_name(f"again_{path.name}").write_bytes(path.read_bytes())
     prepare("birds", photographs, tmp_path, "--image-px", "32", "--test-split", "trial", "--test-fraction", "0.25")
     data = DataConfig(name="birds", root=str(tmp_path), train_images=25)
-    images = len(task_data.splits(task_of(data, 0), data.root).train)
+    splits = task_data.splits(task_of(data, 0), data.root)
+    images = len(splits.train)
     spec = tmp_path / "birds.toml"
-    spec.write_text(BIRDS.format(root=str(tmp_path)).replace("train_images = 6", "train_images = 25"))
+    spec.write_text(BIRDS.format(root=str(tmp_path)).replace("train_images = 6", f"train_images = 25{per_class}"))
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
     said = f"data.train_images = 25, but images that look alike stay in one split, so that {images} are used"
-    assert images != 25 and said in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert images != 25 and (said in printed.err) == (not per_class)
+    sizes = (
+        f"{8 if per_class else images} for training, {len(splits.validation)} for validation, {len(splits.test)} for"
+    )
+    assert f"images    birds: {sizes} testing" in printed.out
 
 
 def test_other_data_have_none(tmp_path: Path) -> None:
-    assert untrained_classes(DataConfig(name="digits", train_images=1)) == ()
+    assert missed_classes(DataConfig(name="digits", train_images=1), "train") == ()
     prepare("pool", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", "--test-split", "trial")
-    assert untrained_classes(DataConfig(name="pool", root=str(tmp_path), train_images=6)) == ()
+    assert missed_classes(DataConfig(name="pool", root=str(tmp_path), train_images=6), "train") == ()

@@ -13,7 +13,7 @@ from tailor.facts import manifest
 from tailor.facts.manifest import ARRAY_FILES, IMAGES_FILE
 from tailor.prepare import arrays
 from tailor.prepare.decode import decode
-from tailor.prepare.duplicates import Pair, pairs
+from tailor.prepare.duplicates import look_alikes
 from tailor.prepare.fingerprint import SIDE_PX, bits_of, fingerprint
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
 
@@ -198,14 +198,13 @@ def test_pairs_are_those_whose_hashes_both_differ_in_two_bits_or_fewer() -> None
     flips = {0: [3], 1: [3, 4], 2: [3, 4, 5], 3: [3, 4, 70, 71], 4: [3, 70, 71, 72]}  # bits 0-63: mean hash
     for row, bits in flips.items():
         right[row, bits] ^= True
-    found = {(pair.left, pair.right): pair.bits for pair in pairs(left, right)}
+    found = {(index, other): bits for bits, index, other in look_alikes(left, right).T.tolist()}
     expected = {(3 * row, row): 0 for row in range(500)}
     expected |= {(0, 0): 1, (3, 1): 2, (9, 3): 2}
     for row in (2, 4):
         del expected[3 * row, row]
     assert found == expected
-    assert pairs(left, right)[0] == Pair(bits=0, left=15, right=5)
-    assert pairs(left[:0], right) == [] == pairs(left, right[:0])
+    assert look_alikes(left[:0], right).size == 0 == look_alikes(left, right[:0]).size
 
 
 def test_a_photograph_compressed_anew_is_alike_and_another_is_not(tmp_path: Path) -> None:
@@ -216,4 +215,4 @@ def test_a_photograph_compressed_anew_is_alike_and_another_is_not(tmp_path: Path
             picture(number, (200, 160)).save(path, quality=quality)
             prints.append(decode(path, 64).fingerprint)
     found = bits_of(prints)
-    assert {(pair.left, pair.right) for pair in pairs(found[::2], found[1::2])} == {(n, n) for n in range(20)}
+    assert look_alikes(found[::2], found[1::2])[1:].T.tolist() == [[n, n] for n in range(20)]

@@ -10,6 +10,8 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
+ALIKE = "the names of 4 differ in the suffix, or in upper and lower case, alone"
+SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
 def listed(folder: Path) -> list[dict[str, str]]:
@@ -38,7 +40,7 @@ def test_each_class_may_have_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
     said, found = read(
         tmp_path,
         "image_id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n2,0,0,1\n3,1,0,0\n4,0,1,0\n5,0,0,1\n",
-        names=tuple(f"{number}.jpg" for number in range(6)),
+        names=SIX,
     )
     assert list(found.values()) == ["healthy", "rust", "scab", "healthy", "rust", "scab"]
     assert "the image is column 'image_id', its class the one of healthy, rust, scab that is 1" in said
@@ -323,6 +325,7 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
         (b"image,class,split\n0.jpg,cat,train\n0.jpg,cat,test\n", "0.jpg are in the lists more than once; correct"),
         (b"image,class\n", "nothing below the names of its columns"),
         (b"0.jpg,cat,ann\n1.jpg,dog,bob\n", "names no columns, and there are 3.*image,class,split"),
+        (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,\n", "line 3: no such split: ''.*; write one in each line"),
         (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
         (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
         ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
@@ -453,32 +456,46 @@ def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
 
 
+def test_a_cell_may_be_long_and_a_quote_may_open_a_long_one(tmp_path: Path) -> None:
+    lines = [f"{number},{'cat' if number % 2 else 'dog'},{'1 2 ' * 40_000}\n" for number in range(4)]
+    _, found = read(tmp_path, "image,class,mask\n" + "".join(lines))
+    assert found == {"0.jpg": "dog", "1.jpg": "cat", "2.jpg": "dog", "3.jpg": "cat"}
+    said = refusal(tmp_path / "open", "image,class,mask\n" + "".join(lines).replace("1 2", '"1 2', 1))
+    assert "labels.csv, line 2: a quote opens a cell with other lines, such as '1,cat," in said and len(said) < 1000
+    assert len(refusal(tmp_path / "empty", "image,class,mask\n" + "".join(lines).replace("cat", ""))) < 1000
+
+
 def test_what_has_no_width_and_blanks_before_quotes_change_no_value(tmp_path: Path) -> None:
     _, found = read(tmp_path, 'image,class\u200b\n0, "cat"\n1,dog\ufeff\n2, cat\u200b\n\u200b3,"dog"\n')
     assert found == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": "dog"}
 
 
 def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
-    said, _ = read(tmp_path, "image,class\n0,1\n1,1.0\n2,1\n3,1.0\n")
-    assert "classes with almost the same name are kept apart: '1' and '1.0';" in said
+    said, _ = read(tmp_path, "image;class\n0;1\n1;1.0\n2;1,0\n3;1.0\n4;1\n5;1,0\n", names=SIX)
+    assert "classes with almost the same name are kept apart: '1' and '1,0' and '1.0';" in said
 
 
-def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path) -> None:
-    said, _ = read(tmp_path, "image,class\n0,1.0\n1,0.0\n2,1.0\n3,0.0\n")
-    assert "warning: the classes are called 0.0, 1.0, as programs write whole numbers" in said
+@pytest.mark.parametrize("point", [".", ","])
+def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path, point: str) -> None:
+    said, _ = read(tmp_path, "image;class\n0;1.0\n1;0.0\n2;1.0\n3;0.0\n".replace(".", point))
+    assert f"warning: the classes are called 0{point}0, 1{point}0, as programs write whole numbers" in said
+
+
+def test_values_with_a_comma_are_values(tmp_path: Path) -> None:
+    said, _ = read(tmp_path, "image;class\n0;1,5\n1;2,5\n2;1,5\n3;2,5\n")
+    assert "the 2 classes are numbers (1,5, 2,5), and each is a class of its own" in said
 
 
 @pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown"])
 def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
     said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
-    assert f"warning: {missing!r} is taken for a class like others" in said
+    assert f"warning: {missing!r} is a class like others" in said
 
 
 @pytest.mark.parametrize(("first", "is_warned_of"), [("1", False), ("0", True)])
 def test_minus_one_is_warned_of_unless_it_is_one_of_two_classes(tmp_path: Path, first: str, is_warned_of: bool) -> None:
-    names = tuple(f"{number}.jpg" for number in range(6))
-    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=names)
-    assert ("warning: '-1' is taken for a class like others" in said) == is_warned_of
+    said, _ = read(tmp_path, f"image,class\n0,{first}\n1,1\n2,-1\n3,1\n4,-1\n5,{first}\n", names=SIX)
+    assert ("warning: '-1' is a class like others" in said) == is_warned_of
 
 
 def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path) -> None:
@@ -522,9 +539,16 @@ def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "case"),
-    [("C:\\me\\{}.JPG", ""), ("{}.JPG", "the names of 4 differ in upper and lower case alone: 0.JPG, there 0.jpg; ")],
+    [
+        ("C:\\me\\{}.JPG", ""),
+        ("{}.JPG", f"{ALIKE}: 0.JPG, there 0.jpg; "),
+        ("{}.png", f"{ALIKE}: 0.png, there 0.jpg; "),
+        ("/data/upload/1/a1b2c3d4-{}.jpg", ""),
+        ("https://x.org/b{}.jpg", ""),
+    ],
 )
 def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str, case: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
     said = refusal(tmp_path, "image,class\n" + "".join(lines))
+    assert f"4 of 4 listed images are not in {tmp_path / 'images'}: {wrong.format(0)}, " in said
     assert f"there are 4 others, such as 0.jpg; {case}give the whole archive of images, or correct" in said

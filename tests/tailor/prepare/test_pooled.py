@@ -156,8 +156,15 @@ def test_a_plan_knows_the_sizes(root: Path) -> None:
 @pytest.mark.parametrize(
     ("train_images", "said"),
     [
-        (48, "leaves no validation image: animals has 48 target images in addition to its 12 test images"),
-        (46, "class 'dog' has 10 images, too few .* 8 for training, 0 for validation and 2 for the test"),
+        (
+            48,
+            "leaves no validation image: animals has 48 target images in addition to its 12 test images; choose fewer",
+        ),
+        (
+            46,
+            "class 'dog' has 10 images, too few .* 8 for training, 0 for validation.*: lower data.train_images, or",
+        ),
+        (2, "it would have 0 for training, .*: raise data.train_images, or"),
     ],
 )
 def test_a_pool_that_is_too_small_for_a_class_is_refused_with_2(

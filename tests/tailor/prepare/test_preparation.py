@@ -140,7 +140,10 @@ def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:
     origin = tmp_path / "images"
     for number, split in enumerate(("train", "val", "test")):
         class_folders(origin / split, per_class=3 - number, first=100 * number)
-    prepare("animals", origin, tmp_path)
+    said = prepare("animals", origin, tmp_path)
+    assert (
+        "note: val is not kept apart: each trial draws its validation split from all images but those of test" in said
+    )
     assert {(line["split"], line["name"].split("/")[0]) for line in lines_of(tmp_path / "animals")} == {
         (split, split) for split in ("train", "val", "test")
     }
@@ -349,6 +352,12 @@ def test_another_name_is_another_one(tmp_path: Path) -> None:
         prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--also", "animals")
 
 
+def test_a_source_class_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", classes=["cat, big", "cat", "dog", "eel"])
+    said = prepare("animals", tmp_path / "images", tmp_path, "--source-classes", '"cat, big"\neel')
+    assert "source: 10 images of 2 classes" in said
+
+
 def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:
     said = prepare("animals", class_folders(tmp_path / "images"), tmp_path, "--source-from", tmp_path / "images")
     assert "warning: 30 images have equal ones in the other task, source or target: cat/0.jpg = cat/0.jpg, " in said
@@ -358,7 +367,8 @@ def test_a_test_split_that_takes_images_of_a_validation_split_is_told(tmp_path: 
     for split in ("train", "valid"):
         class_folders(tmp_path / "images" / split)
     said = prepare("animals", tmp_path / "images", tmp_path)
-    assert "0.2 of each class, drawn by seed 0, those of other splits too (--test-fraction" in said
+    assert "0.2 of each class, at least one image, drawn by seed 0, from train and val alike (--test-fraction" in said
+    assert "note: val is not kept apart" in said
 
 
 def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
@@ -368,7 +378,7 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
         (origin / copy).write_bytes(encoded(0))
     (origin / "readme.txt").write_text("mine")
     said = prepare("animals", origin, tmp_path)
-    assert "no test split is given, so one is drawn: 0.2 of each class, drawn by seed 0" in said
+    assert "no test split is given, so one is drawn: 0.2 of each class, at least one image, drawn by seed 0 (" in said
     assert "1 file(s) are left out, because they are not images in the folder of a class (1 .txt): readme.txt" in said
     assert "warning: 22 images have equal ones in another class: cat/0.jpg = dog/a_cat.jpg = cat/again_0.jpg = " in said
     assert "warning: 22 images have equal ones on the other side of the test split: cat/" in said

@@ -178,6 +178,7 @@ def test_on_a_full_disk_no_name_is_given_and_with_room_the_same_call_ends(
             break
         except ConfigError as error:
             assert "No space left on device; make room" in str(error)
+            assert f"what is done is kept in {root / '.birds.preparing'}" in str(error)
             assert [path.name for path in root.iterdir()] == [".birds.preparing"]
         files_left = sys.maxsize
         prepare("birds", origin, root, *options)

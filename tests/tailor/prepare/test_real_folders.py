@@ -221,7 +221,7 @@ def test_images_beside_the_classes_are_counted(inner: str, split: str, tmp_path:
 
 def test_a_test_folder_of_images_beside_the_classes_is_warned_of(tmp_path: Path) -> None:
     said = prepare("pets", class_folders(tmp_path / "images", classes=["cat", "dog", "test"]), tmp_path / "sets")
-    assert "warning: 'test' is taken for a class like others; " in said
+    assert "warning: 'test' is a class like others; " in said
 
 
 def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
@@ -259,11 +259,24 @@ def test_an_archive_of_archives_is_called_by_its_own_name(tmp_path: Path) -> Non
         prepare("pets", tmp_path / "all.zip", tmp_path / "sets")
 
 
+@pytest.mark.parametrize(
+    "names", [["train2017", "val2017"], ["images", "masks"], ["trainA", "trainB", "testA"], ["A_train", "A_test"]]
+)
+def test_splits_and_masks_do_not_become_classes_without_a_word(names: list[str], tmp_path: Path) -> None:
+    said = prepare("pets", class_folders(tmp_path / "images", classes=names), tmp_path / "sets")
+    assert f"warning: {', '.join(sorted(map(repr, names)))} are classes like others; " in said
+
+
+def test_a_class_called_recycler_is_none_of_the_system(tmp_path: Path) -> None:
+    said = prepare("pets", class_folders(tmp_path / "images", classes=["recycler", "cat", "dog"]), tmp_path / "sets")
+    assert "15 images of 3 classes" in said
+
+
 @pytest.mark.parametrize("name", [" glass", "glass ", "glass\u200b", "nan"])
 def test_folders_whose_names_may_be_mistakes_are_warned_of(name: str, tmp_path: Path) -> None:
     said = prepare("pets", class_folders(tmp_path / "images", classes=["cat", "dog", name]), tmp_path / "sets")
     hidden = f"begin or end with a blank, or with what is not shown: {name!r}"
-    assert (hidden if name != "nan" else "'nan' is taken for a class like others") in said
+    assert (hidden if name != "nan" else "'nan' is a class like others") in said
 
 
 def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
@@ -272,6 +285,15 @@ def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     (folder / "fox.tar.gz").write_bytes(b"")
     said = prepare("pets", folder, tmp_path / "sets")
     assert "warning: 2 of them are archives: cat/more.zip, fox.tar.gz; unpack" in said
+
+
+def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "images", ["cat/1.jpg"])
+    pack(class_folders(tmp_path / "others"), tmp_path / "images" / "dog.zip")
+    assert main(["data", "prepare", "pets", "--from", str(tmp_path / "images"), "--to", str(tmp_path / "sets")]) == 2
+    said = capsys.readouterr()
+    assert "warning: 1 of them are archives: dog.zip; unpack those with images" in said.out
+    assert "the target task has one class, 'cat', of 1 images" in said.err
 
 
 @pytest.mark.parametrize("dead", ["cat/dead.jpg", "train/cat/dead.jpg", "fox", "train/fox"])
@@ -302,6 +324,8 @@ def test_images_behind_a_link_in_a_class_are_counted_once(tmp_path: Path) -> Non
         (["cat ", "cat"], "'cat' and 'cat '"),
         (["oat_milk", "Oat-Milk", "oat milk"], "'Oat-Milk' and 'oat milk' and 'oat_milk'"),
         (["glass", "'glass'", "glass\u200b"], """"'glass'" and 'glass' and 'glass\\u200b'"""),
+        (["gl\u0430ss", "glass", "\uff47lass"], "'glass' and 'gl\u0430ss' and '\uff47lass'"),  # Cyrillic, full width
+        (["bird's-eye", "bird\u2019s\u2013eye"], "\"bird's-eye\" and 'bird\u2019s\u2013eye'"),
         (["C", "C++"], ""),
     ],
 )
