@@ -62,7 +62,7 @@ def fraction(text: str) -> float:
     mistake = f"{text!r}: expected a fraction from 0 to below 1"
     typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     if typed is None:
-        raise ValueError(mistake)
+        raise ValueError(mistake + _point_hint(text))
     number = float(typed[1])
     has_percent_sign = typed[2] == "%"
     if number < 1 and not has_percent_sign:
@@ -71,6 +71,11 @@ def fraction(text: str) -> float:
     if is_percentage:
         mistake += f"; for {number:g}% type {number / 100:g}"
     raise ValueError(mistake)
+
+
+def _point_hint(text: str) -> str:
+    """Return what to type for a number with a decimal comma ("0,2"); "" if the text is none."""
+    return f"; type {text.strip().replace(',', '.')}" if re.fullmatch(r"\s*-?\d+,\d+\s*", text) else ""
 
 
 def _choice_hint(details: Any) -> str:
@@ -87,7 +92,7 @@ def _percentage_hint(details: Any) -> str:
     value = details["input"]
     if isinstance(value, str) and details["type"].startswith("float"):
         percentage = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
-        return f"; type {float(percentage[1]) / 100:g}" if percentage else ""
+        return f"; type {float(percentage[1]) / 100:g}" if percentage else _point_hint(value)
     context = details.get("ctx", {})
     limit = context.get("lt", context.get("le"))
     is_percentage = isinstance(value, int | float) and limit == 1 and 2 <= value <= 100
