@@ -47,16 +47,17 @@ class Changes:
         if self._exclusions:
             self._trials.append({**settings, "label": label})
 
-    def keep(self, over: Mapping[str, Any]) -> None:
+    def keep(self, raw: Mapping[str, Any], over: Mapping[str, Any]) -> None:
         """Note which `--set` have an effect on a trial that is not excluded, or would have if it were possible.
 
         Args:
-            over: its settings that are not those of [trial], but of the variant, the axes or [tuning].
+            raw: its settings as written; a table of another name (a method) has replaced that of [trial].
+            over: those of them that are not of [trial], but of the variant, the axes or [tuning].
         """
         self._assignments_without_effect = [
             assignment
             for assignment in self._assignments_without_effect
-            if value_at(over, _setting(assignment)) is not ABSENT
+            if value_at(over, _setting(assignment)) is not ABSENT or value_at(raw, _setting(assignment)) is ABSENT
         ]
 
     def check_exclusions(self, *, sampled: bool = False) -> None:
@@ -86,6 +87,9 @@ class Changes:
             else:
                 overriding = "every variant"
                 advice = "change the spec's [[variants]]"
+                name = f"{setting.rpartition('.')[0]}.name"
+                if name != setting and value_at(self._spec.trial, name) is not ABSENT:
+                    setting += f" or {name}"
             raise SpecError(
                 f"--set {assignment}: has no effect, because {overriding} of {self._spec.where} sets {setting} itself; "
                 f"{advice}"
