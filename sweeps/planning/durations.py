@@ -143,11 +143,11 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     if not rows:
         return []
     trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
-    planned_stages = {trial_id: _planned_stages(trial["config_json"]) for trial_id, trial in trials.items()}
+    stages_by_order = {name: dict(enumerate(_planned_stages(trial["config_json"]))) for name, trial in trials.items()}
     stages = []
     for key, row in rows.items():
         trial_id = row["trial_id"]
-        planned = _stage_at(planned_stages.get(trial_id, ()), row["order"])
+        planned = stages_by_order.get(trial_id, {}).get(row["order"])
         is_known = planned is not None and planned.kind == row["kind"]
         stages.append(
             MeasuredStage(
@@ -162,10 +162,6 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
             )
         )
     return stages
-
-
-def _stage_at(stages: Sequence[PlannedStage], order: int) -> PlannedStage | None:
-    return stages[order] if order < len(stages) else None
 
 
 def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,9 @@ class Changes:
         self._spec = spec
         self._exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
         self._assignments_without_effect = [
-            assignment for assignment in spec.assignments if _sets_one_setting(spec, assignment)
+            assignment
+            for assignment in spec.assignments  # not an axis, nor a whole table
+            if assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
         ]  # so far
         self._trials: list[dict[str, Any]] = []  # for messages about exclusions
 
@@ -99,11 +101,6 @@ class Changes:
 def _setting(assignment: str) -> str:
     """Return the setting that a `--set` gives to all trials or as an axis."""
     return assignment.partition("=")[0].strip().removeprefix("trial.").removeprefix("axes.")
-
-
-def _sets_one_setting(spec: Spec, assignment: str) -> bool:
-    """Whether a `--set` gives a single setting to all trials, not an axis or a whole table."""
-    return assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
 
 
 def _assigned_value(spec: Spec, assignment: str) -> Any:
