@@ -22,7 +22,7 @@ from click import argument, option
 
 from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, misfit_of, reason_of
 from transtailor.garbage import import_uncollected
-from transtailor.names import did_you_mean
+from transtailor.names import closest, did_you_mean
 from transtailor.sources import line_of_user
 from transtailor.terminal import ignore_closed_stdout, say
 
@@ -72,7 +72,16 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words that were typed, and keep them for `typed`."""
         ctx.meta[_TYPED] = shlex.join([*ctx.command_path.split(), *args])
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:  # click's own guess counts the dashes: for --gpus it is --runs
+            options = [option for parameter in self.get_params(ctx) for option in parameter.opts]
+            names = [option[2:] for option in options if option.startswith("--")]
+            close = closest(error.option_name.lstrip("-"), names)
+            hint = "" if close is None else f"; did you mean --{close}?"
+            if close is None and "set" in names:
+                hint = "; to change a setting, type --set KEY=VALUE; to resume a run, type its command again"
+            ctx.fail(f"No such option {error.option_name!r}{hint}")
 
     def invoke(self, ctx: click.Context) -> None:
         """Call the function, print its answer, and end with the exit code."""

@@ -46,6 +46,7 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "watch": ("status",),
         "list": ("runs",),
         "resume": ("run",),
+        **dict.fromkeys(("f1", "f1_score", "f1_macro"), ("macro_f1",)),
         **dict.fromkeys(
             ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
         ),

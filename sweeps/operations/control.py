@@ -21,6 +21,7 @@ from sweeps.operations.explain import find_trial
 from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
+from sweeps.spec.spec import load_spec
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
@@ -249,7 +250,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), d
         ResultsError: one of its files is torn.
     """
     check_is_own(run)
-    folder, words = _launch_of(run, open_run(run).provenance["history"])
+    folder, words = launch_of(run, open_run(run).provenance["history"])
     if failed:
         with load(run.path) as rows:
             failed_count = len(failed_trials(rows))
@@ -273,7 +274,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), d
     os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words])
 
 
-def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
+def launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
     """Return folder and options of the last launch of the whole run.
 
     Raises:
@@ -285,13 +286,19 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
         words = launch_words([str(word) for word in launch["argv"]])
         runs = runs_of_launch(words)
     except (LookupError, TypeError, AttributeError, click.ClickException, click.exceptions.Exit):
-        raise RunFolderError(f"{run.provenance} names no launch; type the command yourself") from None
-    if (folder / runs).resolve() != run.path.resolve().parent or not folder.is_dir():
+        raise RunFolderError(f"{run.provenance} names no launch; to launch it, type: {to_launch(run)}") from None
+    launched = folder / runs / load_spec(run.spec).name
+    if launched.resolve() != run.path.resolve():
         raise RunFolderError(
-            f"{run.path} was launched in {folder}, for runs in {runs}: it was moved, or comes from another user; "
-            "launch it yourself"
+            f"{run.path} was launched as {launched}: it was moved, or comes from another user; "
+            f"to launch it here, type: {to_launch(run)}"
         )
     return folder, words
+
+
+def to_launch(run: RunFolder) -> str:
+    """Return the command that launches a run where it is now, whatever it was launched by."""
+    return command("run", run.spec, "--runs", run.path.parent, "--name", run.name)
 
 
 @cli.command(example="runs/demo")

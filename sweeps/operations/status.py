@@ -19,6 +19,7 @@ from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text
+from sweeps.operations.control import job_lines, launch_of, to_launch
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run
 from sweeps.run.run_lock import holder_of
@@ -151,8 +152,6 @@ def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run
 
 def _jobs(run: RunFolder) -> Iterator[str]:
     """Yield the run's jobs on SLURM, or the error if SLURM does not answer."""
-    from sweeps.operations.control import job_lines
-
     try:
         yield from job_lines(run)
     except SlurmError as error:
@@ -252,8 +251,12 @@ def _headline(
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    launch = last_launch(record.provenance["history"])
-    command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
+    history = record.provenance["history"]
+    try:
+        folder, _words = launch_of(run, history)
+        command = f"type in {folder}: {rerun(last_launch(history)['argv'])}"
+    except UserError:  # it was moved: the command would launch another run
+        command = f"type: {to_launch(run)}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: {_before_an_outcome(cluster)}, {command}"

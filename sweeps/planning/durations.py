@@ -27,6 +27,7 @@ ARM_COLUMNS = ("label", "network", "dataset")
 class MeasuredStage:
     """A stage that an earlier run computed."""
 
+    run: str  # its name
     key: str
     kind: str
     network: str | None  # None where its trial was not read
@@ -81,7 +82,7 @@ class Durations:
     def _speeds_of(self, kind: str) -> list[float]:
         """The seconds per unit of planned work of each network, of this kind or, if it was not measured, of all."""
         by_network = {like: speed for like, speed in self.s_per_work.items() if like[1] is not None}
-        of_kind = [speed for (of_network, _), speed in by_network.items() if of_network == kind]
+        of_kind = [speed for (kind_of_network, _), speed in by_network.items() if kind_of_network == kind]
         return of_kind or list(by_network.values())
 
     def others(self, kind: str, network: str) -> set[str]:
@@ -106,18 +107,13 @@ def durations_in(runs: Path, ranks: int) -> Durations | None:
     """
     folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
     stages: list[MeasuredStage] = []
-    names_of_runs = []
     for folder in folders[-RUNS_READ:]:
-        run = folder.parent.parent
-        stages_of_run = _stages_of(run)
-        if stages_of_run:
-            stages += stages_of_run
-            names_of_runs.append(run.name)
-    durations = fit_durations(stages, names_of_runs, ranks) if stages else None
+        stages += _stages_of(folder.parent.parent)
+    durations = fit_durations(stages, ranks) if stages else None
     return durations if durations is not None and durations.s_per_work else None
 
 
-def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
+def fit_durations(stages: Sequence[MeasuredStage], ranks: int) -> Durations:
     """Fit durations to measured stages (at least one, the newest last)."""
     device = stages[-1].device
     stages = [stage for stage in stages if stage.device == device]
@@ -139,7 +135,7 @@ def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: i
         measured_s=measured_s,
         s_per_work={like: seconds[like] / work[like] for like in seconds},
         s_of_kind={kind: statistics.fmean(taken) for kind, taken in without_work.items()},
-        runs=tuple(runs),
+        runs=tuple(dict.fromkeys(stage.run for stage in stages)),
         device=device,
     )
 
@@ -150,14 +146,15 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     if not rows:
         return []
     trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
-    planned_stages = {trial_id: _planned_stages(trial["config_json"]) for trial_id, trial in trials.items()}
+    stages_by_order = {name: dict(enumerate(_planned_stages(trial["config_json"]))) for name, trial in trials.items()}
     stages = []
     for key, row in rows.items():
         trial_id = row["trial_id"]
-        planned = _stage_at(planned_stages.get(trial_id, ()), row["order"])
+        planned = stages_by_order.get(trial_id, {}).get(row["order"])
         is_known = planned is not None and planned.kind == row["kind"]
         stages.append(
             MeasuredStage(
+                run=run.name,
                 key=key,
                 kind=row["kind"],
                 network=trials[trial_id]["network"] if is_known else None,
@@ -168,10 +165,6 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
             )
         )
     return stages
-
-
-def _stage_at(stages: Sequence[PlannedStage], order: int) -> PlannedStage | None:
-    return stages[order] if order < len(stages) else None
 
 
 def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -241,12 +241,11 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
 
     A user's method may decide by scores, which a dry run does not have: then equal stages can have different results.
     """
-    first_with_last_stage: dict[str, PlannedTrial] = {}
+    first_with_stages: dict[tuple[str, ...], PlannedTrial] = {}
     repeated: Counter[tuple[str, ...]] = Counter()  # labels, and the keys of the settings that differ -> trials
     for trial in trials:
-        last_stage = trial.stages[-1].key if trial.stages else ""
-        earlier = first_with_last_stage.setdefault(last_stage, trial)
-        if earlier is trial or not _have_same_stages(earlier, trial):
+        earlier = first_with_stages.setdefault(tuple(stage.key for stage in trial.stages), trial)
+        if earlier is trial:
             continue
         keys = differing_keys(earlier.settings.values, trial.settings.values)
         if not any(key.startswith("method.") for key in keys):
@@ -259,10 +258,6 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
             f"no stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
             "results, so vary these settings only in arms that read them"
         )
-
-
-def _have_same_stages(first: PlannedTrial, second: PlannedTrial) -> bool:
-    return [stage.key for stage in first.stages] == [stage.key for stage in second.stages]
 
 
 def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:

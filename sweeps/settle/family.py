@@ -69,7 +69,7 @@ def planned_comparisons(plan: Plan, settle: SettleSettings, where: str) -> list[
                 "it the same networks and data sets as the other arms"
             )
         for point in _compared_points(arm, points_of_arm, settle.at, where):
-            control = _at_or_smallest(control_points, point.asked)
+            control = next((at for at in control_points if point.asked and at.asked == point.asked), control_points[0])
             comparison = Comparison(problem, arm, point.asked, against, control.asked)
             planned = PlannedComparison(comparison=comparison, trials=point.trials, control_trials=control.trials)
             _refuse_missing_seeds(planned, settle.most_seeds, where)
@@ -136,10 +136,6 @@ def _compared_points(arm: str, points: Sequence[_PlannedPoint], at: Sequence[flo
             f"[{known}], or leave the arm out"
         )
     return compared
-
-
-def _at_or_smallest(points: Sequence[_PlannedPoint], asked: float | None) -> _PlannedPoint:
-    return next((point for point in points if asked and point.asked == asked), points[0])
 
 
 def _refuse_unreached(points: PointsByArm, at: Sequence[float], where: str) -> None:

@@ -19,7 +19,9 @@ class Changes:
         self._spec = spec
         self._exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
         self._assignments_without_effect = [
-            assignment for assignment in spec.assignments if _sets_one_setting(spec, assignment)
+            assignment
+            for assignment in spec.assignments  # not an axis, nor a whole table
+            if assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
         ]  # so far
         self._trials: list[dict[str, Any]] = []  # for messages about exclusions
 
@@ -47,16 +49,17 @@ class Changes:
         if self._exclusions:
             self._trials.append({**settings, "label": label})
 
-    def keep(self, over: Mapping[str, Any]) -> None:
+    def keep(self, raw: Mapping[str, Any], over: Mapping[str, Any]) -> None:
         """Note which `--set` have an effect on a trial that is not excluded, or would have if it were possible.
 
         Args:
-            over: its settings that are not those of [trial], but of the variant, the axes or [tuning].
+            raw: its settings as written; a table of another name (a method) has replaced that of [trial].
+            over: those of them that are not of [trial], but of the variant, the axes or [tuning].
         """
         self._assignments_without_effect = [
             assignment
             for assignment in self._assignments_without_effect
-            if value_at(over, _setting(assignment)) is not ABSENT
+            if value_at(over, _setting(assignment)) is not ABSENT or value_at(raw, _setting(assignment)) is ABSENT
         ]
 
     def check_exclusions(self, *, sampled: bool = False) -> None:
@@ -86,6 +89,9 @@ class Changes:
             else:
                 overriding = "every variant"
                 advice = "change the spec's [[variants]]"
+                name = f"{setting.rpartition('.')[0]}.name"
+                if name != setting and value_at(self._spec.trial, name) is not ABSENT:
+                    setting += f" or {name}"
             raise SpecError(
                 f"--set {assignment}: has no effect, because {overriding} of {self._spec.where} sets {setting} itself; "
                 f"{advice}"
@@ -95,11 +101,6 @@ class Changes:
 def _setting(assignment: str) -> str:
     """Return the setting that a `--set` gives to all trials or as an axis."""
     return assignment.partition("=")[0].strip().removeprefix("trial.").removeprefix("axes.")
-
-
-def _sets_one_setting(spec: Spec, assignment: str) -> bool:
-    """Whether a `--set` gives a single setting to all trials, not an axis or a whole table."""
-    return assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
 
 
 def _assigned_value(spec: Spec, assignment: str) -> Any:

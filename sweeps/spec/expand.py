@@ -174,12 +174,12 @@ def _trial_unless_excluded(
     except ConfigError:
         if is_excluded:
             return None
-        changes.keep(combination.over)
+        changes.keep(combination.raw, combination.over)
         raise
     changes.remember(trial.settings.values, trial.label)
     if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
-    changes.keep(combination.over)
+    changes.keep(combination.raw, combination.over)
     return trial
 
 

@@ -99,6 +99,22 @@ def test_an_unknown_option_shows_the_usage_of_its_own_command(words: str, tmp_pa
     assert "No such option" in said.stderr and "--bogus" in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("run --detatch", "; did you mean --detach?"),
+        ("run --resume", "; to change a setting, type --set KEY=VALUE; to resume a run, type its command again"),
+        ("run --gpus 1", "; to change a setting, type --set KEY=VALUE; to resume a run, type its command again"),
+        ("report runs/demo --open", ""),
+        ("query --sql x", ""),
+    ],
+)
+def test_an_unknown_option_names_another_only_if_it_is_near(words: str, hint: str, tmp_path: Path) -> None:
+    said = transtailor_command(*words.split(), folder=tmp_path)
+    option = words.partition("--")[2].partition(" ")[0]
+    assert said.returncode == 2 and said.stderr.endswith(f"Error: No such option '--{option}'{hint}\n")
+
+
 def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     said = transtailor_command("status", "runs/no such", folder=tmp_path)
     assert (said.returncode, said.stdout) == (2, "")

@@ -66,6 +66,7 @@ def test_capitals_do_not_matter() -> None:
         ("criterion", ["precision"], None),
         ("wast", ["flat"], None),
         ("betas", ["beta", "heads"], None),
+        ("f1", ["accuracy", "macro_f1", "top_5"], "macro_f1"),
         ("test", ["test_score", "trials"], "test_score"),
         ("fine_tune", ["full fine-tuning", "head_only"], "full fine-tuning"),
         ("watch", ["fetch", "status"], "status"),

@@ -46,6 +46,7 @@ def test_a_fraction_is_taken(typed: str, number: float) -> None:
         ("1", ""),
         ("-0.1", ""),
         ("nan", ""),
+        ("0,2", "; type 0.2"),
     ],
 )
 def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:

@@ -52,7 +52,7 @@ def stage_of(kind: str, work: float, key: str = "new") -> PlannedStage:
 
 
 def measured(key: str, kind: str, seconds: float, **changes: Any) -> MeasuredStage:
-    facts: dict[str, Any] = {"network": "vgg", "work": 10.0, "device": "cpu", "ranks": 2} | changes
+    facts: dict[str, Any] = {"run": "run", "network": "vgg", "work": 10.0, "device": "cpu", "ranks": 2} | changes
     return MeasuredStage(key=key, kind=kind, seconds=seconds, **facts)
 
 
@@ -92,7 +92,7 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
         measured("f", "prune", 0.7, work=0.0),
         measured("g", "tune", 99.0, network=None, work=None),
     ]
-    found = fit_durations(stages, ["run"], ranks=2)
+    found = fit_durations(stages, ranks=2)
     assert found.seconds(stage_of("tune", 5.0, key="c"), "vgg") == 12.0
     assert found.seconds(stage_of("tune", 5.0), "vgg") == pytest.approx(5 * (1 + 3) / 20)
     assert found.seconds(stage_of("tune", 5.0), "mobilenet") == pytest.approx(5 * (1 + 3 + 12) / 30)
@@ -103,7 +103,7 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
 
 def test_what_is_scaled_from_another_network_has_a_range_of_twenty_fold() -> None:
     stages = [measured("a", "tune", 40.0, network="mobilenet"), measured("p", "prune", 0.5, work=0.0)]
-    found = fit_durations(stages, ["run"], ranks=2)
+    found = fit_durations(stages, ranks=2)
     tuning, other = stage_of("tune", 5.0), stage_of("score", 5.0)
     assert not found.is_scaled(tuning, "mobilenet") and not found.is_scaled(stage_of("prune", 0.0), "resnet")
     assert not found.is_scaled(stage_of("tune", 5.0, key="a"), "resnet")
@@ -111,9 +111,9 @@ def test_what_is_scaled_from_another_network_has_a_range_of_twenty_fold() -> Non
     for stage in (tuning, other):
         assert found.is_scaled(stage, "resnet")
         assert (found.least_s(stage, "resnet"), found.most_s(stage, "resnet")) == pytest.approx((1.0, 400.0))
-    both = fit_durations([*stages, measured("b", "tune", 4.0, network="vgg")], ["run"], ranks=2)
+    both = fit_durations([*stages, measured("b", "tune", 4.0, network="vgg")], ranks=2)
     assert (both.least_s(tuning, "resnet"), both.most_s(tuning, "resnet")) == pytest.approx((1.0, 40.0))
-    far = fit_durations([*stages, measured("b", "tune", 1.0, network="vgg")], ["run"], ranks=2)
+    far = fit_durations([*stages, measured("b", "tune", 1.0, network="vgg")], ranks=2)
     assert (far.least_s(tuning, "resnet"), far.most_s(tuning, "resnet")) == pytest.approx((0.5, 20.0))
 
 
@@ -152,12 +152,13 @@ def test_a_plan_scales_no_network_from_itself(tmp_path: Path) -> None:
 
 
 def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_no_other() -> None:
-    old = measured("a", "tune", 100.0, device="H200")
+    old = measured("a", "tune", 100.0, device="H200", run="old")
     one, two = measured("b", "tune", 8.0, ranks=1), measured("c", "tune", 6.0)
-    assert fit_durations([old, one, two], ["run"], ranks=2).measured_s == {"c": 6.0}
-    assert fit_durations([old, one, two], ["run"], ranks=1).measured_s == {"b": 8.0}
-    assert fit_durations([old, one, two], ["run"], ranks=4).measured_s == {"b": 2.0, "c": 3.0}
-    assert fit_durations([one, old], ["run"], ranks=2).device == "H200"
+    assert fit_durations([old, one, two], ranks=2).measured_s == {"c": 6.0}
+    assert fit_durations([old, one, two], ranks=1).measured_s == {"b": 8.0}
+    assert fit_durations([old, one, two], ranks=4).measured_s == {"b": 2.0, "c": 3.0}
+    assert fit_durations([one, old], ranks=2).device == "H200"
+    assert fit_durations([old, one, two], ranks=2).runs == ("run",)  # not those whose stages do not count
 
 
 def write_stages(run: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -352,7 +353,7 @@ def test_very_many_trials_are_given_bounds_that_hold_what_a_schedule_says() -> N
 
 def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     plan = plan_of(families(2, 4))
-    found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ["run"], ranks=1)
+    found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ranks=1)
     shared = timed_trials(plan, found.seconds, lambda _: False, lambda _: False)
     alone = timed_trials(replace(plan, private_cache=True), found.seconds, lambda _: False, lambda _: True)
     work_s = [schedule(trials, 1, 0.0)[0] for trials in (shared, alone)]

@@ -56,11 +56,18 @@ def write_running(run: RunFolder, trial: PlannedTrial) -> None:
 def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     sweeps_command: Command, sweeps_process: Command, run: RunFolder
 ) -> None:
+    record = json.loads(run.provenance.read_text())
+    record["history"][-1] |= {"argv": ["transtailor", "run", "small.toml"], "folder": str(run.path.parents[1])}
+    run.provenance.write_text(json.dumps(record))
     done = sweeps_command("status", "runs/small")
     assert (done.returncode, done.stderr) == (0, "")
     assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
     assert "not running; to resume, type in " in done.stdout
-    record = json.loads(run.provenance.read_text())
+    moved = run.path.rename(run.path.with_name("moved"))
+    said = sweeps_command("status", "runs/moved").stdout.splitlines()[0]
+    assert said.endswith("run runs/moved/spec.toml --runs runs --name moved") and "type in" not in said
+    assert "was launched as" in sweeps_command("retry", "runs/moved").stderr  # it would make another run
+    moved.rename(run.path)
     record["history"].append({**record["history"][-1], "argv": ["transtailor", "run", "small.toml", "--again=3f2a"]})
     run.provenance.write_text(json.dumps(record))  # a launch of one trial, which would leave the others
     assert sweeps_command("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
@@ -122,7 +129,7 @@ def test_status_on_slurm_before_the_controller_begins(
     assert f"{waits}; before, it ended: PREEMPTED\n" in sweeps_command("status", "runs/small").stdout
     run.submission.write_text(Submission(cache=tmp_path / "cache", job="7").to_json())
     slurm.says("squeue", "7|PENDING|Priority\n", f"7|PENDING|N/A||Priority|{controller}\n")
-    begins = "launched on SLURM; its controller has not begun yet; if no job is listed below, type in"
+    begins = "launched on SLURM; its controller has not begun yet; if no job is listed below, type"
     assert begins in sweeps_command("status", "runs/small").stdout
 
 

@@ -77,6 +77,11 @@ WITHOUT_EFFECT: dict[str, tuple[str, tuple[str, ...], str]] = {
     "several": ("", ("trial.seed=[0,1]",), "sets seed itself; type --set 'axes.seed=[0, 1]'"),
     "one variant": ("", ("trial.method.name=prune",), "every variant of spec.toml sets method.name itself; change the"),
     "variant": ("", ("trial.method.name=head_only",), "every variant of spec.toml sets method.name itself; change the"),
+    "replaced": (
+        "",
+        ("trial.method.steps=2", "trial.method.name=transtailor"),
+        "sets method.steps or method.name itself",
+    ),
     "last": ("", ("trial.optimisation.epochs=9", "trial.seed=7"), "--set trial.seed=7: has no effect, because [axes]"),
 }
 
