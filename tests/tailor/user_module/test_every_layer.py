@@ -53,7 +53,7 @@ def _builder(name):
 
 for name in CASES:
     facts = network_stub("of a test", _builder(name), (1, 8, 8))
-    NETWORKS.add(name, replace(facts, head="head", macs=1, params_count=1, head_params_count=1))
+    NETWORKS.add(name, replace(facts, head="head"))
 """
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.check) for name in CASES]
 
