@@ -114,7 +114,7 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     for noun, registered_name in registered:
         if noun == NETWORKS.noun:
             NETWORKS.analyse_later(registered_name)
-    module._PLUGIN = PluginRecord(sha256, registered)  # type: ignore[attr-defined]
+    module._PLUGIN = PluginRecord(sha256, registered, path.resolve())  # type: ignore[attr-defined]
     setattr(package, name, module)
     return sha256
 

@@ -95,9 +95,9 @@ def test_the_page_on_networks_adds_one(
     save_point(config, events[-1], events[-1].result.model_state(), tmp_path / "saved", command="", licence=None)
     (code,) = re.findall(r"^```python\n(.*?)^```", (tmp_path / "saved" / "card.md").read_text(), re.M | re.S)
     line = saved_text(tmp_path / "saved", config.network).partition("to load it: ")[2]
-    for pasted in (code.replace("FOLDER_OF_THIS_FILE", repr(str(tmp_path / "saved"))), line):
-        words = pasted.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py")))
-        subprocess.run([sys.executable, "-c", words], cwd=DOCS.parent, check=True)
+    code = code.replace("FOLDER_OF_THIS_FILE", repr(str(tmp_path / "saved")))
+    for pasted in (code.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py"))), line):
+        subprocess.run([sys.executable, "-c", pasted], cwd=DOCS.parent, check=True)
 
 
 @pytest.mark.check
