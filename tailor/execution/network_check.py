@@ -189,8 +189,8 @@ def _try_pruning(
     groups = prunable_groups(traced)
     if not groups:
         raise ConfigError(
-            f"no filter can be removed: {reasons_of(traced)}; change its code, or these settings: pruning.residual = "
-            "'coupled', pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
+            f"no filter can be removed: {reasons_of(traced)}; change its code, or what is not yet set of "
+            "pruning.residual = 'coupled' and pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
         )
     second_half = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
     one_batch = random_batches(torch.zeros(1, *input_shape))[:1]

@@ -349,7 +349,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         linear,
         torch.zeros(1, 8),
         {"asked_removed_macs_fraction": 0.99},
-        "more than Sequential can lose.*; choose",
+        "more than Sequential can lose.*; choose .*, or .* by what is not yet set of residual = 'coupled'",
     ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
