@@ -87,6 +87,8 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         facts: fields of NetworkInfo.
     """
     drawn_on = [own.device] if own.device.type == "cuda" else []
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(next(own.template.parameters()).dtype)  # else tried inputs would be of the caller's default
     stub = network_stub("a user's module", lambda **_: copied(own.template))
     try:
         with (
@@ -97,6 +99,8 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     except (ConfigError, TrainingError) as error:
         message = str(error).replace(own.name, own.kind)
         raise type(error)(TABLE.sub("", message)) from error.__cause__
+    finally:
+        torch.set_default_dtype(default_dtype)
 
 
 def copy_module(model: nn.Module) -> OwnNetwork:
@@ -355,14 +359,21 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
 
 
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:
-    """Raise ConfigError unless the loss of a batch is a number."""
+    """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
     with explain_errors(
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
-        outputs = run_copy(own.template, batch.images)
-        value = batch.loss_sum(outputs) / batch.global_count
+        model = copied(own.template).eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        value = batch.loss_sum(model(batch.images)) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
+        if not value.requires_grad:
+            raise ConfigError(
+                "the loss of the first batch has no gradient; leave out of it .detach(), .item(), .numpy() and "
+                "torch.no_grad(), and compute it from the outputs"
+            )
 
 
 def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
