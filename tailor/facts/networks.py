@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tailor.common.errors import explain_errors
 from tailor.common.registry import Registry, function_of
 
 INPUT_SHAPE = (3, 224, 224)  # of one image, if nothing else is known
@@ -21,8 +22,8 @@ class NetworkInfo:
 
     description: str
     builder: str | Callable[..., Any]  # a function or "module:function"; its keyword num_classes -> an nn.Module
-    head: str  # name of the module that a target task replaces
-    input_shape: tuple[int, ...]  # of one image (or row) by default; `macs` counts for it
+    head: str = ""  # name of the module that a target task replaces
+    input_shape: tuple[int, ...] = INPUT_SHAPE  # of one image (or row) by default; `macs` counts for it
     any_size: bool = False  # whether it also reads images of other sizes
     width_multiple: int = 8  # what `pruning.width_multiple = "auto"` is for this network
     # Facts of its code: in the tables, of a family or a user's network found at its first use, whatever is given here.
@@ -45,15 +46,8 @@ class NetworkInfo:
         return bool(self.activation_macs) or "GELU" in self.activation.split("+")
 
 
-def network_stub(
-    description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
-) -> NetworkInfo:
-    """Return a record that is enough to build a network; its facts are not known yet."""
-    return NetworkInfo(description=description, builder=builder, head="", input_shape=input_shape)
-
-
 # Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
-FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.facts.analysis:facts_of")}
+FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:find_facts")}
 
 
 def is_of_family(name: str) -> bool:
@@ -94,7 +88,8 @@ class _Networks(Registry[NetworkInfo]):
         find_facts = function_of(functions[1])
         self._records[name] = make_first_record(name)  # `find_facts` builds the network by this record
         try:
-            self._records[name] = find_facts(name)
+            with explain_errors(f"network {name!r} cannot be analysed", "choose another one"):
+                self._records[name] = find_facts(name)
         except BaseException:
             del self._records[name]  # a network that cannot be traced is not registered
             raise

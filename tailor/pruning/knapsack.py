@@ -113,7 +113,8 @@ def unreachable(costs: "_Ticks", budget: float, constant: float) -> ConfigError:
     return ConfigError(
         f"the budget is {budget:.6g}, and with each group at its smallest width {least:.6g} are left, of which "
         f"{constant:.6g} do not depend on any width; choose a larger budget, a smaller "
-        "pruning.minimum_filters_fraction, or what is not yet set of pruning.residual = 'coupled' and pruning.linear = true"
+        "pruning.minimum_filters_fraction, or what is not yet set of pruning.residual = 'coupled' and "
+        "pruning.linear = true"
     )
 
 

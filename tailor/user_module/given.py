@@ -15,7 +15,7 @@ from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
 from tailor.data.objective import Loss
 from tailor.data.task_data import Batch, Samples
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
 from tailor.networks.building import copied, refuse_unregistered
@@ -89,7 +89,7 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     drawn_on = [own.device] if own.device.type == "cuda" else []
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(next(own.template.parameters()).dtype)  # else tried inputs would be of the caller's default
-    stub = network_stub("a user's module", lambda **_: copied(own.template))
+    stub = NetworkInfo(description="a user's module", builder=lambda **_: copied(own.template))
     try:
         with (
             NETWORKS.borrow(own.name, replace(stub, **facts)),

@@ -40,7 +40,7 @@ QUICK = ("PReLU of each channel", "InstanceNorm2d", "scale", "weight_norm", "aux
 PLUGIN = """
 from dataclasses import replace
 
-from tailor.facts.networks import network_stub
+from tailor.facts.networks import NetworkInfo
 from tailor.extend import NETWORKS
 from tests.tailor.user_module.layer_networks import CASES
 
@@ -52,7 +52,7 @@ def _builder(name):
 
 
 for name in CASES:
-    facts = network_stub("of a test", _builder(name), (1, 8, 8))
+    facts = NetworkInfo(description="of a test", builder=_builder(name), input_shape=(1, 8, 8))
     NETWORKS.add(name, replace(facts, head="head"))
 """
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.check) for name in CASES]
