@@ -124,8 +124,8 @@ def _refuse_no_module(model: Any, kind: str) -> None:
     advice = ""
     if isinstance(model, type):
         advice = f": type {model.__name__}(...)"
-    elif isinstance(model, Mapping):
-        advice = ": make it, and type model.load_state_dict(...) for weights"
+    elif isinstance(model, Mapping | torch.jit.ScriptModule):
+        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
     raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
 
 

@@ -182,7 +182,8 @@ def test_excluded_modules_keep_all_filters() -> None:
     ("given", "message"),
     [
         (nn.Module, r"model is a type; .*: type Module\(...\)"),
-        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it, and type model.load_state_dict"),
+        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it of its class, and type model.load_state_dict"),
+        (torch.jit.ScriptModule(), "model is a ScriptModule; .* make it of its class, and type model.load_state_dict"),
         ("net.pth", "model is a str; expected a torch.nn.Module whose code is Python$"),
     ],
 )
