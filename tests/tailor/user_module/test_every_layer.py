@@ -151,21 +151,18 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.mark.parametrize("name", ALL)
 def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]]) -> None:
     case = CASES[name]
-    config = parse_trial(
-        {
-            "network": name,
-            "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
-            "pruning": {"residual": "coupled", "linear": True},
-            "source": {"epochs": 1, "batch_size": 512},
-            "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
-        },
-        "test",
-    )
+    settings = {
+        "network": name,
+        "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
+        "pruning": {"residual": "coupled", "linear": True},
+        "source": {"epochs": 1, "batch_size": 512},
+        "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
+    }
     if case.refused or case.refused_in_trial:
         with pytest.raises(ConfigError, match=case.refused or case.refused_in_trial):
-            run(config, imported)
+            run(parse_trial(settings, "test"), imported)
         return
-    events = run(config, imported)
+    events = run(parse_trial(settings, "test"), imported)
     whole, pruned = (by_kind(events, kind)[0].result.model_state() for kind in ("score_filters", "prune"))
     model = whole.build()
     found = groups(copied(model), SHAPE, RULE)
