@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import models
 
 from tailor.data.task_data import generator
-from tailor.facts.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, network_stub
+from tailor.facts.networks import INPUT_SHAPE, NETWORKS, NetworkInfo
 from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.networks import building
@@ -64,7 +64,7 @@ def describe(name: str) -> NetworkInfo:
     """The facts of one of torchvision's classifiers that a plan needs."""
     if name not in NETWORKS:
         builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
-        NETWORKS.add(name, network_stub(f"torchvision's {name}, without weights.", builder))
+        NETWORKS.add(name, NetworkInfo(description=f"torchvision's {name}, without weights.", builder=builder))
     return find_facts(name)
 
 

@@ -7,6 +7,7 @@ the SHA-256 of the plugin's source counts in the ids of the trials and stages th
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tailor.common.registry import Registry
@@ -21,6 +22,7 @@ class PluginRecord:
 
     sha256: str
     registered: frozenset[tuple[str, str]]  # noun of the registry, name of the record
+    file: Path  # that was loaded
 
 
 def anything_is_loaded() -> bool:
@@ -28,12 +30,15 @@ def anything_is_loaded() -> bool:
     return PACKAGE in sys.modules
 
 
+def plugin_of(registry: Registry[Any], name: str) -> PluginRecord | None:
+    """The plugin that registered `name`; None for this program's own records."""
+    return next((plugin for plugin in _loaded_plugins() if (registry.noun, name) in plugin.registered), None)
+
+
 def digest_of(registry: Registry[Any], name: str) -> str | None:
     """The SHA-256 of the plugin that registered `name`; None for this program's own records."""
-    for plugin in _loaded_plugins():
-        if (registry.noun, name) in plugin.registered:
-            return plugin.sha256
-    return None
+    plugin = plugin_of(registry, name)
+    return None if plugin is None else plugin.sha256
 
 
 def digests_in(settings: object) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tailor.common.errors import ConfigError
-from tailor.common.plugin_digests import digest_of, digests_in
+from tailor.common.plugin_digests import digests_in, plugin_of
 from tailor.config.trial import TrialConfig, settings_read
 from tailor.data.objective import r_squared
 from tailor.deploy.speed import Speed
@@ -29,11 +29,7 @@ from transtailor.files import refuse_unwritable, write_file
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 NOT_GIVEN = "not given"
-LOADING_THE_NETWORK = (
-    "from pathlib import Path",
-    "from tailor.execution import plugins",
-    "plugins.load(Path(FILE_OF_THE_NETWORK))",
-)
+LOADING_THE_NETWORK = ("from pathlib import Path", "from tailor.execution import plugins", "plugins.load(Path({}))")
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
@@ -189,7 +185,7 @@ def card(description: Mapping[str, Any]) -> str:
     scores = [(split, f"{score:.4f}") for split, score in facts["scores"].items()]
     widths = _widths(description["cost"]["layers"])
     is_users_network = f"network {description['network']}" in facts["imports"]
-    loading = ["\n".join(LOADING_THE_NETWORK)] if is_users_network else []
+    loading = ["\n".join(LOADING_THE_NETWORK).format("FILE_OF_THE_NETWORK")] if is_users_network else []
     before = "\n\n".join([*loading, "import tailor", ""])
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
@@ -248,7 +244,8 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def saved_text(folder: Path, network: str) -> str:
     """Return the line that says where a sub-model was saved, and how to load it in Python."""
-    loading = () if digest_of(NETWORKS, network) is None else LOADING_THE_NETWORK
+    plugin = plugin_of(NETWORKS, network)
+    loading = [] if plugin is None else ["; ".join(LOADING_THE_NETWORK).format(repr(str(plugin.file)))]
     statements = [*loading, "import tailor", f"tailor.load_model({str(folder)!r})"]
     return f"saved in {folder}; to load it: {'; '.join(statements)}"
 

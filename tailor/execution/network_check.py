@@ -4,7 +4,8 @@ What would fail after hours of training, in torch's words, is refused here with 
 networks of this program are tested with it; of them, only the last batch of a training is checked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar
 
@@ -18,13 +19,14 @@ from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
 from tailor.execution.untrained import trained_images
-from tailor.facts.networks import NETWORKS
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import refuse_unknown_norms
 from tailor.pruning.budget_solver import refuse_impossible_budgets
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
+from tailor.pruning.network_facts import CLASSES, with_facts
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
 from tailor.training.layer_order import layer_numbers
@@ -58,7 +60,7 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
     if sha256 is None:  # a network of this program
         return
     rules = {getattr(stage, "rule", None) for stage in planned}
-    try:
+    with _naming(network):
         _try_training(network, sha256, input_shape, classes, world_size > 1)
         if config.optimisation.layer_decay != 1.0:
             layer_numbers(network, classes, input_shape)
@@ -72,6 +74,26 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
                 whole = ModelState(network=network, classes=classes, input_shape=input_shape, tensors=skeleton)
                 refuse_impossible_budgets(of_rule, whole, traced)
         refuse_frozen(building.skeleton(network, classes), planned, groups, config.method.name)
+
+
+def find_facts_of_users(network: str) -> NetworkInfo:
+    """The record of a user's network with the facts of its code, which nobody has to type.
+
+    Raises:
+        ConfigError: it does not run on inputs of its record, or its code cannot be followed.
+    """
+    info = NETWORKS[network]
+    with _naming(network):
+        _try_training(network, str(digest_of(NETWORKS, network)), info.input_shape, CLASSES, False)
+        with explain_errors("its code cannot be followed", FOLLOWED):
+            return with_facts(network, info)
+
+
+@contextmanager
+def _naming(network: str) -> Iterator[None]:
+    """Say of which network an error is."""
+    try:
+        yield
     except ConfigError as error:
         raise ConfigError(f"network {network!r}: {error}") from error.__cause__
 
@@ -167,8 +189,8 @@ def _try_pruning(
     groups = prunable_groups(traced)
     if not groups:
         raise ConfigError(
-            f"no filter can be removed: {reasons_of(traced)}; change its code, or these settings: pruning.residual = "
-            "'coupled', pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
+            f"no filter can be removed: {reasons_of(traced)}; change its code, or what is not yet set of "
+            "pruning.residual = 'coupled' and pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
         )
     second_half = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
     one_batch = random_batches(torch.zeros(1, *input_shape))[:1]

@@ -111,7 +111,10 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
             f"{path}: registers nothing; decorate a method with @tailor.extend.register, or add to "
             "CRITERIA, NETWORKS, DATASETS, ALLOCATIONS or REGULARISERS"
         )
-    module._PLUGIN = PluginRecord(sha256, registered)  # type: ignore[attr-defined]
+    for noun, registered_name in registered:
+        if noun == NETWORKS.noun:
+            NETWORKS.analyse_later(registered_name)
+    module._PLUGIN = PluginRecord(sha256, registered, path.resolve())  # type: ignore[attr-defined]
     setattr(package, name, module)
     return sha256
 

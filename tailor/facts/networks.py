@@ -5,10 +5,11 @@ The numbers are facts about the code that builds the networks; `tests/tailor/fac
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tailor.common.errors import explain_errors
 from tailor.common.registry import Registry, function_of
 
 INPUT_SHAPE = (3, 224, 224)  # of one image, if nothing else is known
@@ -21,16 +22,18 @@ class NetworkInfo:
 
     description: str
     builder: str | Callable[..., Any]  # a function or "module:function"; its keyword num_classes -> an nn.Module
-    head: str  # name of the module that a target task replaces
-    input_shape: tuple[int, ...]  # of one image (or row) by default; `macs` counts for it
-    has_norm: bool  # a norm follows the prunable layers (decides TransTailor's `auto`)
-    activation: str  # class of the activation after the prunable layers: "ReLU", "ReLU6", "SiLU", ...
-    macs: int  # multiply-accumulates of all products for one image of input_shape, with 5 classes
-    params_count: int  # with 5 classes
-    head_params_count: int  # with 5 classes
+    head: str = ""  # name of the module that a target task replaces
+    input_shape: tuple[int, ...] = INPUT_SHAPE  # of one image (or row) by default; `macs` counts for it
     any_size: bool = False  # whether it also reads images of other sizes
-    activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
     width_multiple: int = 8  # what `pruning.width_multiple = "auto"` is for this network
+    # Facts of its code: in the tables, of a family or a user's network found at its first use, whatever is given here.
+    has_norm: bool = False  # a norm follows the prunable layers (decides TransTailor's `auto`)
+    activation: str = "none"  # class of the activation after the prunable layers: "ReLU", "ReLU6", "SiLU", ...
+    macs: int = 0  # multiply-accumulates of all products for one image of input_shape, with 5 classes
+    activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
+    params_count: int = 0  # with 5 classes
+    head_params_count: int = 0  # with 5 classes
+    is_to_analyse: bool = False  # whether the facts are still to be found
 
     @property
     def has_own_parameters(self) -> bool:
@@ -40,23 +43,11 @@ class NetworkInfo:
         transformer multiplies activations (`activation_macs`), ConvNeXt has a GELU, and no other network of the tables
         has either (tests/tailor/methods/test_rivals.py).
         """
-        activations = str(self.activation).split("+")  # 0 in a record that is only for building
-        return bool(self.activation_macs) or "GELU" in activations
-
-
-def network_stub(
-    description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
-) -> NetworkInfo:
-    """Return a record that is enough to build a network; its facts are not known yet and stand as 0."""
-    values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo) if field.default is MISSING}
-    values["description"] = description
-    values["builder"] = builder
-    values["input_shape"] = input_shape
-    return NetworkInfo(**values)
+        return bool(self.activation_macs) or "GELU" in self.activation.split("+")
 
 
 # Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
-FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.facts.analysis:facts_of")}
+FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:find_facts")}
 
 
 def is_of_family(name: str) -> bool:
@@ -65,12 +56,27 @@ def is_of_family(name: str) -> bool:
 
 
 class _Networks(Registry[NetworkInfo]):
-    """Networks by name; the facts of one of a family are found at its first use, which imports torch."""
+    """Networks by name; the facts of one of a family, or of a user's, are found at its first use, by torch."""
 
     elsewhere = (
         "; one of timm is typed timm/NAME; your own needs the file that registers it: imports = [FILE] in a spec, "
         "--import FILE behind a command, from tailor.execution import plugins; plugins.load(Path(FILE)) in Python"
     )
+
+    def analyse_later(self, name: str) -> None:
+        """Find the facts of a user's network at its first use."""
+        self._records[name] = replace(self._records[name], is_to_analyse=True)
+
+    def __getitem__(self, name: str) -> NetworkInfo:
+        info = super().__getitem__(name)
+        if info.is_to_analyse:
+            self._records[name] = replace(info, is_to_analyse=False)  # the network is built by this record
+            try:
+                self._records[name] = function_of("tailor.execution.network_check:find_facts_of_users")(name)
+            except BaseException:
+                self._records[name] = info
+                raise
+        return self._records[name]
 
     def _can_be_added(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -82,14 +88,15 @@ class _Networks(Registry[NetworkInfo]):
         find_facts = function_of(functions[1])
         self._records[name] = make_first_record(name)  # `find_facts` builds the network by this record
         try:
-            self._records[name] = find_facts(name)
+            with explain_errors(f"network {name!r} cannot be analysed", "choose another one"):
+                self._records[name] = find_facts(name)
         except BaseException:
             del self._records[name]  # a network that cannot be traced is not registered
             raise
         return True
 
 
-NETWORKS: Registry[NetworkInfo] = _Networks("network")
+NETWORKS = _Networks("network")
 
 _embedded = json.loads((Path(__file__).parent / "embedded_networks.json").read_bytes())
 _of_torchvision = {name: entry["info"] for name, entry in json.loads(TORCHVISION_FILE.read_bytes()).items()}

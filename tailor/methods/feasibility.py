@@ -5,7 +5,6 @@ from functools import lru_cache
 
 from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
-from tailor.facts.analysis import rules_of
 from tailor.facts.feasibility_table import Prunable, macs_left, table
 from tailor.facts.networks import NETWORKS, is_of_family
 from tailor.stages import GroupRule
@@ -64,7 +63,11 @@ def _analyse(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
 @lru_cache
 def _prunable_by_rule(network: str) -> dict[str, Prunable] | None:
     """Name of each rule -> what the network can lose under it; None if it is not known."""
-    return rules_of(network) if is_of_family(network) else table().get(network)
+    if not is_of_family(network):
+        return table().get(network)
+    from tailor.pruning.feasibility_count import rules
+
+    return rules(network)
 
 
 def refuse_impossible(config: TrialConfig, asked_removed_macs_fraction: float) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tailor.common.errors import ConfigError
-from tailor.facts.networks import NetworkInfo, network_stub
+from tailor.facts.networks import NetworkInfo
 from transtailor.names import nearest
 from transtailor.shell import pip
 
@@ -30,7 +30,9 @@ def first_record(name: str) -> NetworkInfo:
             f"network {name!r} has the name of weights after the dot; give {name.partition('.')[0]!r}, and the file of "
             "weights in source.weights"
         )
-    stub = network_stub(f"timm's {own}, without weights.", partial(build, own), (3, 224, 224))
+    stub = NetworkInfo(
+        description=f"timm's {own}, without weights.", builder=partial(build, own), input_shape=(3, 224, 224)
+    )
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(
             f"network {name!r} is timm's, which is not installed; type: " + pip("install", "transtailor-sweeps[timm]")

@@ -223,7 +223,7 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
     raise BudgetError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
         f"of {budget.state.network} are removed, and {way}; choose another budget "
-        f"({floor(removed * 1000) / 1000:g} can be met here) or larger steps{or_narrower}"
+        f"({floor(removed * 1000) / 1000:g} can be met here){or_narrower}"
     )
 
 
@@ -255,8 +255,8 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
     prunable = ", ".join(group.name for group in budget.groups) or "none"
     choices = (
         "choose a smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose "
-        "filters: pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or "
-        "pruning.stream = true"
+        "filters by what is not yet set of pruning.residual = 'coupled', pruning.linear = true and, in a transformer, "
+        "pruning.heads = true and pruning.stream = true"
     )
     raise BudgetError(
         f"asked_removed_macs_fraction = {budget.asked_removed_macs_fraction:g} is more than {state.network} can lose, "

@@ -112,8 +112,9 @@ def unreachable(costs: "_Ticks", budget: float, constant: float) -> ConfigError:
     least = constant + costs.cost(dict.fromkeys(costs.choices, 0))
     return ConfigError(
         f"the budget is {budget:.6g}, and with each group at its smallest width {least:.6g} are left, of which "
-        f"{constant:.6g} do not depend on any width; choose a larger budget, or let more layers lose filters "
-        "(pruning.residual = 'coupled', pruning.linear = true, a smaller pruning.minimum_filters_fraction)"
+        f"{constant:.6g} do not depend on any width; choose a larger budget, a smaller "
+        "pruning.minimum_filters_fraction, or what is not yet set of pruning.residual = 'coupled' and "
+        "pruning.linear = true"
     )
 
 

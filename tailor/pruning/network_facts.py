@@ -1,7 +1,7 @@
 """Finds what a plan needs to know of a network by building it without memory."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -20,21 +20,24 @@ UNREAD = (AssertionError, RuntimeError, ValueError)  # networks raise different 
 
 def find_facts(name: str) -> NetworkInfo:
     """The facts of a network that can be built by its name."""
-    info = NETWORKS[name]
     model = building.skeleton(name, CLASSES)
-    members = members_of(groups(model, info.input_shape, GroupRule(linear=True)))
-    head = head_of(model)
-    facts: dict[str, Any] = {
-        "head": head,
-        "has_norm": any(member.norm for member in members),
-        "activation": activation_kinds(members),
-        "macs": cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), info.input_shape),
-        "activation_macs": cost.activation_macs(name, CLASSES, info.input_shape),
-        "params_count": sum(parameter.numel() for parameter in model.parameters()),
-        "head_params_count": sum(parameter.numel() for parameter in model.get_submodule(head).parameters()),
-        "any_size": all(reads_size(model, side_px) for side_px in OTHER_SIZES_PX),
-    }
-    return NetworkInfo(**vars(info) | facts)
+    any_size = all(reads_size(model, side_px) for side_px in OTHER_SIZES_PX)
+    return with_facts(name, replace(NETWORKS[name], head=head_of(model), any_size=any_size))
+
+
+def with_facts(name: str, info: NetworkInfo) -> NetworkInfo:
+    """A network's record with the facts that its code has."""
+    model = building.skeleton(name, CLASSES)
+    members = members_of(groups(model, info.input_shape, GroupRule(linear=True, residual="coupled")))
+    return replace(
+        info,
+        has_norm=any(member.norm for member in members),
+        activation=activation_kinds(members),
+        macs=cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), info.input_shape),
+        activation_macs=cost.activation_macs(name, CLASSES, info.input_shape),
+        params_count=sum(parameter.numel() for parameter in model.parameters()),
+        head_params_count=sum(parameter.numel() for parameter in model.get_submodule(info.head).parameters()),
+    )
 
 
 def activation_kinds(members: Iterable[GroupMember]) -> str:

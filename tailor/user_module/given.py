@@ -15,7 +15,7 @@ from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
 from tailor.data.objective import Loss
 from tailor.data.task_data import Batch, Samples
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
 from tailor.networks.building import copied, refuse_unregistered
@@ -91,7 +91,9 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         facts: fields of NetworkInfo.
     """
     drawn_on = [own.device] if own.device.type == "cuda" else []
-    stub = network_stub("a user's module", lambda **_: copied(own.template))
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(next(own.template.parameters()).dtype)  # else tried inputs would be of the caller's default
+    stub = NetworkInfo(description="a user's module", builder=lambda **_: copied(own.template))
     try:
         with (
             NETWORKS.borrow(own.name, replace(stub, **facts)),
@@ -101,6 +103,8 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     except (ConfigError, TrainingError) as error:
         message = str(error).replace(own.name, own.kind)
         raise type(error)(TABLE.sub("", message)) from error.__cause__
+    finally:
+        torch.set_default_dtype(default_dtype)
 
 
 def copy_module(model: nn.Module) -> OwnNetwork:
@@ -124,8 +128,8 @@ def _refuse_no_module(model: Any, kind: str) -> None:
     advice = ""
     if isinstance(model, type):
         advice = f": type {model.__name__}(...)"
-    elif isinstance(model, Mapping):
-        advice = ": make it, and type model.load_state_dict(...) for weights"
+    elif isinstance(model, Mapping | torch.jit.ScriptModule):
+        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
     raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
 
 
@@ -363,14 +367,21 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
 
 
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:
-    """Raise ConfigError unless the loss of a batch is a number."""
+    """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
     with explain_errors(
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
-        outputs = run_copy(own.template, batch.images)
-        value = batch.loss_sum(outputs) / batch.global_count
+        model = copied(own.template).eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        value = batch.loss_sum(model(batch.images)) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
+        if not value.requires_grad:
+            raise ConfigError(
+                "the loss of the first batch has no gradient; leave out of it .detach(), .item(), .numpy() and "
+                "torch.no_grad(), and compute it from the outputs"
+            )
 
 
 def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:

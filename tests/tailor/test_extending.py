@@ -44,7 +44,7 @@ def bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str
 
     def load_part(part: str, file: str) -> dict[str, Any]:
         for registry in (CRITERIA, METHODS, NETWORKS, DATASETS):
-            monkeypatch.setattr(registry, "_records", dict(registry))  # type: ignore[attr-defined]
+            monkeypatch.setattr(registry, "_records", {name: registry._records[name] for name in registry})  # type: ignore[attr-defined]
         (tmp_path / file).write_text(block(part, "python"))
         load(tmp_path / file)
         assert f"--import {file}\n" in block(part, "bash")
@@ -95,9 +95,9 @@ def test_the_page_on_networks_adds_one(
     save_point(config, events[-1], events[-1].result.model_state(), tmp_path / "saved", command="", licence=None)
     (code,) = re.findall(r"^```python\n(.*?)^```", (tmp_path / "saved" / "card.md").read_text(), re.M | re.S)
     line = saved_text(tmp_path / "saved", config.network).partition("to load it: ")[2]
-    for pasted in (code.replace("FOLDER_OF_THIS_FILE", repr(str(tmp_path / "saved"))), line):
-        words = pasted.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py")))
-        subprocess.run([sys.executable, "-c", words], cwd=DOCS.parent, check=True)
+    code = code.replace("FOLDER_OF_THIS_FILE", repr(str(tmp_path / "saved")))
+    for pasted in (code.replace("FILE_OF_THE_NETWORK", repr(str(tmp_path / "wide_net.py"))), line):
+        subprocess.run([sys.executable, "-c", pasted], cwd=DOCS.parent, check=True)
 
 
 @pytest.mark.check

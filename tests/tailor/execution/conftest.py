@@ -14,4 +14,4 @@ def _no_module_of_a_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(neighbours, "_searched", set())
     for registry in plugins.REGISTRIES:
-        monkeypatch.setattr(registry, "_records", dict(registry))
+        monkeypatch.setattr(registry, "_records", {name: registry._records[name] for name in registry})

@@ -13,8 +13,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.network_check import refuse_unfit
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.facts.networks import NETWORKS
-from tailor.facts.weights import sha256_of
-from tailor.networks import building, pretrained
+from tailor.networks import building
 from tailor.parallel.process_group import join, leave
 from tests.tailor.execution.users_networks import load_networks, trial_of
 from tests.tailor.two_ranks import on_two_ranks
@@ -61,11 +60,14 @@ def test_what_would_fail_is_refused_before_anything_is_computed(
         refuse_unfit(trial_of(network, method), ranks)
 
 
-def test_a_head_that_is_not_there_is_not_said_to_lack_in_the_weights(tmp_path: Path) -> None:
-    file = tmp_path / "weights.pth"
-    torch.save(building.build("headless", 5, seed=0).state_dict(), file)
-    with pytest.raises(ConfigError, match="network headless: head = '9' of its NetworkInfo names no layer"):
-        pretrained.load(file, sha256_of(file), "headless")
+def test_facts_of_a_network_are_those_of_its_code() -> None:
+    """Its record says 1 MAC and no norm."""
+    info = NETWORKS["plain"]
+    model = building.build("plain", 5, seed=0)
+    assert (info.has_norm, info.activation) == (True, "ReLU")
+    assert info.params_count == sum(parameter.numel() for parameter in model.parameters())
+    assert info.head_params_count == model[8].weight.numel() + 5
+    assert info.macs == 64 * (model[0].weight.numel() + model[3].weight.numel()) + model[8].weight.numel()
 
 
 def test_layer_decay_of_layers_without_an_order_is_refused() -> None:

@@ -10,7 +10,7 @@ from tailor.execution.plugins import load
 SOURCE = """
 from dataclasses import replace
 
-from tailor.facts.networks import network_stub
+from tailor.facts.networks import NetworkInfo
 from tailor.extend import NETWORKS
 
 WIDTH = 24
@@ -151,9 +151,8 @@ BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mix
 BUILDERS += (fixed, scaled, shared)
 for builder in (*BUILDERS, without_classes, no_module):
     name = builder.__name__
-    stub = network_stub("of a test", builder, (1, 8, 8))
-    facts = dict(head=HEADS.get(name, "8"), has_norm=True, activation="ReLU", macs=1, params_count=1)
-    NETWORKS.add(name, replace(stub, **facts, head_params_count=1))
+    head = HEADS.get(name, "8")
+    NETWORKS.add(name, NetworkInfo(description="", builder=builder, head=head, input_shape=(1, 8, 8), macs=1))
 NETWORKS.add("headless", replace(NETWORKS["plain"], head="9"))
 """
 

@@ -14,7 +14,7 @@ from tailor.config.parsing import parse_trial
 from tailor.facts import feasibility_table
 from tailor.facts.datasets import DATASETS
 from tailor.facts.feasibility_table import macs_left
-from tailor.facts.networks import NETWORKS, TORCHVISION_FILE, network_stub
+from tailor.facts.networks import NETWORKS, TORCHVISION_FILE, NetworkInfo
 from tailor.methods.feasibility import most_removable, refuse_impossible
 from tailor.model import cost
 from tailor.model.cost import macs_of, removed_macs_fraction
@@ -85,7 +85,7 @@ class CalledInGroups(nn.Module):
 
 def test_convolutions_in_groups_are_found_however_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS._records))
-    NETWORKS.add("called_in_groups", network_stub("", CalledInGroups, (1, 8, 8)))
+    NETWORKS.add("called_in_groups", NetworkInfo(description="", builder=CalledInGroups, input_shape=(1, 8, 8)))
     assert "inside + conv_groups alike" in rules("called_in_groups")
 
 

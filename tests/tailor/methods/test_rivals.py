@@ -13,7 +13,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.facts.networks import NETWORKS as NETWORKS_BY_NAME
-from tailor.facts.networks import network_stub
+from tailor.facts.networks import NetworkInfo
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
@@ -111,7 +111,9 @@ class Shifted(nn.Module):
 
 
 def test_a_parameter_that_nothing_sets_anew_is_refused(monkeypatch: pytest.MonkeyPatch, place: StageContext) -> None:
-    monkeypatch.setitem(NETWORKS_BY_NAME._records, "shifted", network_stub("", Shifted, (1, 8, 8)))
+    monkeypatch.setitem(
+        NETWORKS_BY_NAME._records, "shifted", NetworkInfo(description="", builder=Shifted, input_shape=(1, 8, 8))
+    )
     tensors = building.build("shifted", 5, seed=0).state_dict()
     state = ModelState(network="shifted", classes=5, input_shape=(1, 8, 8), tensors=tensors)
     with pytest.raises(ConfigError, match=r"would keep shift of shifted as it was pre-trained.*give it one"):

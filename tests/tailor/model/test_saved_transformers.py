@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
-from tailor.facts.networks import NETWORKS, NetworkInfo, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
@@ -41,7 +41,7 @@ def made(name: str, num_classes: int) -> nn.Module:
 def record(name: str) -> NetworkInfo:
     """What is known of a small transformer, found once."""
     with pytest.MonkeyPatch.context() as patch:
-        first = network_stub(f"The small {name}.", partial(made, name), SHAPE)
+        first = NetworkInfo(description=f"The small {name}.", builder=partial(made, name), input_shape=SHAPE)
         patch.setitem(NETWORKS._records, name, first)  # type: ignore[attr-defined]
         return find_facts(name)
 
@@ -104,13 +104,13 @@ sys.addaudithook(refuse)
 sys.path.insert(0, sys.argv[1])
 import safetensors.torch
 from tests.tailor.model import test_saved_transformers as here
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from functools import partial
 import tailor, torch
 torch.set_num_threads(1)  # as in the tests: with more, sums are added up in another order
 for folder in sys.argv[2:]:
     name = folder.rpartition("/")[2]
-    NETWORKS.add(name, network_stub("", partial(here.made, name), here.SHAPE))
+    NETWORKS.add(name, NetworkInfo(description="", builder=partial(here.made, name), input_shape=here.SHAPE))
     safetensors.torch.save_file({"logits": tailor.load_model(folder)(here.images(4)).detach()}, folder + "/logits")
 """
 

@@ -22,7 +22,6 @@ from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
 from tailor.pruning import surgery
-from tailor.pruning.feasibility_count import rules
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
 from tools.networks_table import choose_at_random, measure_differences, replace_statistics
@@ -129,21 +128,6 @@ def test_what_timm_does_not_have_is_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_trial(trial(name, {"name": "head_only"}), "test")
     assert name not in list(NETWORKS)
-
-
-@needs_timm
-def test_a_plan_analyses_it_in_a_process_of_its_own() -> None:
-    """Where torch is not imported, it stays so, and what is found is the same."""
-    program = """
-import sys
-from tailor.facts.analysis import rules_of
-from tailor.facts.networks import NETWORKS
-print(repr((NETWORKS["timm/convnext_atto"].macs, NETWORKS["timm/convnext_atto"].head, rules_of("timm/convnext_atto"))))
-assert not {"timm", "torch"} & set(sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    info = NETWORKS["timm/convnext_atto"]
-    assert done.stdout.strip() == repr((info.macs, info.head, rules("timm/convnext_atto")))
 
 
 def test_without_timm_it_is_said_what_to_install() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailor.data.task_data import generator
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState
 from tailor.networks import building
@@ -133,7 +133,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[
 
     def register(build: Callable[[], nn.Module]) -> ModelState:
         name = f"{build.__name__} of the test of padding"
-        NETWORKS.add(name, network_stub("", lambda num_classes: build(), (3, 8, 8)))  # noqa: ARG005
+        NETWORKS.add(name, NetworkInfo(description="", builder=lambda num_classes: build(), input_shape=(3, 8, 8)))  # noqa: ARG005
         draw = generator(0, name)
         tensors = {key: torch.rand(t.shape, generator=draw) + 0.1 for key, t in build().state_dict().items()}
         return ModelState(network=name, classes=5, input_shape=(3, 8, 8), tensors=tensors)

@@ -193,7 +193,7 @@ def test_a_budget_that_is_overshot_names_the_layer_in_the_way(fitted: Callable[[
     assert share > 0.1
     with pytest.raises(
         ConfigError,
-        match=r"are removed, and earlier steps removed them; choose another budget .[0-9.]+ can be met here. or larger",
+        match=r"are removed, and earlier steps removed them; choose another budget .[0-9.]+ can be met here.",
     ):
         pruned(
             "lowest_of_all",

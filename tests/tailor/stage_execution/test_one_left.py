@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tailor.data.task_data import generator
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
@@ -29,7 +28,9 @@ WHOLE, ALIKE = GroupRule(conv_groups="whole"), GroupRule(conv_groups="alike")
 
 @pytest.fixture(autouse=True)
 def grouped() -> Iterator[None]:
-    with NETWORKS.borrow("grouped", network_stub("", partial(lambda num_classes: Grouped()), (3, 16, 16))):  # noqa: ARG005
+    with NETWORKS.borrow(
+        "grouped", NetworkInfo(description="", builder=lambda **_: Grouped(), input_shape=(3, 16, 16))
+    ):
         yield
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tailor import stages
 from tailor.data.task_data import normalise, splits
-from tailor.facts.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
@@ -56,7 +56,7 @@ class Outcome:
 
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> ModelState:
-    monkeypatch.setitem(NETWORKS._records, NAME, network_stub("", Repeated, (1, 8, 8)))
+    monkeypatch.setitem(NETWORKS._records, NAME, NetworkInfo(description="", builder=Repeated, input_shape=(1, 8, 8)))
     tensors = building.build(NAME, 5, seed=0).state_dict()
     return ModelState(network=NAME, classes=5, input_shape=(1, 8, 8), tensors=tensors)
 

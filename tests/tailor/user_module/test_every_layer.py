@@ -40,7 +40,7 @@ QUICK = ("PReLU of each channel", "InstanceNorm2d", "scale", "weight_norm", "aux
 PLUGIN = """
 from dataclasses import replace
 
-from tailor.facts.networks import network_stub
+from tailor.facts.networks import NetworkInfo
 from tailor.extend import NETWORKS
 from tests.tailor.user_module.layer_networks import CASES
 
@@ -52,8 +52,8 @@ def _builder(name):
 
 
 for name in CASES:
-    facts = network_stub("of a test", _builder(name), (1, 8, 8))
-    NETWORKS.add(name, replace(facts, head="head", macs=1, params_count=1, head_params_count=1))
+    facts = NetworkInfo(description="of a test", builder=_builder(name), input_shape=(1, 8, 8))
+    NETWORKS.add(name, replace(facts, head="head"))
 """
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.check) for name in CASES]
 
@@ -151,21 +151,18 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.mark.parametrize("name", ALL)
 def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]]) -> None:
     case = CASES[name]
-    config = parse_trial(
-        {
-            "network": name,
-            "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
-            "pruning": {"residual": "coupled", "linear": True},
-            "source": {"epochs": 1, "batch_size": 512},
-            "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
-        },
-        "test",
-    )
+    settings = {
+        "network": name,
+        "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
+        "pruning": {"residual": "coupled", "linear": True},
+        "source": {"epochs": 1, "batch_size": 512},
+        "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
+    }
     if case.refused or case.refused_in_trial:
         with pytest.raises(ConfigError, match=case.refused or case.refused_in_trial):
-            run(config, imported)
+            run(parse_trial(settings, "test"), imported)
         return
-    events = run(config, imported)
+    events = run(parse_trial(settings, "test"), imported)
     whole, pruned = (by_kind(events, kind)[0].result.model_state() for kind in ("score_filters", "prune"))
     model = whole.build()
     found = groups(copied(model), SHAPE, RULE)

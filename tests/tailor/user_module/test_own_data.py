@@ -1,7 +1,8 @@
 """A user's own module pruned with data: the same as in a trial, and mistakes are explained."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -289,13 +290,26 @@ def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:
     assert same(one.model.state_dict(), other.model.state_dict())
 
 
-@pytest.mark.parametrize("around", [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode])
+@contextmanager
+def float64_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "around", [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode, float64_by_default]
+)
 def test_what_is_switched_on_around_a_call_changes_nothing(around: Callable[[], Any]) -> None:
+    model, example = small(), torch.zeros(1, 8)
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "loader": pairs()}
+
     def tailored() -> dict[str, Tensor]:
-        settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "loader": pairs()}
-        return tailor.transtailor(
-            small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, **settings
-        ).model.state_dict()
+        return tailor.transtailor(model, example, asked_removed_macs_fraction=0.3, **settings).model.state_dict()
 
     expected = tailored()
     with around():
@@ -315,6 +329,11 @@ def test_a_last_step_after_which_the_loss_is_no_number_is_not_kept() -> None:
 
 
 LOADERS: dict[str, tuple[Any, Any, str]] = {
+    "no gradient": (
+        [(torch.ones(2, 8), torch.zeros(2).long())],
+        lambda outputs, labels: F.cross_entropy(outputs.detach(), labels),
+        r"the loss of the first batch has no gradient; leave out of it \.detach\(\)",
+    ),
     "losses": (
         [(torch.ones(2, 8), torch.zeros(2).long())],
         lambda outputs, _labels: outputs[:, 0] * 0 + 1.5,

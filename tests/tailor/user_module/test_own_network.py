@@ -182,7 +182,8 @@ def test_excluded_modules_keep_all_filters() -> None:
     ("given", "message"),
     [
         (nn.Module, r"model is a type; .*: type Module\(...\)"),
-        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it, and type model.load_state_dict"),
+        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it of its class, and type model.load_state_dict"),
+        (torch.jit.ScriptModule(), "model is a ScriptModule; .* make it of its class, and type model.load_state_dict"),
         ("net.pth", "model is a str; expected a torch.nn.Module whose code is Python$"),
     ],
 )
@@ -349,7 +350,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         linear,
         torch.zeros(1, 8),
         {"asked_removed_macs_fraction": 0.99},
-        "more than Sequential can lose.*; choose",
+        "more than Sequential can lose.*; choose .*, or .* by what is not yet set of residual = 'coupled'",
     ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
