@@ -70,8 +70,9 @@ def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_p
     with load(tmp_path) as run:
         (row,) = best_points(run)
         text = said_of(run)
-    assert (row["point"], row["points"], row["scored_points"]) == (2, 4, 3)
+    assert (row["point"], row["points"], row["scored_points"], row["tied_points"]) == (2, 4, 3, 2)
     assert "the largest of 3" in text
+    assert "2 of them tie by validation accuracy: shown is the one with the fewest MACs" in text
 
 
 def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
