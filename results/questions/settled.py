@@ -36,7 +36,7 @@ from results.render.style import WIDTH, arm_channels, quantity, tooltip
 from results.statistics.pairs import compare_pairs
 from results.store.query_table import query_table
 from results.store.reader import Run
-from results.text.number_format import SCALES, percent
+from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Table, answer_table, notes
 from results.text.shown import VERDICT, interval, verdict_text
 from transtailor import cli
@@ -300,10 +300,14 @@ def _panel(
 
 
 def at_title(asked: float | None) -> str:
-    """Write the title of the panel of a budget."""
+    """Write the title of the panel of a budget.
+
+    >>> at_title(0.199), at_title(0.2)
+    ('19.9% removed', '20% removed')
+    """
     if asked is None:
         return "decided by a rule"
-    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
+    return "nothing removed" if asked == 0 else f"{100 * asked:g}% removed"
 
 
 def section(findings: Findings) -> Section | None:
