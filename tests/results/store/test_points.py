@@ -109,6 +109,16 @@ def test_columns_have_units_and_meanings(tmp_path: Path, synthetic: Any) -> None
 
 def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthetic: Any) -> None:
     """Of two settings of [tuning] the better one by validation, per arm, seed and budget; ties go to the first."""
+    by_rule = [
+        Trial(label="by rule", seed=0, right=(50, 50), asked=(None, None), validation=scores, ended=ended,
+              config={"x": tried}, tuning_order=tried)
+        for tried, (scores, ended) in enumerate(
+            [((0.9, 0.5), "finished"), ((0.4, 0.6), "finished"), ((0.8, 0.8), "missing")]
+        )
+    ]  # fmt: skip
+    with load(write_run(tmp_path / "by rule", by_rule)) as run:  # the ends of the paths are compared
+        compared = run.rows("SELECT x, point FROM points WHERE is_compared")
+        assert compared == [{"x": 1, "point": 1}] and [arm.points[0].point for arm in findings_of(run).arms] == [1]
     run = load(tuned_run(tmp_path, synthetic, lambda _label, seed: (0.7, 0.8, 0.9)[seed % 3], ("fine_tune", 5)))
     chosen = {(point.trial_id, point.point) for point in best_settings(points_of(run), ended_settings(run))}
     rows = run.rows("SELECT trial_id, point, is_compared FROM points")
