@@ -27,6 +27,7 @@ from results.arms.looks import (
 )
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
+from results.arms.selection import is_at, not_at_budget
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.question import question
@@ -77,7 +78,8 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield ""
         yield _table(of_problem, longer)
         yield ""
-        yield from notes(below_head_lines(run, [problem], against), problem)
+        lines = not_at_budget([arm for arm in tested if arm.problem == problem], asked)
+        yield from notes([*lines, *below_head_lines(run, [problem], against)], problem)
     problems = {comparison.problem for comparison in looks}
     yield from notes([*explanations(looks, longer), *one_class_lines(tested), *support_lines(run, problems)])
 
@@ -109,7 +111,7 @@ def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
     shown = {
         comparison: several
         for comparison, several in looks.items()
-        if not comparison.asked or math.isclose(comparison.asked, asked, abs_tol=1e-6)
+        if comparison.asked == 0.0 or is_at(comparison, asked)
     }
     if not any(comparison.asked for comparison in shown):
         known = sorted({comparison.asked for comparison in looks if comparison.asked})
