@@ -158,7 +158,7 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     images = f" ({row['train_images']} training images)" if row["train_images"] else ""
     metric = SCALES[row["metric"]].noun
-    points = f"{row['points']} operating points{under}"
+    points = f"{counted(row['points'], 'operating point')}{under}"
     chosen_by = by.replace("_score", f" {metric}")
     yield f"{row['network']} on {row['dataset']}{images}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
@@ -196,7 +196,7 @@ def _speed(row: dict[str, Any], run: Run) -> str:
     """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
     if row["speed"] is None:
         return f"not measured; to measure it: {command('time', run.path)}"
-    slower = ", SLOWER" if row["speed"] < 1.0 else ""
+    slower = ", SLOWER" if round(row["speed"], 2) < 1.0 else ""
     where = circumstance_text(circumstances_of(run)[0])
     doubt = "" if row["is_steady"] else "; not steady"
     if row["is_at_other_speed"]:

@@ -118,7 +118,11 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
     assert save in done.stdout
 
 
-@pytest.mark.parametrize(("speed", "text"), [(1.5, "1.50 times that of the whole network (2 ms;"), (0.5, "SLOWER")])
+@pytest.mark.parametrize(
+    ("speed", "text"),
+    [(1.5, "1.50 times that of the whole network (2 ms;"), (0.996, "1.00 times that of the whole network ("),
+     (0.5, "SLOWER")],
+)  # fmt: skip
 def test_it_says_how_fast_the_sub_model_is(tmp_path: Path, speed: float, text: str) -> None:
     """Measured or not; in the circumstance that was measured."""
     Synthetic(networks=("mlp",), seeds=(0,)).write(tmp_path)
