@@ -21,6 +21,7 @@ from results.store.points_view import column_names, settings_table
 from results.store.reader import load as load_tables
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from sweeps.operations.launch import RECOMMENDED_QUERY
 from tests.commands import Said
 from tests.results.arms.test_tuning import tuned_run
 from tests.results.exact_run import Trial, rows_of, write_run
@@ -124,6 +125,18 @@ def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthe
     rows = run.rows("SELECT trial_id, point, is_compared FROM points")
     assert {(row["trial_id"], row["point"]) for row in rows if row["is_compared"]} == chosen
     assert len(chosen) < len(rows)
+
+
+def test_the_query_that_a_run_recommends_has_the_means_of_compare(tmp_path: Path) -> None:
+    """Of each data set, without failed trials and without the settings of [tuning] that were not chosen."""
+    trials = [
+        Trial(label="arm", seed=seed, dataset=dataset, right=(right + 5 * tried,), validation=(0.5 + tried / 10,),
+              config={"x": tried}, tuning_order=tried, ended="failed" if seed == 2 else "finished")
+        for dataset, right in (("birds", 50), ("dogs", 80)) for seed in range(3) for tried in (0, 1)
+    ]  # fmt: skip
+    with load_tables(write_run(tmp_path, trials)) as run:
+        rows = {(row["dataset"], row["test"]) for row in run.rows(RECOMMENDED_QUERY)}
+        assert rows == {(arm.problem.dataset, arm.test.mean) for arm in findings_of(run).arms}
 
 
 def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:
