@@ -29,12 +29,13 @@ BEST = """
 SELECT {run}network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
     params, '{by}' AS chosen_by, validation_score, test_score, test_images, latency_ms, speed, is_steady,
     is_at_other_speed, count(*) OVER problem AS points,
-    count(*) FILTER (isfinite({by})) OVER problem AS scored_points
+    count(*) FILTER (isfinite({by})) OVER problem AS scored_points,
+    count(*) OVER (PARTITION BY network, dataset, train_images, metric, round({by}, 12)) AS tied_points
 FROM compared_points
 WHERE {limits}
 WINDOW problem AS (PARTITION BY network, dataset, train_images, metric)
 QUALIFY row_number() OVER (
-    problem ORDER BY CASE WHEN isfinite({by}) THEN 0 ELSE 1 END, {by} DESC, macs, trial_id, point) = 1
+    problem ORDER BY CASE WHEN isfinite({by}) THEN 0 ELSE 1 END, round({by}, 12) DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, train_images, metric
 """
 """One point for each problem, since only scores of one problem can be compared. Ties: the one with fewer MACs."""
@@ -157,7 +158,7 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     images = f" ({row['train_images']} training images)" if row["train_images"] else ""
     metric = SCALES[row["metric"]].noun
-    points = f"{row['points']} operating points{under}"
+    points = f"{counted(row['points'], 'operating point')}{under}"
     chosen_by = by.replace("_score", f" {metric}")
     yield f"{row['network']} on {row['dataset']}{images}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
@@ -173,6 +174,11 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     yield f"  speed {_speed(row, run)}"
     if row[by] is None or not math.isfinite(row[by]):
         yield f"  none of them has a finite {by}"
+    elif row["tied_points"] > 1:
+        yield (
+            f"  {row['tied_points']} of them tie by {chosen_by}: shown is the one with the fewest MACs, of equal ones"
+            " the first by its trial's id"
+        )
     key = row["model_key"]
     yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}.stage"
     model = f"models/{row['trial_id']}_point_{row['point']}"
@@ -190,7 +196,7 @@ def _speed(row: dict[str, Any], run: Run) -> str:
     """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
     if row["speed"] is None:
         return f"not measured; to measure it: {command('time', run.path)}"
-    slower = ", SLOWER" if row["speed"] < 1.0 else ""
+    slower = ", SLOWER" if round(row["speed"], 2) < 1.0 else ""
     where = circumstance_text(circumstances_of(run)[0])
     doubt = "" if row["is_steady"] else "; not steady"
     if row["is_at_other_speed"]:

@@ -33,7 +33,7 @@ class LoadedRun(reader.Run):
         run = results.load("runs/demo")
         run.best(under={"macs": 0.8})
         run.compare("fine_tune", at=0.4)
-        run.sql("SELECT arm, avg(test_score) AS test FROM measured_points GROUP BY ALL")
+        run.sql("SELECT status, count(*) AS trials FROM trials GROUP BY ALL")
         run.plot.front(cost="params").save("front.pdf")
     """
 

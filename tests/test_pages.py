@@ -201,7 +201,7 @@ def test_what_the_blocks_of_r_read_is_there(tmp_path: Path, monkeypatch: pytest.
     points_code, folder_code = (block.text for block in PAGES["reading.md"] if block.kind == "r")
     (path,) = re.findall(r'read_parquet\("(.*)"\)', points_code)
     rows = pq.read_table(path).to_pylist()
-    (grouped_by,) = re.findall(r"group_by\(subset\(df, is_compared\), (.*)\)", points_code)
+    (grouped_by,) = re.findall(r"group_by\(df, (.*)\)", points_code)
     assert {*grouped_by.split(", "), "test_score", "seed", "is_compared"} <= set(rows[0])
     wanted = re.findall(r'(\w+) == "?([\w.]+)', points_code)
     assert {value for _, value in wanted} <= {str(row[key]) for row in rows for key, _ in wanted}

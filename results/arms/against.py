@@ -23,7 +23,7 @@ def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | No
     for problem in sorted({arm.problem for arm in tested}):
         of_problem = [arm for arm in arms if arm.problem == problem]
         shown = [arm for arm in arms_at_budget(of_problem, asked) if arm.test.mean is not None]
-        base = _base(shown, name)
+        base = at_smallest_budget(shown, name)
         if base is not None:
             compared.append((base, _pairs(shown, base)))
     if not compared:
@@ -35,8 +35,8 @@ def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | No
     return compared
 
 
-def _base(shown: Sequence[Arm], name: str) -> Arm | None:
-    """Choose the arm that others are compared with: that of this name, at its smallest budget."""
+def at_smallest_budget(shown: Sequence[Arm], name: str) -> Arm | None:
+    """Return the arm of this name at its smallest budget; None if there is none."""
     of_name = [arm for arm in shown if arm.name == name]
     return min(of_name, key=lambda arm: budget_order(arm.asked), default=None)
 

@@ -12,6 +12,7 @@ from results.store.views import literal
 from results.text.settings import leaves
 from transtailor.documents import read_json
 from transtailor.names import nearest
+from transtailor.plural import first_few
 
 NAMED = ("planned", "operating_points")
 """The tables with a column `arm`; they have to be held (`Run.hold`) before arms can get other names."""
@@ -131,10 +132,10 @@ def arms_that_differ(run: Run) -> list[str]:
                 differences.append(difference)
     if not differences:
         return []
-    more = f", and {len(differences) - _MOST_SHOWN} more" if len(differences) > _MOST_SHOWN else ""
+    named = first_few(differences, _MOST_SHOWN, "; ")
     return [
-        f"Arms of one name with other settings in another run: {'; '.join(differences[:_MOST_SHOWN])}{more}. They are"
-        " one arm, of which a seed's score is the mean over the runs; `report --apart colour` tells them apart."
+        f"Arms of one name with other settings in another run: {named}. They are one arm, of which"
+        " a seed's score is the mean over the runs; `report --apart colour` tells them apart."
     ]
 
 

@@ -208,7 +208,7 @@ class Pairing:
                 f" against the best of {_counts(self.second_best_of)}"
             )
         if self.failed:
-            reasons.append(f"{self.failed} of their trials failed, and the means are of the others")
+            reasons.append(f"{self.failed} of their trials failed or have NaN scores, and the means are of the others")
         return reasons + doubts(self.result)
 
 
@@ -298,7 +298,9 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     for arm in both:
         all_seeds.update(arm.test_by_seed)
         environments |= arm.environments
-    failed = {(arm.problem, arm.name): arm.failed for arm in both}  # an arm can be in several pairs
+    failed: Counter[tuple[Problem, str]] = Counter()
+    for arm in both:  # one can be in several pairs, or at two budgets, of which one has scores that are not numbers
+        failed[arm.problem, arm.name] = max(failed[arm.problem, arm.name], arm.failed)
     return Pairing(
         problem=first_arms[0].problem if len(pairs) == 1 else None,
         first=str(first_arms[0]),
@@ -313,7 +315,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         second_best_of=_best_of(second_arms),
         environments=frozenset(environments),
         problems=len(pairs),
-        failed=sum(failed.values()),
+        failed=failed.total(),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
         repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from results.arms.comparison import Arm, Point, arms_of, budget_order, environments_of, points_of
 from results.arms.counts import failed_by_arm
+from results.arms.looks import Comparison
 from results.arms.names import arms_called
 from results.arms.problem import Problem
 from results.arms.tuning import best_settings, ended_settings
@@ -125,8 +126,8 @@ def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
     return not asked or any(is_at(arm, asked) for arm in arms)
 
 
-def is_at(arm: ArmOrPoint, asked: float) -> bool:
-    """Whether an arm or a point is at this budget."""
+def is_at(arm: Arm | Point | Comparison, asked: float) -> bool:
+    """Whether an arm, a point or a comparison is at this budget."""
     return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
 
 

@@ -24,14 +24,9 @@ ORDER BY ALL
 
 CHOSEN_SETTINGS = """
 SELECT network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_json, validation_score
-FROM compared_points JOIN planned USING (trial_id, network, dataset, train_images, arm, method, seed)
-WHERE tuning_order IS NOT NULL
-QUALIFY row_number() OVER (
-    PARTITION BY network, dataset, train_images, arm, method, seed, asked_removed_macs_fraction
-    ORDER BY CASE WHEN isnan(validation_score) THEN 1 ELSE 0 END, validation_score DESC, tuning_order) = 1
-ORDER BY ALL
+FROM points JOIN (SELECT trial_id, tuning_json FROM planned) USING (trial_id)
+WHERE is_compared AND tuning_json IS NOT NULL ORDER BY ALL
 """
-"""The same choice in SQL, where an arm has one trial for each seed and setting, and a trial one point at a budget."""
 
 
 class Tried(NamedTuple):

@@ -198,7 +198,7 @@ def _pooled_page(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]
     groups: dict[tuple[str, tuple[bool, float], str, str], list[Pair]] = {}
     for _, rows in compared:
         for row in rows:
-            key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name, row.control.name)
+            key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name, str(row.control))
             groups.setdefault(key, []).append(row.pairs[0])
     pooled = []
     times_alone: Counter[tuple[str, tuple[bool, float], str]] = Counter()  # of arms, each with a control of its own

@@ -33,7 +33,7 @@ from results.text.page import Heading, Part, Shown, Table, answer_table, notes
 from results.text.shown import SCORE_INTERVAL
 from transtailor import cli
 from transtailor.names import nearest
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, arm, config_json FROM planned"
@@ -235,18 +235,12 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
         if not all(_is_crossed([levels, values]) for levels in factors.values()):
             uneven.append(name)
     if others:
-        yield f"Other settings vary too, and the scores are averaged over them: {_listed(others)}."
+        yield f"Other settings vary too, and the scores are averaged over them: {first_few(others, MOST_FACTORS)}."
     if uneven:
         yield (
-            f"Not every level was measured with each value of {_listed(uneven)}, so a difference of means may be that"
-            " of these; to separate them, give all with --of."
+            f"Not every level was measured with each value of {first_few(uneven, MOST_FACTORS)}, so a difference of"
+            " means may be that of these; to separate them, give all with --of."
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Name the first settings, and count the others."""
-    more = len(names) - MOST_FACTORS
-    return ", ".join(names[:MOST_FACTORS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from results.arms import comparison
+from results.arms.against import at_smallest_budget
 from results.arms.class_names import class_names
 from results.arms.comparison import Arm, Point
 from results.arms.findings import Findings
@@ -89,8 +90,8 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     for problem in sorted({arm.problem for arm in arms}):
         of_problem = [arm for arm in arms if arm.problem == problem and SCALES[arm.metric].is_right]
         shown = arms_at_budget(of_problem, asked)
-        first_arm = _arm(shown, first_name)
-        second_arm = _arm(shown, second_name)
+        first_arm = at_smallest_budget(shown, first_name)
+        second_arm = at_smallest_budget(shown, second_name)
         if first_arm is not None and second_arm is not None:
             named = [arm for arm in shown if arm.name in (first_name, second_name)]
             others = sorted(str(arm) for arm in named if arm not in (first_arm, second_arm))
@@ -111,12 +112,6 @@ def _no_problem(run: Run, arms: Sequence[Arm], second: str) -> str:
                 f"nothing of it. To compare them by seeds, type: {command('compare', run.path, '--against', second)}"
             )
     return "have no classification problem in common at that budget"
-
-
-def _arm(arms: Sequence[Arm], name: str) -> Arm | None:
-    """Return the arm of this name at its smallest budget; None if there is none."""
-    of_name = [arm for arm in arms if arm.name == name]
-    return min(of_name, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
 
 
 def _points(arm: Arm) -> dict[int, Point]:

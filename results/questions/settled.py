@@ -27,6 +27,7 @@ from results.arms.looks import (
 )
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
+from results.arms.selection import is_at, not_at_budget
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.question import question
@@ -36,7 +37,7 @@ from results.render.style import WIDTH, arm_channels, quantity, tooltip
 from results.statistics.pairs import compare_pairs
 from results.store.query_table import query_table
 from results.store.reader import Run
-from results.text.number_format import SCALES, percent
+from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Table, answer_table, notes
 from results.text.shown import VERDICT, interval, verdict_text
 from transtailor import cli
@@ -77,7 +78,8 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield ""
         yield _table(of_problem, longer)
         yield ""
-        yield from notes(below_head_lines(run, [problem], against), problem)
+        lines = not_at_budget([arm for arm in tested if arm.problem == problem], asked)
+        yield from notes([*lines, *below_head_lines(run, [problem], against)], problem)
     problems = {comparison.problem for comparison in looks}
     yield from notes([*explanations(looks, longer), *one_class_lines(tested), *support_lines(run, problems)])
 
@@ -109,7 +111,7 @@ def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
     shown = {
         comparison: several
         for comparison, several in looks.items()
-        if not comparison.asked or math.isclose(comparison.asked, asked, abs_tol=1e-6)
+        if comparison.asked == 0.0 or is_at(comparison, asked)
     }
     if not any(comparison.asked for comparison in shown):
         known = sorted({comparison.asked for comparison in looks if comparison.asked})
@@ -300,10 +302,14 @@ def _panel(
 
 
 def at_title(asked: float | None) -> str:
-    """Write the title of the panel of a budget."""
+    """Write the title of the panel of a budget.
+
+    >>> at_title(0.199), at_title(0.2)
+    ('19.9% removed', '20% removed')
+    """
     if asked is None:
         return "decided by a rule"
-    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
+    return "nothing removed" if asked == 0 else f"{100 * asked:g}% removed"
 
 
 def section(findings: Findings) -> Section | None:

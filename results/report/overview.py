@@ -24,6 +24,7 @@ from results.render.style import PALETTE, SIGNS, order_arms
 from results.text.number_format import SCALES, percent
 from results.text.page import Shown, Table
 from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL, VERDICT, verdict_text
+from transtailor.plural import first_few
 
 _MOST_VERDICTS = 6
 _MOST_NAMED = 8
@@ -205,11 +206,8 @@ def warnings(findings: Findings) -> list[str]:
         arm for arm in findings.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION
     ]
     if off:
-        named = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
-        more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
-        lines.append(
-            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {named}{more}."
-        )
+        named = first_few([f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off], _MOST_NAMED, "; ")
+        lines.append(f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {named}.")
     return lines
 
 

@@ -13,6 +13,7 @@ from scipy import special
 from results.statistics.means import t_quantile
 
 _ROUNDING = 1e-24  # a variance of differences of at most 1 that comes from rounding alone
+_ROUNDING_OF_PRODUCTS = 1e-13  # the same of a sum of products, as a share of their squares
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _covariance_of_means(centred: np.ndarray, is_tested: np.ndarray) -> float:
     inverse = 1.0 / counts
     # The expected product of a pair, in units of the images' variance: both rows were centred at their own means.
     expected = common * (1.0 - inverse[:, None] - inverse[None, :] + common * np.outer(inverse, inverse))
-    if expected[pairs].sum() <= 0:
+    if expected[pairs].sum() <= 0 or abs(products[pairs].sum()) <= _ROUNDING_OF_PRODUCTS * products.trace():
         return 0.0
     of_images = products[pairs].sum() / expected[pairs].sum()
     return float(of_images * (common * np.outer(inverse, inverse))[pairs].mean())

@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
 FAILURES_SHOWN = 10
 RECOMMENDED_QUERY = (
-    "SELECT network, arm, asked_removed_macs_fraction AS asked, avg(validation_score) AS validation, "
-    "avg(test_score) AS test, count(*) AS points FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 20"
+    "SELECT network, dataset, train_images, arm, asked_removed_macs_fraction AS asked, avg(validation_score) AS "
+    "validation, avg(test_score) AS test, count(*) AS points FROM points WHERE is_compared GROUP BY ALL ORDER BY ALL "
+    "LIMIT 20"
 )
 
 

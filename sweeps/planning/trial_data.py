@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import first_few, limited_images, missed_text, short_text, split_images, uneven_text
+from tailor.execution.untrained import limited_images, missed_text, short_text, split_images, uneven_text
 from tailor.facts import datasets
 from tailor.stages import canonical_json
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 
 
 def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
@@ -42,7 +42,7 @@ def splits_text(trials: Iterable[JsonSettings]) -> str:
     for data in _data_of(trials):
         train, validation, test = split_images(data)
         texts.append(f"{data.name}: {train} for training, {validation} for validation, {test} for testing")
-    return first_few([*dict.fromkeys(texts)], "; ")  # each once: several split seeds have the same numbers
+    return first_few([*dict.fromkeys(texts)], between="; ")  # each once: several split seeds have the same numbers
 
 
 def verify_data(trials: Iterable[JsonSettings]) -> None:

@@ -18,6 +18,7 @@ from tailor.model.state import ModelState
 from tailor.model.timing import PassTimes, time_in_turns
 from tailor.pruning.padding import Padding, pad
 from tailor.saved_model import AS_PRUNED
+from transtailor.plural import first_few
 
 ROUNDS = 12  # each model's turns
 Step = Callable[[str], AbstractContextManager[None]]
@@ -144,10 +145,7 @@ def paddings_of(state: ModelState, circumstance: Circumstance) -> tuple[dict[str
                 layers.append(layer)
     lines = []
     for reason, layers in layers_by_reason.items():
-        named = ", ".join(layers[:MOST_NAMED])
-        if len(layers) > MOST_NAMED:
-            named += f" and {len(layers) - MOST_NAMED} more"
-        lines.append(f"never padded: {named}: {reason}")
+        lines.append(f"never padded: {first_few(layers, MOST_NAMED)}: {reason}")
     return paddings, lines
 
 

@@ -133,7 +133,7 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
         passes[INTEGERS] = onnx_pass(integers, images, circumstance.threads)
         times = time_in_turns(passes, rounds=ROUNDS)
     speed = times[INTEGERS].speed
-    slower = ", SLOWER" if speed < 1.0 else ""
+    slower = ", SLOWER" if round(speed, 2) < 1.0 else ""
     metric_name = metric.replace("_", " ")
     lines = [
         f"int8: validation {metric_name} {of_integers.score:.4f}, in float32 {of_floats.score:.4f}, on "

@@ -20,7 +20,7 @@ class Speed:
     circumstance: str
 
     def __str__(self) -> str:
-        slower = ", SLOWER" if self.times_as_fast < 1.0 else ""
+        slower = ", SLOWER" if round(self.times_as_fast, 2) < 1.0 else ""
         unsteady = "" if self.is_steady else "; NOT STEADY: end other work on this machine and measure again"
         return (
             f"{self.times_as_fast:.2f} times as fast as the whole network{slower} ({self.latency_ms:.4g} ms instead of "

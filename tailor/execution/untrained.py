@@ -1,6 +1,5 @@
 """Classes of which a draw of training or validation images has none, or fewer than were asked for."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import lgamma
 from pathlib import Path
@@ -11,8 +10,8 @@ from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.prepare import arrays
+from transtailor.plural import first_few
 
-SHOWN = 5  # names in a message
 CERTAIN = 1e-4  # no class is looked for that a draw misses more rarely: `plan` needs no torch for it
 
 
@@ -86,15 +85,6 @@ def split_images(data: DataConfig) -> list[int]:
     train = sum(limited_images(data)) or data.train_images
     test = data.info.test_images
     return [train, data.info.target_images - data.train_images - test, test]
-
-
-def first_few(texts: Sequence[str], between: str = ", ") -> str:
-    """Return the first texts in one, for a message.
-
-    >>> first_few([*"abcdef"])
-    'a, b, c, d, e, ...'
-    """
-    return between.join([*texts[:SHOWN], "..."] if len(texts) > SHOWN else texts)
 
 
 def limited_images(data: DataConfig) -> tuple[int, ...]:

@@ -144,7 +144,7 @@ def latency_lines(latency: Latency) -> Iterator[str]:
 def speed_text(latency: Latency) -> str:
     """Say how fast a model is beside its whole network: "1.56 times as fast as the whole network (2.1 ms)"."""
     assert latency.speed is not None
-    slower = ", so it is SLOWER" if latency.speed < 1.0 else ""
+    slower = ", so it is SLOWER" if round(latency.speed, 2) < 1.0 else ""
     return f"{latency.speed:.2f} times as fast as the whole network ({latency.whole_latency_ms:.4g} ms{slower})"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tailor.common.errors import ConfigError
 from transtailor.names import nearest
+from transtailor.plural import first_few
 
 Line = tuple[int, list[str]]
 """Number of a line in its file, from 1, and its values."""
@@ -63,7 +64,7 @@ class LabelColumns:
         if self.split is not None:
             parts.append(f"its split {self.names[self.split]!r}")
         if self.unread:
-            parts.append(f"not read: {_listed([self.names[index] for index in self.unread])}")
+            parts.append(f"not read: {first_few([self.names[index] for index in self.unread], _SHOWN)}")
         return ", ".join(parts)
 
     @property
@@ -122,9 +123,9 @@ def has_names(table: str, lines: Sequence[Line], asked: AskedColumns, is_image: 
         doubt = f"none of them is known as the image's ({_EXAMPLES['image']})"
         example = "NAME"
     raise ConfigError(
-        f"{table}: whether its first line ({_listed(first)}) names the columns is not clear: {doubt}; if it does, add "
-        f"--image-column {shlex.quote(example)} and --class-column NAME, with two of these names; if it is an image "
-        "and its class, write the line image,class above it"
+        f"{table}: whether its first line ({first_few(first, _SHOWN)}) names the columns is not clear: {doubt}; if it "
+        f"does, add --image-column {shlex.quote(example)} and --class-column NAME, with two of these names; if it "
+        "is an image and its class, write the line image,class above it"
     )
 
 
@@ -245,10 +246,5 @@ def _only(table: str, names: Sequence[str], candidates: Sequence[int], kind: str
                 "; if each class has a column of its own, with 1 for its images and 0 for all others, remove the "
                 "columns that are neither classes nor the image"
             )
-    raise ConfigError(f"{table} has the columns {_listed([name for name in names if name])}: {doubt}; {remedy}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return names in their order, and the number of those that are too many."""
-    others = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {others} more" if others > 0 else "")
+    columns = first_few([name for name in names if name], _SHOWN)
+    raise ConfigError(f"{table} has the columns {columns}: {doubt}; {remedy}")

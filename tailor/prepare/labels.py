@@ -16,7 +16,7 @@ from tailor.prepare.label_columns import ONE, ZERO, AskedColumns, LabelColumns, 
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 
 DELIMITERS = ",;\t"
 NO_VALUES = frozenset({"nan", "<na>", "#n/a", "nat", "null"})  # of pandas, R, spreadsheets and databases
@@ -230,9 +230,7 @@ def _refuse_lines(table: Path, faults: Sequence[tuple[Line, str]]) -> None:
             lines_of[fault].append(str(line[0]))
         shown = []
         for fault, numbers in list(lines_of.items())[: listing.SHOWN]:
-            more = f" and {len(numbers) - listing.SHOWN} more" if len(numbers) > listing.SHOWN else ""
-            noun = "line" if len(numbers) == 1 else "lines"
-            shown.append(f"{noun} {', '.join(numbers[: listing.SHOWN])}{more}: {fault}")
+            shown.append(f"{'line' if len(numbers) == 1 else 'lines'} {first_few(numbers)}: {fault}")
         others = len(lines_of) - len(shown)
         rest = f"; and {counted(others, 'other fault')}" if others else ""
         raise FilesRefused(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tailor.common.errors import ConfigError
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 
 TRAIN = "train"
 VALIDATION = "val"
@@ -111,10 +111,7 @@ def some(names: Iterable[str], shown: int = SHOWN) -> str:
     >>> some(["c", "a", "b"]), some("abcdefg")
     ('a, b, c', 'a, b, c, d, e and 2 more')
     """
-    in_order = [in_one_line(name) for name in sorted(names)]
-    first_names = ", ".join(in_order[:shown])
-    others = len(in_order) - shown
-    return f"{first_names} and {others} more" if others > 0 else first_names
+    return first_few([in_one_line(name) for name in sorted(names)], shown)
 
 
 def in_one_line(name: str) -> str:

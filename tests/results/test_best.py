@@ -70,8 +70,9 @@ def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_p
     with load(tmp_path) as run:
         (row,) = best_points(run)
         text = said_of(run)
-    assert (row["point"], row["points"], row["scored_points"]) == (2, 4, 3)
+    assert (row["point"], row["points"], row["scored_points"], row["tied_points"]) == (2, 4, 3, 2)
     assert "the largest of 3" in text
+    assert "2 of them tie by validation accuracy: shown is the one with the fewest MACs" in text
 
 
 def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
@@ -117,7 +118,11 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
     assert save in done.stdout
 
 
-@pytest.mark.parametrize(("speed", "text"), [(1.5, "1.50 times that of the whole network (2 ms;"), (0.5, "SLOWER")])
+@pytest.mark.parametrize(
+    ("speed", "text"),
+    [(1.5, "1.50 times that of the whole network (2 ms;"), (0.996, "1.00 times that of the whole network ("),
+     (0.5, "SLOWER")],
+)  # fmt: skip
 def test_it_says_how_fast_the_sub_model_is(tmp_path: Path, speed: float, text: str) -> None:
     """Measured or not; in the circumstance that was measured."""
     Synthetic(networks=("mlp",), seeds=(0,)).write(tmp_path)

@@ -137,10 +137,13 @@ def test_an_arm_with_failed_trials_is_never_better_and_has_no_rank() -> None:
     (pair,) = baseline_pairs(arms)
     pairing = compare([pair])
     assert (pairing.failed, verdict_word(pairing)) == (2, "incomplete")
-    assert pairing.doubts == ["2 of their trials failed, and the means are of the others"]
+    assert pairing.doubts == ["2 of their trials failed or have NaN scores, and the means are of the others"]
     assert [(arm.label, arm.rank) for arm in arms] == [("transtailor", None), ("fine_tune", 1)]
     lost = arms_of([*points, point(seed=9, label="fine_tune", asked=0.0, test=math.nan)], {})
     assert compare(baseline_pairs(lost)).failed == 1
+    scores = {(0.1, 0): 0.8, (0.1, 1): 0.8, (0.2, 0): math.nan, (0.2, 1): 0.9}
+    of_one_name = arms_of([point(asked=asked, seed=seed, test=test) for (asked, seed), test in scores.items()], {})
+    assert [compare(pair).failed for pair in ([of_one_name], [of_one_name[::-1]])] == [1, 1]
 
 
 def test_seeds_that_rest_on_one_model_are_told() -> None:

@@ -284,7 +284,17 @@ def test_arms_of_other_controls_in_each_problem_are_not_averaged(tmp_path: Path)
     ]  # fmt: skip
     found = "\n".join(lines(write_run(tmp_path, trials), "tuned", 0.2))
     assert "All together" not in found
-    assert "1 arm has other controls on other networks or data sets, and is not averaged over them." in found
+    note = "1 arm has other controls on other networks or data sets, and is not averaged over them."
+    assert note in found
+    both, higher = (80, 70), (70,)  # of the control: two budgets on one network, the larger alone on the other
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=right, asked=(0.1, 0.2)[-len(right) :])
+        for label, network, right in (("tuned", "one", both), ("tuned", "two", higher), ("arm", "one", higher),
+                                      ("arm", "two", higher))
+        for seed in range(6)
+    ]  # fmt: skip
+    found = "\n".join(lines(write_run(tmp_path / "budgets", trials), "tuned", None))
+    assert "All together" not in found and note in found
 
 
 def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:

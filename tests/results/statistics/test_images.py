@@ -142,3 +142,11 @@ def test_one_seed_has_no_interval_and_no_difference_no_p() -> None:
     assert (one.difference, one.low, one.p) == (1.0, None, None)
     equal = crossed_difference(np.zeros((3, 5)))
     assert (equal.difference, equal.low, equal.high, equal.p) == (0, 0, 0, None)
+
+
+def test_equal_seeds_whose_images_do_not_agree_have_no_p() -> None:
+    """Both gain five of 25 images, of which they share one, as chance has it: rounding alone is left to vary."""
+    gained = np.zeros((2, 25))
+    gained[[0] * 5, range(5)] = gained[[1] * 5, [0, 5, 6, 7, 8]] = 1.0
+    found = crossed_difference(gained)
+    assert (found.low, found.high, found.p) == (found.difference, found.difference, None)

@@ -21,6 +21,7 @@ from results.store.points_view import column_names, settings_table
 from results.store.reader import load as load_tables
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from sweeps.operations.launch import RECOMMENDED_QUERY
 from tests.commands import Said
 from tests.results.arms.test_tuning import tuned_run
 from tests.results.exact_run import Trial, rows_of, write_run
@@ -109,11 +110,33 @@ def test_columns_have_units_and_meanings(tmp_path: Path, synthetic: Any) -> None
 
 def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthetic: Any) -> None:
     """Of two settings of [tuning] the better one by validation, per arm, seed and budget; ties go to the first."""
+    by_rule = [
+        Trial(label="by rule", seed=0, right=(50, 50), asked=(None, None), validation=scores, ended=ended,
+              config={"x": tried}, tuning_order=tried)
+        for tried, (scores, ended) in enumerate(
+            [((0.9, 0.5), "finished"), ((0.4, 0.6), "finished"), ((0.8, 0.8), "missing")]
+        )
+    ]  # fmt: skip
+    with load(write_run(tmp_path / "by rule", by_rule)) as run:  # the ends of the paths are compared
+        compared = run.rows("SELECT x, point FROM points WHERE is_compared")
+        assert compared == [{"x": 1, "point": 1}] and [arm.points[0].point for arm in findings_of(run).arms] == [1]
     run = load(tuned_run(tmp_path, synthetic, lambda _label, seed: (0.7, 0.8, 0.9)[seed % 3], ("fine_tune", 5)))
     chosen = {(point.trial_id, point.point) for point in best_settings(points_of(run), ended_settings(run))}
     rows = run.rows("SELECT trial_id, point, is_compared FROM points")
     assert {(row["trial_id"], row["point"]) for row in rows if row["is_compared"]} == chosen
     assert len(chosen) < len(rows)
+
+
+def test_the_query_that_a_run_recommends_has_the_means_of_compare(tmp_path: Path) -> None:
+    """Of each data set, without failed trials and without the settings of [tuning] that were not chosen."""
+    trials = [
+        Trial(label="arm", seed=seed, dataset=dataset, right=(right + 5 * tried,), validation=(0.5 + tried / 10,),
+              config={"x": tried}, tuning_order=tried, ended="failed" if seed == 2 else "finished")
+        for dataset, right in (("birds", 50), ("dogs", 80)) for seed in range(3) for tried in (0, 1)
+    ]  # fmt: skip
+    with load_tables(write_run(tmp_path, trials)) as run:
+        rows = {(row["dataset"], row["test"]) for row in run.rows(RECOMMENDED_QUERY)}
+        assert rows == {(arm.problem.dataset, arm.test.mean) for arm in findings_of(run).arms}
 
 
 def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:

@@ -283,6 +283,15 @@ def test_a_panel_says_where_a_rule_decided_what_is_removed(run: RunFolder, tmp_p
     with load(tmp_path / "r") as tables:
         chart = settled.chart(findings_of(tables), looks[0].comparison.problem)
     assert chart is not None and [panel["title"] for panel in chart.to_dict()["concat"]] == ["decided by a rule"]
+    by_rule = replace(looks[0], comparison=replace(looks[0].comparison, arm="by rule", asked=None))
+    rows = [look_row(look) | {"code_digest": "c"} for look in (*looks, by_rule)]
+    problem = {"network": "digits_vgg", "train_images": 200}
+    trial = Trial(label="by rule", seed=0, right=(50,), asked=(None,), removed=(0.3,), **problem)
+    write_run(tmp_path / "all", [trial])
+    Writer(tmp_path / "all" / "tables").write("looks", rows)
+    with load(tmp_path / "all") as tables:
+        text = text_of(settled.settled.answer(tables, 0.2))
+    assert "| by rule |" not in text and "- Not shown, as without a point at 20.0% fewer MACs: by rule (not" in text
 
 
 def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
