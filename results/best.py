@@ -27,8 +27,8 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 
 BEST = """
 SELECT {run}network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
-    params, '{by}' AS chosen_by, validation_score, test_score, test_images, latency_ms, speed, is_steady,
-    is_at_other_speed, count(*) OVER problem AS points,
+    params, '{by}' AS chosen_by, validation_score, validation_images, test_score, test_images, latency_ms, speed,
+    is_steady, is_at_other_speed, count(*) OVER problem AS points,
     count(*) FILTER (isfinite({by})) OVER problem AS scored_points,
     count(*) OVER (PARTITION BY network, dataset, train_images, metric, round({by}, 12)) AS tied_points
 FROM compared_points
@@ -160,9 +160,10 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     metric = SCALES[row["metric"]].noun
     points = f"{counted(row['points'], 'operating point')}{under}"
     chosen_by = by.replace("_score", f" {metric}")
+    validation = counted(row["validation_images"], "image")
     yield f"{row['network']} on {row['dataset']}{images}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
-    yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
+    yield f"  validation {metric}  {row['validation_score']:.4f} on {validation}{_optimism(row, by)}"
     test = (
         "not measured"
         if row["test_score"] is None

@@ -1,6 +1,7 @@
 """What was run, and on what: arms, the settings that vary, machines, code and provenance."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +90,18 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
                 f"Operating points that follow the protocol {row['protocol']!r}: {row['points']};"
                 " their trials decided by the training images, not by the validation split."
             )
-    return texts
+    return [*texts, *_warnings_of_plans(run)]
+
+
+def _warnings_of_plans(run: Run) -> Iterator[str]:
+    """Yield what the plan of each run's last launch has warned of."""
+    for name, folder in run.paths.items():
+        try:
+            warned = read_json(folder / "provenance.json")["history"][-1].get("warnings", [])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # what cannot be read is said beside the facts
+        for text in warned:
+            yield f"The plan{f' of {name}' if len(run.paths) > 1 else ''} warned: {text}."
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

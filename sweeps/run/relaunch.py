@@ -123,8 +123,10 @@ def start(
     run = RunFolder(runs / plan.name)
     files = sources()
     settings = [trial.settings for trial in plan.trials]
-    data = {"data": digests_of_data(settings), "data_files": files_digests_of(settings)}
-    launch = {**provenance(files), "site": site, **data}
+    launch = {
+        **provenance(files), "site": site, "data": digests_of_data(settings), "data_files": files_digests_of(settings),
+        "warnings": list(plan.warnings),
+    }  # fmt: skip
     if not is_there(run.path):
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users

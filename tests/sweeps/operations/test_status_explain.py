@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpc.sites.site import Site
+from results.report.page import page_of
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver.driver import sweep_state
@@ -73,6 +74,16 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     assert sweeps_command("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
     assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
+
+
+def test_what_the_plan_warned_of_is_said_with_the_results(
+    sweeps_command: Command, plan: Plan, tmp_path: Path, write_ends: WriteEnds
+) -> None:
+    run = created_run(replace(plan, warnings=("no training image of 'owl'",)), tmp_path / "runs")
+    write_ends(run, [plan.trials[0].trial_id])
+    assert "warning   no training image of 'owl'\n" in sweeps_command("status", run.path).stdout
+    with load(run.path) as rows:
+        assert "The plan warned: no training image of 'owl'." in page_of(rows).warnings
 
 
 def test_status_says_how_to_list_the_failures_that_it_does_not_show(
