@@ -153,6 +153,12 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
         raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
     if not list(model.parameters()):
         raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
+    others = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
+    if others:
+        raise ConfigError(
+            f"{kind} has parameters that are no floats, {', '.join(others[:3])}; make them buffers: "
+            "self.register_buffer(NAME, tensor)"
+        )
     coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
     if coarse:
         raise ConfigError(
@@ -371,9 +377,7 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
     with explain_errors(
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
-        model = copied(own.template).eval()
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+        model = copied(own.template).eval().requires_grad_(True)
         value = batch.loss_sum(model(batch.images)) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")

@@ -338,6 +338,12 @@ def broken(model: nn.Module) -> nn.Module:
     return model
 
 
+def with_integers() -> nn.Module:
+    model = linear()
+    model.order = nn.Parameter(torch.arange(8), requires_grad=False)
+    return model
+
+
 MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "per cent": (
         linear,
@@ -369,6 +375,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     ),
     "no parameters": (nn.ReLU, torch.zeros(1, 8), {}, "ReLU has no parameters"),
     "no module": (lambda: len, torch.zeros(1, 8), {}, "model is a builtin_function_or_method; expected"),
+    "parameters of integers": (
+        with_integers,
+        torch.zeros(1, 8),
+        {},
+        "parameters that are no floats, order; make them buffers",
+    ),
     "half": (lambda: linear().half(), torch.zeros(1, 8).half(), {}, "weights of torch.float16.*prune model.float()"),
     "compiled": (lambda: torch.compile(linear()), torch.zeros(1, 8), {}, "model is compiled.*before torch.compile"),
     "extra state": (Extra, torch.zeros(1, 8), {}, "Extra has state that is no tensor, _extra_state"),
