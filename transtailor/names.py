@@ -13,12 +13,10 @@ _LATENCY = ("asked_latency_ms", "asked_latency_fraction", "latency_ms")
 _GPUS = ("gpus_per_rank", "gpus_per_node")
 OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "pruning_ratio": _BUDGET,
-        "prune_rate": _BUDGET,
-        "pruning_rate": _BUDGET,
-        "sparsity": _BUDGET,
-        "amount": _BUDGET,
-        "ratio": _BUDGET,
+        **dict.fromkeys(
+            ("pruning_ratio", "prune_rate", "pruning_rate", "sparsity", "amount", "ratio", "fraction", "budget"),
+            _BUDGET,
+        ),
         **dict.fromkeys(("latency", "latency_ms", "latency_fraction", "speedup", "speed_up"), _LATENCY),
         "model": ("network",),
         "arch": ("network",),

@@ -139,7 +139,9 @@ def prune(
     if (asked_removed_macs_fraction is None) == (asked_latency_fraction is None) or (
         asked_latency_fraction is None
     ) != (table is None):
-        raise ConfigError("give asked_removed_macs_fraction = ..., or asked_latency_fraction = ... and table = FILE")
+        raise ConfigError(
+            "give one budget: asked_removed_macs_fraction = ..., or asked_latency_fraction = ... and table = FILE"
+        )
     if table is not None:
         method["allocation"] = {
             "name": "latency",

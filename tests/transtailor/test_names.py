@@ -56,6 +56,7 @@ def test_capitals_do_not_matter() -> None:
         ("pruning_ratio", ["alpha_learning_rate", "asked_removed_macs_fraction"], "asked_removed_macs_fraction"),
         ("pruning-ratio", ["alpha_learning_rate", "step_removed_macs_fraction"], "step_removed_macs_fraction"),
         ("sparsity", ["steps", "prune_ratio"], "prune_ratio"),
+        ("fraction", ["allocation", "asked_removed_macs_fraction"], "asked_removed_macs_fraction"),
         ("model", ["data", "network"], "network"),
         ("mixed_precision", ["precision"], "precision"),
         ("latency_ms", ["batch_size", "asked_latency_ms"], "asked_latency_ms"),
