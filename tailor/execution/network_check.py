@@ -84,9 +84,12 @@ def find_facts_of_users(network: str) -> NetworkInfo:
     """
     info = NETWORKS[network]
     with _naming(network):
-        _try_training(network, str(digest_of(NETWORKS, network)), info.input_shape, CLASSES, False)
-        with explain_errors("its code cannot be followed", FOLLOWED):
-            return with_facts(network, info)
+        try:
+            with explain_errors("its code cannot be followed", FOLLOWED):
+                return with_facts(network, info)
+        except ConfigError:  # its training takes longer, and says more if it fails, too
+            _try_training(network, str(digest_of(NETWORKS, network)), info.input_shape, CLASSES, False)
+            raise
 
 
 @contextmanager

@@ -241,7 +241,9 @@ def test_a_module_is_pruned_by_a_table(tmp_path: Path) -> None:
     module = network_of("digits_vgg_bn")
     pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", asked_latency_fraction=0.5, table=file)
     assert predicted_ms(table, pruned.state) <= 0.5 * table.whole_ms
-    with pytest.raises(ConfigError, match="give one budget: asked_removed_macs_fraction = ..., or asked_latency_fraction"):
+    with pytest.raises(
+        ConfigError, match="give one budget: asked_removed_macs_fraction = ..., or asked_latency_fraction"
+    ):
         tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", asked_latency_fraction=0.5)
 
 
