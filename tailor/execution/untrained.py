@@ -80,11 +80,14 @@ def uneven_text(data: DataConfig) -> str:
 def split_images(data: DataConfig) -> list[int]:
     """Return how many training, validation and test images a trial has; in a pool, copies may change it."""
     target = _target(data) if data.info.pool else None
+    used = sum(limited_images(data))
     if target is not None and target.group is not None and len(np.unique(target.group)) < len(target):
-        return [sum(_drawn(data, split)) for split in ("train", "validation", "test")]
-    train = sum(limited_images(data)) or data.train_images
-    test = data.info.test_images
-    return [train, data.info.target_images - data.train_images - test, test]
+        whole = data.model_copy(update={"images_per_class": None})
+        train, validation = (sum(_drawn(whole, split)) for split in ("train", "validation"))
+    else:
+        train = data.train_images
+        validation = data.info.target_images - train - data.info.test_images
+    return [used or train, validation, data.info.target_images - train - validation]
 
 
 def limited_images(data: DataConfig) -> tuple[int, ...]:

@@ -39,7 +39,6 @@ OTHERS = {
     ("sweeps.operations.clean", "except FileNotFoundError"): "what is gone need not be removed",
     ("sweeps.operations.control", "path.is_file"): FRESH,
     ("sweeps.operations.control", "path.stat"): FRESH,
-    ("sweeps.operations.control", "folder.is_dir"): USERS,
     ("sweeps.operations.explain", "first_folder.is_dir"): USERS,
     ("sweeps.operations.explain", "second_folder.is_dir"): USERS,
     ("sweeps.operations.reproduce", "existing.is_dir"): USERS,
