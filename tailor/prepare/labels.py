@@ -53,7 +53,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     _refuse_doubtful_stems(root, table, listed, names_of_stem, full_name_of)
     listed = [(full_name_of.get(normal_form(image), image), class_, split) for image, class_, split in listed]
     listed = [entry for entry in listed if not listing.is_set_aside(root / entry[0])]
-    _refuse_several_classes(root, table, listed)
+    there = set(image_names)
+    _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
     file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
     read_files = {file.path for file in file_listing.files}

@@ -350,13 +350,6 @@ def from_lists(
     """
     entries = [entry for entry in listed if not is_set_aside(folder / entry[0])]
     times_listed = Counter(name for name, _class_name, _split in entries)
-    listed_twice = [name for name, times in times_listed.items() if times > 1]
-    if listed_twice:
-        raise FilesRefused(
-            f"splits overlap: {some(listed_twice)} are in the lists more than once; {remedy}, each image may "
-            "belong to one split",
-            [Refused(folder / name, "listed more than once") for name in listed_twice],
-        )
     path_of = _paths(folder, times_listed)
     missing = [name for name in times_listed if name not in path_of]
     used = set(path_of.values())
@@ -364,20 +357,36 @@ def from_lists(
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
         others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
-        missing_of = {name.lower().rsplit(".", 1)[0]: name for name in missing}
-        if alike := [name for name in others if name.lower().rsplit(".", 1)[0] in missing_of]:
-            pair = in_one_line(f"{missing_of[alike[0].lower().rsplit('.', 1)[0]]}, there {alike[0]}")
-            there += f"; the names of {len(alike)} differ in the suffix, or in upper and lower case, alone: {pair}"
+        missing_of = {_word(name): name for name in missing}
+        if alike := [name for name in others if _word(name) in missing_of]:
+            pair = in_one_line(f"{alike[0]} for {missing_of[_word(alike[0])]}")
+            there += f"; {len(alike)} have a listed name but for folder, suffix, or upper and lower case: write {pair}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
             [Refused(folder / name, "listed, but not there") for name in missing],
+        )
+    listed_twice = [name for name, times in times_listed.items() if times > 1]
+    if listed_twice:
+        raise FilesRefused(
+            f"splits overlap: {some(listed_twice)} are in the lists more than once; {remedy}, each image may "
+            "belong to one split",
+            [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
     files = []
     for name, class_name, split in entries:
         path = path_of[name]
         files.append(ImageFile(path=path, name=_name(path, folder), class_name=class_name, split=split))
     return FileListing(files=tuple(files))
+
+
+def _word(name: str) -> str:
+    """Return an image's name without its folder, its suffix and capitals.
+
+    >>> _word("Station1/IMG_0000.JPG")
+    'img_0000'
+    """
+    return PurePosixPath(name).stem.lower()
 
 
 def leads_out(name: str) -> bool:

@@ -10,7 +10,7 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
-ALIKE = "the names of 4 differ in the suffix, or in upper and lower case, alone"
+ALIKE = "4 have a listed name but for folder, suffix, or upper and lower case: write"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -537,12 +537,20 @@ def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
     assert "labels.csv, lines 2, 3, 4, 5: none of its classes is 1;" in refused and refused.count("none of") == 1
 
 
+def test_a_table_with_folders_in_another_column_says_how_to_write_the_image(tmp_path: Path) -> None:
+    """As of camera traps: a name stands in several folders, each time with another class."""
+    table = "File,RelativePath,Species\n0.jpg,a,cat\n1.jpg,a,cat\n0.jpg,b,dog\n1.jpg,b,dog\n"
+    said = refusal(tmp_path, table, names=("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"))
+    assert f"2 of 2 listed images are not in {tmp_path / 'images'}: 0.jpg, 1.jpg; there are 4 others" in said
+    assert f"{ALIKE} a/0.jpg for 0.jpg; " in said and "several classes" not in said
+
+
 @pytest.mark.parametrize(
     ("wrong", "case"),
     [
         ("C:\\me\\{}.JPG", ""),
-        ("{}.JPG", f"{ALIKE}: 0.JPG, there 0.jpg; "),
-        ("{}.png", f"{ALIKE}: 0.png, there 0.jpg; "),
+        ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG; "),
+        ("{}.png", f"{ALIKE} 0.jpg for 0.png; "),
         ("/data/upload/1/a1b2c3d4-{}.jpg", ""),
         ("https://x.org/b{}.jpg", ""),
     ],
