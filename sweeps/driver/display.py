@@ -37,12 +37,13 @@ class Best:
     train_images: int | None  # None: not known
     arm: str
     seed: int
-    trials: int  # that it is the best of
+    trials: int  # that it is the best of; of trials that share the stage of their points one counts
     metric: str
     validation_score: float
     macs: int
     trial_id: str
     point: int
+    stage_key: str
 
     @property
     def rank(self) -> tuple[bool, float, int, str, int]:

@@ -32,7 +32,7 @@ from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 BEST_BEFORE = f"""
-SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point
+SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point, stage_key
 FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 QUALIFY row_number() OVER (
     PARTITION BY network, dataset, train_images, arm, metric, trial_id ORDER BY {BEST_FIRST}

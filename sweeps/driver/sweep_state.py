@@ -381,9 +381,9 @@ class SweepState:
         if not stage.cached:
             self._work_done += self._work.get(stage.stage_key, 0.0)
         if stage.point is not None:
-            self._point(self._trials[trial_id], stage.point)
+            self._point(self._trials[trial_id], stage.stage_key, stage.point)
 
-    def _point(self, trial: PlannedTrial, point: PointReport) -> None:
+    def _point(self, trial: PlannedTrial, stage_key: str, point: PointReport) -> None:
         """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
         self._scores[trial.trial_id, _rung_of(trial)] = Score(
             validation_score=point.validation_score, macs=point.macs, pruning_latency_ms=point.pruning_latency_ms
@@ -394,6 +394,7 @@ class SweepState:
             arm=trial.arm_of(point.point), network=trial.settings.network, dataset=trial.settings.dataset,
             train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
             validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
+            stage_key=stage_key,
         )  # fmt: skip
         self._note_best(best)
 
@@ -403,7 +404,7 @@ class SweepState:
         of_trial = of_trials.get(candidate.trial_id, candidate)
         of_trials[candidate.trial_id] = min(of_trial, candidate, key=lambda best: best.rank)
         best = min(self._best.get(candidate.of, candidate), candidate, key=lambda best: best.rank)
-        self._best[candidate.of] = replace(best, trials=len(of_trials))
+        self._best[candidate.of] = replace(best, trials=len({best.stage_key for best in of_trials.values()}))
 
     def _forget_best(self, trial_id: str) -> None:
         """Leave the points of a trial that failed out of the best: comparisons do without them, too."""

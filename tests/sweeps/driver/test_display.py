@@ -24,7 +24,7 @@ from sweeps.driver.display import (
 from sweeps.driver.ledger import Counts
 
 DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "train_images": 200, "metric": "accuracy"}
-FIRST: dict[str, Any] = {"trial_id": "a" * 16, "point": 0}
+FIRST: dict[str, Any] = {"trial_id": "a" * 16, "point": 0, "stage_key": "b" * 64}
 RUNNING = RunningTrial(
     trial_id="a" * 16, arm="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
     stage="fine_tune 5/9", words="epoch 7 of 25, loss 0.4121, 3,210 images/s",

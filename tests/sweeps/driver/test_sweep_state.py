@@ -58,6 +58,7 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
     trials = [
         scored("a", 0.75, "net", "digits", 0), scored("b", 0.5, "net", "digits", 1),
         scored("c", 0.9, "other", "digits", 0), scored("d", 0.1, "net", "blobs", 4),
+        elsewhere(trial("e", [{"name": "a", "accuracy": 0.75}], label="arm"), "net", "digits", 0),  # the stage of "a"
     ]  # fmt: skip
     last = swept(plan_of(trials), tmp_path)[-1]
     assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
