@@ -130,7 +130,8 @@ def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], whe
 def check_tied(tied: Any, where: str) -> None:
     """Raise SpecError unless this is a list of seeds that can be tied to the trial's seed."""
     if not isinstance(tied, list):
-        raise SpecError(f'{where} tied_to_seed: given {tied!r}; type a list, as in tied_to_seed = ["source.seed"]')
+        example = tied if tied in SEEDS else "source.seed"
+        raise SpecError(f'{where} tied_to_seed: given {tied!r}; type a list, as in tied_to_seed = ["{example}"]')
     for key in tied:
         if key not in SEEDS:
             raise SpecError(

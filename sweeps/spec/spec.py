@@ -285,8 +285,10 @@ def _variant(raw: Mapping[str, Any], where: str) -> Variant:
     check_axes(axes, f"{where} axes")
     settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
     label = raw.get("label")
-    if isinstance(label, str) and not label.isprintable():
-        raise SpecError(f"{where} label: given {label!r}; type a name in one line, of printable characters")
+    if isinstance(label, str) and not (label.isprintable() and label.strip() == label):
+        raise SpecError(
+            f"{where} label: given {label!r}; type a name in one line, of printable characters, no blanks around it"
+        )
     try:
         return Variant(label=label, axes=axes, settings=settings)
     except ValidationError as error:

@@ -22,6 +22,10 @@ BAD_SPECS = {
     "unknown table": (TRIAL + "[axis]\nseed = [0]\n", ["spec.toml", "'axis'", "did you mean 'axes'"]),
     "setting outside of its table": ("seed = 3\n" + TRIAL, ["'seed'", "under [trial]"]),
     "axis outside of its table": ("seed = [0, 1]\n" + TRIAL, ["'seed'", "trial: write it under [axes]"]),
+    "blank behind a label": (
+        TRIAL + '[[variants]]\nlabel = "l1 "\n',
+        ["[[variants]] 1 label", "'l1 '", "no blanks around"],
+    ),
     "misspelt setting": (TRIAL + "seeed = 1\n", ["spec.toml [trial]", "'seeed'", "did you mean 'seed'"]),
     "misspelt nested setting": (
         TRIAL + "optimisation.epoch = 1\n",

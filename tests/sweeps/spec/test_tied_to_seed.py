@@ -37,6 +37,7 @@ def test_a_spec_that_is_written_ties_them_too(write_spec: WriteSpec, tmp_path: P
     ("text", "message"),
     [
         ('tied_to_seed = "seed"', r"tied_to_seed: given 'seed'; type a list"),
+        ('tied_to_seed = "data.split_seed"', r'type a list, as in tied_to_seed = \["data.split_seed"\]'),
         ('tied_to_seed = ["source.sed"]', r"'source.sed' cannot be tied; did you mean 'source.seed'\?"),
         ('tied_to_seed = ["source.seed"]\ntrial.source.seed = 3', "source.seed: is 3 here, and tied_to_seed ties it"),
         ('tied_to_seed = ["source.seed"]\naxes.source.seed = [3]', "source.seed: is 3 here, and tied_to_seed ties it"),
