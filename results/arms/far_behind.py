@@ -93,7 +93,9 @@ def _reasons(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
         yield "untrained", words + "--set trial.pruning.measure_norms=true"
     for row in run.rows(NARROW.format(points=points, few=FEW_FILTERS)):
         if 2 * row["trials"] > trials:
-            words = f"its layer {row['layer']} was left with {row['width']} of {row['filters']} filters; raise "
+            words = (
+                f"its layer {row['layer']} was left with as few as {row['width']} of {row['filters']} filters; raise "
+            )
             yield "narrow", words + "trial.pruning.minimum_filters_fraction, or ask for less"
     if trials_of(RISING, measurements=LEAST_MEASUREMENTS):
         yield "rising", "its validation curve still rises at the end; raise trial.optimisation.epochs"

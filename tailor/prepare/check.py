@@ -12,7 +12,7 @@ from transtailor import cli
 if TYPE_CHECKING:
     from tailor.facts.manifest import DataManifest
 
-SHOWN = 20  # copies of each kind that are listed
+SHOWN = 20  # classes, and copies of each kind, that are listed
 
 
 @cli.command(example="datasets/mine")
@@ -62,6 +62,9 @@ def verify(root: Path, name: str) -> "DataManifest":
 
 def describe(data_set: "DataManifest") -> Iterator[str]:
     """Yield the lines that describe a prepared data set."""
+    from tailor.facts.manifest import TARGET
+    from tailor.prepare.listing import some
+
     channels, height, width = data_set.input_shape
     yield f"data set {data_set.name}: {channels} x {height} x {width} pixels"
     yield f"  digest of files {data_set.files_digest or 'unknown: prepared by an earlier version'} (data.sha256)"
@@ -69,7 +72,8 @@ def describe(data_set: "DataManifest") -> Iterator[str]:
     yield f"  digest of pixels {data_set.digest}, as decoded by {' and '.join(decoders) or 'another version'}"
     yield f"  source: {data_set.source_images} images of {data_set.source_classes} classes"
     drawn_by_trials = ", drawn by each trial" if data_set.pool else ""
+    names = some(data_set.classes[TARGET], SHOWN)
     yield (
-        f"  target: {data_set.target_images} images of {data_set.target_classes} classes, "
+        f"  target: {data_set.target_images} images of {data_set.target_classes} classes ({names}), "
         f"{data_set.test_images} of them test images{drawn_by_trials}"
     )

@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "images" / name / f"again{quality}.jpg").write_bytes(encoded(original, quality=quality))
     said = prepare("animals", folder / "images", folder / "data", *POOL, "--source-classes", "ant,bee")
     assert "6 images look like another one; they are in 2 groups, each stays whole, by which splits may be " in said
-    assert "60 images of 3 classes, 12 of them test images, drawn by each trial" in said
+    assert "60 images of 3 classes (cat, dog, eel), 12 of them test images, drawn by each trial" in said
     return folder / "data"
 
 
