@@ -19,7 +19,9 @@ from transtailor.names import nearest
 from transtailor.plural import counted, first_few
 
 DELIMITERS = ",;\t"
-NO_VALUES = frozenset({"nan", "<na>", "#n/a", "nat", "null"})  # of pandas, R, spreadsheets and databases
+NO_VALUES = frozenset(  # of pandas, R, spreadsheets and databases
+    {"nan", "<na>", "nat", "null", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"}
+)
 ONE_CLASS = "an image may have one class here: give each image one class, or remove its lines"
 
 

@@ -31,9 +31,10 @@ TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
 MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
-OF_EXPORTS = frozenset(  # folders of annotation programs, in lower case
-    {"images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject"}
-)
+OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lower case
+    "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
+    "_thumbs", "thumbnails",
+})  # fmt: skip
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -227,7 +228,7 @@ def _no_class(task: TaskFiles) -> str:
     if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
         words |= {"-1", "-1.0"}
     are_splits = all(re.search("train|val|test", name.casefold()) for name in task.classes)
-    doubtful = [name for name in task.classes if are_splits or name.casefold() in words]
+    doubtful = [name for name in task.classes if are_splits or name.casefold() in words or not re.search(r"\w", name)]
     if not doubtful:
         return ""
     are = "is a class" if len(doubtful) == 1 else "are classes"

@@ -394,7 +394,7 @@ def test_names_in_the_folder_itself_may_be_whole_paths(tmp_path: Path) -> None:
     assert list(read(tmp_path, "image,class\n" + "".join(lines))[1].values()) == ["dog", "cat", "dog", "cat"]
 
 
-@pytest.mark.parametrize("missing", ["NaN", "nan", "<NA>", "#N/A", "null"])
+@pytest.mark.parametrize("missing", ["NaN", "nan", "<NA>", "#N/A", "null", "#REF!"])
 def test_a_class_that_says_there_is_none_is_refused(tmp_path: Path, missing: str) -> None:
     said = refusal(tmp_path, f"image,class\n0,cat\n1,dog\n2,{missing}\n3,dog\n")
     assert f"labels.csv, line 4: the class of 2 is {missing!r}" in said
@@ -486,7 +486,7 @@ def test_values_with_a_comma_are_values(tmp_path: Path) -> None:
     assert "the 2 classes are numbers (1,5, 2,5), and each is a class of its own" in said
 
 
-@pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown"])
+@pytest.mark.parametrize("missing", ["NA", "None", "n/a", "Unknown", "?", "--"])
 def test_a_class_that_may_say_there_is_none_is_warned_of(tmp_path: Path, missing: str) -> None:
     said, _ = read(tmp_path, f"image,class\n0,cat\n1,{missing}\n2,cat\n3,{missing}\n")
     assert f"warning: {missing!r} is a class like others" in said
