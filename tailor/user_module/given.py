@@ -27,6 +27,7 @@ IF_YES_OR_NO = (
     "if they answer yes or no, give loss = lambda outputs, targets: "
     "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten().float())"
 )
+ENOUGH = 12  # outputs of other layers that are all between 0 and 1 by chance are no longer expected
 PLAIN = (Tensor, int, float, str, type(None))
 _calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
 
@@ -246,6 +247,12 @@ def samples_of(
                     f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax "
                     "out of the module, or give loss = lambda outputs, labels: "
                     "torch.nn.functional.nll_loss(outputs.log(), labels)"
+                )
+            if classes_of(outputs) > 1 and outputs.numel() >= ENOUGH and bool(((outputs > 0) & (outputs < 1)).all()):
+                raise ConfigError(
+                    f"{own.kind} returns numbers between 0 and 1, as a sigmoid does, and cross-entropy takes their "
+                    "softmax; leave the sigmoid out of the module, or, if that is meant, give loss = "
+                    "torch.nn.CrossEntropyLoss()"
                 )
         elif isinstance(outputs, Tensor):
             _refuse_other_values(outputs, targets)

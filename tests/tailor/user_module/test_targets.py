@@ -113,6 +113,15 @@ def test_a_softmax_in_the_module_is_named_and_the_loss_for_it_works() -> None:
     assert pruned.groups[0] == of_logits.groups[0]
 
 
+def test_a_sigmoid_in_the_module_is_named_unless_a_loss_is_given() -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.Sigmoid())
+    loader = [(torch.randn(6, 8), LABELS)]
+    with pytest.raises(ConfigError, match="Sequential returns numbers between 0 and 1, as a sigmoid does") as found:
+        tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader)
+    loss = eval(str(found.value).partition("loss = ")[2])  # noqa: S307  # what the message says to type
+    assert tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader, loss=loss).groups
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
