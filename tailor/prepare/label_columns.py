@@ -24,6 +24,7 @@ _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
 }
+FOLDERS = frozenset({"relativepath", "folder", "foldername", "subfolder", "directory", "dir"})
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
 BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have
@@ -47,6 +48,7 @@ class LabelColumns:
     image: int
     classes: tuple[int, ...]  # one; or one for each class, with 1 in the lines of its images and 0 in all others
     split: int | None = None
+    folder: int | None = None  # of each image
     are_named: bool = True  # by the first line of the table
 
     @property
@@ -61,6 +63,8 @@ class LabelColumns:
         class_names = ", ".join(self.names[index] for index in self.classes)
         kind = f"its class the one of {class_names} that is 1" if self.is_one_hot else f"its class {class_names!r}"
         parts = [f"the image is column {self.names[self.image]!r}", kind]
+        if self.folder is not None:
+            parts.append(f"its folder {self.names[self.folder]!r}")
         if self.split is not None:
             parts.append(f"its split {self.names[self.split]!r}")
         if self.unread:
@@ -70,8 +74,13 @@ class LabelColumns:
     @property
     def unread(self) -> list[int]:
         """The columns with a name that are not read."""
-        read = {self.image, *self.classes, self.split}
+        read = {self.image, *self.classes, self.split, self.folder}
         return [index for index, name in enumerate(self.names) if name and index not in read]
+
+    def image_in(self, folder: int | None, values: Sequence[str]) -> str:
+        """Return the image that a line says, in the folder that this column has."""
+        before = "" if folder is None else values[folder].replace("\\", "/").strip("/")
+        return f"{before}/{values[self.image]}" if before else values[self.image]
 
     def class_of(self, values: Sequence[str]) -> str:
         """Return the class that a line says; "" if its cell is empty.

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed
+from tailor.prepare.label_columns import FOLDERS, ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -127,7 +127,7 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
 def _columns(
     table: Path, lines: list[Line], asked: AskedColumns, full_name_of: Mapping[str, str]
 ) -> tuple[LabelColumns, list[Line]]:
-    """Return the columns to read, and the lines without the one that names them."""
+    """Return the columns to read, and the lines without the one that names them, with each image in its folder."""
     _, first = lines[0]
 
     def is_image(value: str) -> bool:
@@ -147,14 +147,33 @@ def _columns(
             )
     _refuse_lines(table, [_misfit(line, names) for line in lines if len(line[1]) != len(names)])
     columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
+    columns = replace(columns, folder=_column_of_folders(columns, lines, full_name_of))
+    for _, values in lines:
+        values[columns.image] = columns.image_in(columns.folder, values)
     return columns, lines
 
 
+def _column_of_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> int | None:
+    """Return the column whose value is the folder of each line's image, as in tables of camera traps; None: none is.
+
+    In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    """
+    for index, name in enumerate(columns.names):
+        are_there = [
+            normal_form(columns.image_in(index, values)) in full_name_of
+            for _, values in lines
+            if index != columns.image and values[index]
+        ]
+        if are_there and (any(are_there) if word_of(name) in FOLDERS else all(are_there)):
+            return index
+    return None
+
+
 def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str | None:
-    """Return the folder that all names begin with and `root` does not have, as of another machine or of Windows.
+    """Return the folder that all names begin with and `root` does not have: one of another machine, or `root` itself.
 
     No image is there under its whole name, and at least one is there under what follows the folder, with "/". None: the
-    names are as they should be, or no such folder makes them so.
+    names are as they should be, or no such folder makes them so. Another relative folder may be one that is missing.
     """
 
     def is_there(name: str) -> bool:
@@ -166,7 +185,10 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     common_parts = os.path.commonprefix([parts[:-1] for parts in parts_of_names])
     for count in range(len(common_parts) + 1):
         if any(is_there("/".join(parts[count:])) for parts in parts_of_names):
-            return "".join(f"{part}/" for part in common_parts[:count])
+            folders = common_parts[:count]
+            is_of_machine = bool(folders) and (folders[0] in ("", ".", "..") or folders[0].endswith(":"))
+            is_dropped = is_of_machine or not folders or folders[-1].lower() == root.name.lower()
+            return "".join(f"{part}/" for part in folders) if is_dropped else None
     return None
 
 

@@ -537,12 +537,29 @@ def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
     assert "labels.csv, lines 2, 3, 4, 5: none of its classes is 1;" in refused and refused.count("none of") == 1
 
 
-def test_a_table_with_folders_in_another_column_says_how_to_write_the_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["RelativePath", "Station", "Species"])
+@pytest.mark.parametrize("above", [(), ("0.jpg", "1.jpg")])
+def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, column: str, above: tuple[str, ...]) -> None:
     """As of camera traps: a name stands in several folders, each time with another class."""
-    table = "File,RelativePath,Species\n0.jpg,a,cat\n1.jpg,a,cat\n0.jpg,b,dog\n1.jpg,b,dog\n"
-    said = refusal(tmp_path, table, names=("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"))
-    assert f"2 of 2 listed images are not in {tmp_path / 'images'}: 0.jpg, 1.jpg; there are 4 others" in said
-    assert f"{ALIKE} a/0.jpg for 0.jpg; " in said and "several classes" not in said
+    names = ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg")
+    lines = [f"{name.rpartition('/')[2]},{name[:3]},{name[:3]}\n" for name in names]
+    header = "File,Species,Other\n" if column == "Species" else f"File,{column},Species\n"
+    said, classes = read(tmp_path, header + "".join(lines), names=(*names, *above))
+    assert classes == {name: name[:3] for name in names}
+    assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
+
+
+def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    said = refusal(tmp_path / "gone", "image,class\n" + "".join(f"b/{name},x\n" for name in NAMES))
+    assert f"4 of 4 listed images are not in {tmp_path / 'gone' / 'images'}: b/0.jpg, " in said
+    assert f"{ALIKE} 0.jpg for b/0.jpg; " in said
+    table = "File,RelativePath,Species\n0.jpg,,cat\n1.jpg,,cat\n0.jpg,b,dog\n1.jpg,b,dog\n"
+    said = refusal(tmp_path, table, names=("0.jpg", "1.jpg", "b/0.jpg"))
+    assert f"1 of 4 listed images are not in {tmp_path / 'images'}: b/1.jpg; give" in said
+    said = refusal(
+        tmp_path / "other", "image,class\n0.jpg,x\n1.jpg,x\n0.jpg,y\n", names=("a/0.jpg", "b/0.jpg", "c/1.jpg")
+    )
+    assert f"{ALIKE} a/0.jpg for 0.jpg; ".replace("4", "3") in said and "several classes" not in said
 
 
 @pytest.mark.parametrize(
