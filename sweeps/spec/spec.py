@@ -5,6 +5,7 @@ docs/spec_keys.md lists every key; sweeps/specs/tour.toml shows most of them.
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -285,10 +286,10 @@ def _variant(raw: Mapping[str, Any], where: str) -> Variant:
     check_axes(axes, f"{where} axes")
     settings = {key: value for key, value in raw.items() if key not in ("label", "axes")}
     label = raw.get("label")
-    if isinstance(label, str) and not (label.isprintable() and label.strip() == label):
-        raise SpecError(
-            f"{where} label: given {label!r}; type a name in one line, of printable characters, no blanks around it"
-        )
+    if isinstance(label, str) and label:
+        shown = "".join(sign if sign.isprintable() else " " for sign in unicodedata.normalize("NFC", label))
+        if label != " ".join(shown.split()):  # it may look like another arm's
+            raise SpecError(f"{where} label: given {label!r}; type a name in one line: {' '.join(shown.split())!r}")
     try:
         return Variant(label=label, axes=axes, settings=settings)
     except ValidationError as error:

@@ -119,12 +119,15 @@ def has_names(table: str, lines: Sequence[Line], asked: AskedColumns, is_image: 
     if asked != AskedColumns():
         return True
     _, first = lines[0]
-    known = [value for value in first if word_of(value) in IMAGE_WORDS | ID_WORDS]
+    known = _known_names(first)
     like_data = _sign_of_data(lines, is_image)
     if known and not like_data:
         return True
     if like_data and not known:
         return False
+    title_ends = next((number for number, values in lines[1:] if _known_names(values)), None)
+    if not known and title_ends is not None:
+        raise ConfigError(f"{table}: line {title_ends} names the columns; remove what is above it")
     if known:
         doubt = f"{known[0]!r} may be the name of a column, but {like_data}"
         example = known[0]
@@ -136,6 +139,11 @@ def has_names(table: str, lines: Sequence[Line], asked: AskedColumns, is_image: 
         f"does, add --image-column {shlex.quote(example)} and --class-column NAME, with two of these names; if it "
         "is an image and its class, write the line image,class above it"
     )
+
+
+def _known_names(values: Sequence[str]) -> list[str]:
+    """Return the values that are known as the name of an image's column."""
+    return [value for value in values if word_of(value) in IMAGE_WORDS | ID_WORDS]
 
 
 def _sign_of_data(lines: Sequence[Line], is_image: Callable[[str], bool]) -> str:

@@ -24,7 +24,7 @@ BAD_SPECS = {
     "axis outside of its table": ("seed = [0, 1]\n" + TRIAL, ["'seed'", "trial: write it under [axes]"]),
     "blank behind a label": (
         TRIAL + '[[variants]]\nlabel = "l1 "\n',
-        ["[[variants]] 1 label", "'l1 '", "no blanks around"],
+        ["[[variants]] 1 label", "'l1 '", "one line: 'l1'"],
     ),
     "misspelt setting": (TRIAL + "seeed = 1\n", ["spec.toml [trial]", "'seeed'", "did you mean 'seed'"]),
     "misspelt nested setting": (

@@ -549,6 +549,11 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
 
 
+def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "Birds of 2024,\nimage,class\n0,cat\n1,dog\n2,cat\n3,dog\n")
+    assert "labels.csv: line 2 names the columns; remove what is above it" in said
+
+
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
     said = refusal(tmp_path / "gone", "image,class\n" + "".join(f"b/{name},x\n" for name in NAMES))
     assert f"4 of 4 listed images are not in {tmp_path / 'gone' / 'images'}: b/0.jpg, " in said
