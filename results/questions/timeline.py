@@ -172,7 +172,7 @@ def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
     return (
         f"{counted(len(records), 'attempt')} on {counted(lanes, 'lane')} of {counted(machines, 'machine')}:"
         f" {hours_text(sum(spent) / 3600, unit)} of work,"
-        f" {idle:.0f}% of the lanes' time idle,"
+        f" {idle:.0f}% of the lanes' time idle (between launches, too),"
         f" {hours_text(lost_s / 3600, unit) if lost_s else 'nothing'} in attempts that did not finish."
         f" Trials took {hours_text(shared_s / 3600, unit)} of stages from the cache."
     )
