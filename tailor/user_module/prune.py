@@ -183,8 +183,8 @@ def transtailor(
         asked_removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
         loader: batches of (inputs, targets) of the target task, read once, into memory.
         settings: as of `prune`, but for `allocation` and `criterion`; of the method `steps`, `alpha_epochs`,
-            `alpha_learning_rate`, `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others of docs/training.md. The
-            last layer has the same learning rate, unless `head_learning_rate` is given.
+            `alpha_learning_rate`, `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others
+            of docs/training.md. The last layer has the same learning rate, unless `head_learning_rate` is given.
 
     Raises:
         ConfigError: as of `prune`.
