@@ -1,6 +1,6 @@
 """Which trial ran where and when, and what was lost, shared or idle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from results.arms.findings import Findings
 from results.questions.costs import hours_text, time_unit
@@ -152,6 +152,20 @@ def section(findings: Findings) -> Section:
     return section_timeline
 
 
+def _idle_percent(spans: Iterable[tuple[float, float]], lanes: int) -> float:
+    """Return the share of the lanes' time that no attempt took, of the time in which any ran: not between launches.
+
+    >>> _idle_percent([(0.0, 10.0), (0.0, 5.0), (100.0, 110.0)], lanes=2)
+    37.5
+    """
+    spent_s = ran_s = reached_s = 0.0
+    for started_s, ended_s in sorted(spans):
+        spent_s += ended_s - started_s
+        ran_s += max(0.0, ended_s - max(reached_s, started_s))
+        reached_s = max(reached_s, ended_s)
+    return 100 * (1 - spent_s / (lanes * ran_s)) if ran_s > 0 else 0.0
+
+
 def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
     records = chart.data.records
     lanes = max(chart.extra["lane"]) + 1
@@ -165,14 +179,13 @@ def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
             lost.append(seconds)
         shared_of_trial[record["trial_id"]] = record["shared_s"]
     machines = len({record["machine"] for record in records})
-    whole_s = lanes * max(record["ended_s"] for record in records)
-    idle = 100 * (1 - sum(spent) / whole_s) if whole_s > 0 else 0.0
+    spans = [(record["started_s"], record["ended_s"]) for record in records]
     lost_s = sum(lost)
     shared_s = sum(shared_of_trial.values())
     return (
         f"{counted(len(records), 'attempt')} on {counted(lanes, 'lane')} of {counted(machines, 'machine')}:"
         f" {hours_text(sum(spent) / 3600, unit)} of work,"
-        f" {idle:.0f}% of the lanes' time idle (between launches, too),"
+        f" {_idle_percent(spans, lanes):.0f}% of the lanes' time idle while others ran,"
         f" {hours_text(lost_s / 3600, unit) if lost_s else 'nothing'} in attempts that did not finish."
         f" Trials took {hours_text(shared_s / 3600, unit)} of stages from the cache."
     )

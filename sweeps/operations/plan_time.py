@@ -24,7 +24,9 @@ def probe(plan: Plan, command: Sequence[str] | None) -> str:
     if command is None or plan.grows is not None:
         return ""
     words = [word for word in command if word != "--plan"]
-    one_trial = rerun(words, "--only", choose_probe(plan.trials).trial_id, "--name", f"{plan.name}_probe")
+    trial_id = choose_probe(plan.trials).trial_id
+    name = f"{plan.name}_probe_{trial_id[:6]}"  # so that a run of another plan's trial does not have it
+    one_trial = rerun(words, "--only", trial_id, "--name", name)
     return f"; to measure one trial, type:\n          {one_trial}"
 
 

@@ -219,7 +219,9 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
         return
     asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
-    or_narrower = "" if budget.widths == ANY_WIDTH else ", or a smaller pruning.width_multiple"
+    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
+    fewest = [budget.widths.rounded_up(1, group.filters_in(shapes), group.filters_each) for group in budget.groups]
+    or_narrower = ", or a smaller pruning.width_multiple" if max(fewest, default=1) > 1 else ""
     raise BudgetError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
         f"of {budget.state.network} are removed, and {way}; choose another budget "

@@ -198,11 +198,11 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         outputs = run_copy(own.template, example)
     with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):
         run_copy(own.template, example[:1])
-    for leaf in tree_leaves(outputs):
-        if not isinstance(leaf, PLAIN):
-            raise ConfigError(
-                f"{kind} returns a {type(leaf).__name__}; expected are tensors, in tuples, lists and dictionaries too"
-            )
+    leaves = tree_leaves(outputs)
+    others = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, PLAIN)]
+    if others or not any(isinstance(leaf, Tensor) for leaf in leaves):
+        what = f"a {(others or [type(outputs).__name__])[0]}"
+        raise ConfigError(f"{kind} returns {what}; expected are tensors, in tuples, lists and dictionaries too")
     return example, outputs
 
 

@@ -192,7 +192,7 @@ def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
     launch: Command,
 ) -> None:
     planned = launch(write_spec(), "--site", "./site.toml", *options, "--plan").stdout
-    (suggested,) = re.findall(r"^ +(\S.* --only .*_probe)$", planned, flags=re.MULTILINE)
+    (suggested,) = re.findall(r"^ +(\S.* --only .*_probe_.*)$", planned, flags=re.MULTILINE)
     words = shlex.split(suggested)
     submitted = launch(*words[words.index("--site") - 1 :], "--detach")
     assert submitted.returncode == 0, submitted.stderr

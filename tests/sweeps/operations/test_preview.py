@@ -215,7 +215,10 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     plan = quick_plan(tmp_path)
     said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "my spec.toml", "--plan"])
     pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
-    assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
+    assert (
+        f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe_{pruned.trial_id[:6]}"
+        in said
+    )
     assert "ends after" not in said
     assert "sharing   saves a factor of 2.31 over one script per trial, its source's training included\n" in said
     assert "          (expected by MACs of images, not measured); none of it is cached yet\n" in said

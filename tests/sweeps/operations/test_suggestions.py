@@ -55,7 +55,7 @@ MENDED = [
 ]
 # Words behind `transtailor`; a pattern whose group is a command; whether the command is run, or only planned or parsed.
 COMMANDS = [
-    ("plan trained.toml --runs 'no runs' --cache 'no cache'", r"^ +(\S.* --name trained_probe)$", "planned"),
+    ("plan trained.toml --runs 'no runs' --cache 'no cache'", r"^ +(\S.* --name trained_probe_.*)$", "planned"),
     ("run trained.toml --runs 'my runs' --site serial", r"^  (transtailor .*)$", "run"),
     ("status 'my runs/waiting'", r"type in .*?: (.*)", "planned"),
     ("logs 'my runs/waiting' zz", r"type: (.*)", "run"),

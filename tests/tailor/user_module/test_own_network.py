@@ -338,6 +338,16 @@ def broken(model: nn.Module) -> nn.Module:
     return model
 
 
+class Forgets(nn.Linear):
+    """Its forward has no return."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 3)
+
+    def forward(self, x: Tensor) -> None:  # type: ignore[override]
+        super().forward(x)
+
+
 def with_integers() -> nn.Module:
     model = linear()
     model.order = nn.Parameter(torch.arange(8), requires_grad=False)
@@ -357,6 +367,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         torch.zeros(1, 8),
         {"asked_removed_macs_fraction": 0.99},
         "more than Sequential can lose.*; choose .*, or .* by what is not yet set of residual = 'coupled'",
+    ),
+    "no return": (Forgets, torch.zeros(1, 8), {}, "Forgets returns a NoneType; expected are tensors"),
+    "one filter": (
+        lambda: nn.Sequential(nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 3)),
+        torch.zeros(1, 8),
+        {"asked_removed_macs_fraction": 0.2},
+        r"is missed by more than .* \(0.5 can be met here\)$",
     ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
