@@ -231,7 +231,7 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     cost = description["cost"]
     removed_fraction = 1.0 - cost["macs"] / cost["original_macs"]
     yield "network", f"{escape(description['network'])}, {description['classes']} output(s)"
-    yield "data set", f"{escape(facts['data'])}, SHA-256 {facts['data_sha256']}"
+    yield "data set", f"{escape(facts['data'])}, SHA-256 of its pixels {facts['data_sha256']}"
     yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
     yield "parameters", f"{cost['params']:,}"
