@@ -1,10 +1,10 @@
 """How often seeds were added to the arms of a run, as its launches say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from results.store.launches import launches_of
 from results.store.reader import Run
-from transtailor.documents import read_json
 
 SAID_FROM = 2  # additions: with one more look than these, errors have become frequent
 ADVICE = (
@@ -21,21 +21,15 @@ def seed_additions(run: Run) -> dict[str, int]:
     """
     additions: dict[str, int] = {}
     for folder in run.paths.values():
-        try:
-            history = read_json(folder / "provenance.json")["history"]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
-        for arm, count in _additions_in(history).items():
+        for arm, count in _additions_in(launches_of(folder)).items():
             additions[arm] = additions.get(arm, 0) + count
     return additions
 
 
-def _additions_in(history: Iterable[Any]) -> dict[str, int]:
+def _additions_in(launches: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count the launches that added seeds to each arm, by the names that arms have now."""
     additions: dict[str, int] = {}
-    for launch in history:
-        if not isinstance(launch, dict):
-            continue
+    for launch in launches:
         renamed = launch.get("renamed_arms") or {}
         additions = {renamed.get(arm, arm): count for arm, count in additions.items()}
         for arm in launch.get("more_seeds") or {}:

@@ -3,19 +3,17 @@
 from pathlib import Path
 
 from results.errors import ResultsError
+from results.store.launches import launches_of
 from results.store.reader import Run
-from transtailor.documents import read_json
 
 SHOWN = 8  # digits of a SHA-256
 
 
 def data_digests(folder: Path) -> dict[str, str]:
     """Return name -> SHA-256 of the prepared data sets of a run's last launch; none if provenance.json has none."""
-    try:
-        data = read_json(folder / "provenance.json")["history"][-1]["data"]
-        return {Path(path).name: str(sha256) for path, sha256 in data.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+    launches = launches_of(folder)
+    data = launches[-1].get("data") if launches else None
+    return {Path(path).name: str(sha256) for path, sha256 in data.items()} if isinstance(data, dict) else {}
 
 
 def refuse_other_images(run: Run) -> None:

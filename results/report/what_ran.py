@@ -11,6 +11,7 @@ from results.arms.trial_settings import TrialSettings
 from results.columns import Column
 from results.render.blocks import Section, TableBlock, Words, listing
 from results.store.completeness import TRIAL_STATES, lost_rows
+from results.store.launches import launches_of
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from results.text.page import Table
@@ -96,12 +97,9 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
 def _warnings_of_plans(run: Run) -> Iterator[str]:
     """Yield what the plan of each run's last launch has warned of."""
     for name, folder in run.paths.items():
-        try:
-            warned = read_json(folder / "provenance.json")["history"][-1].get("warnings", [])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # what cannot be read is said beside the facts
-        for text in warned:
-            yield f"The plan{f' of {name}' if len(run.paths) > 1 else ''} warned: {text}."
+        for launch in launches_of(folder)[-1:]:
+            for text in launch.get("warnings", []):
+                yield f"The plan{f' of {name}' if len(run.paths) > 1 else ''} warned: {text}."
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

@@ -288,8 +288,9 @@ def _variant(raw: Mapping[str, Any], where: str) -> Variant:
     label = raw.get("label")
     if isinstance(label, str) and label:
         shown = "".join(sign if sign.isprintable() else " " for sign in unicodedata.normalize("NFC", label))
-        if label != " ".join(shown.split()):  # it may look like another arm's
-            raise SpecError(f"{where} label: given {label!r}; type a name in one line: {' '.join(shown.split())!r}")
+        tidy = " ".join(shown.split())
+        if label != tidy:  # it may look like another arm's
+            raise SpecError(f"{where} label: given {label!r}; type a name in one line: {tidy!r}")
     try:
         return Variant(label=label, axes=axes, settings=settings)
     except ValidationError as error:

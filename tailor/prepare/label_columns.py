@@ -24,7 +24,7 @@ _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
 }
-FOLDERS = frozenset({"relativepath", "folder", "foldername", "subfolder", "directory", "dir"})
+FOLDER_WORDS = frozenset({"relativepath", "folder", "foldername", "subfolder", "directory", "dir"})
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
 BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have
@@ -77,10 +77,10 @@ class LabelColumns:
         read = {self.image, *self.classes, self.split, self.folder}
         return [index for index, name in enumerate(self.names) if name and index not in read]
 
-    def image_in(self, folder: int | None, values: Sequence[str]) -> str:
-        """Return the image that a line says, in the folder that this column has."""
-        before = "" if folder is None else values[folder].replace("\\", "/").strip("/")
-        return f"{before}/{values[self.image]}" if before else values[self.image]
+    def image_of(self, values: Sequence[str]) -> str:
+        """Return the image that a line says, with its folder if that has a column."""
+        folder = "" if self.folder is None else values[self.folder].replace("\\", "/").strip("/")
+        return f"{folder}/{values[self.image]}" if folder else values[self.image]
 
     def class_of(self, values: Sequence[str]) -> str:
         """Return the class that a line says; "" if its cell is empty.

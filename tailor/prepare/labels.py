@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import FOLDERS, ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed, word_of
+from tailor.prepare.label_columns import FOLDER_WORDS, ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -147,26 +147,24 @@ def _columns(
             )
     _refuse_lines(table, [_misfit(line, names) for line in lines if len(line[1]) != len(names)])
     columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
-    columns = replace(columns, folder=_column_of_folders(columns, lines, full_name_of))
+    columns = _with_folders(columns, lines, full_name_of)
     for _, values in lines:
-        values[columns.image] = columns.image_in(columns.folder, values)
+        values[columns.image] = columns.image_of(values)
     return columns, lines
 
 
-def _column_of_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> int | None:
-    """Return the column whose value is the folder of each line's image, as in tables of camera traps; None: none is.
+def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> LabelColumns:
+    """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
     In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
     """
     for index, name in enumerate(columns.names):
-        are_there = [
-            normal_form(columns.image_in(index, values)) in full_name_of
-            for _, values in lines
-            if index != columns.image and values[index]
-        ]
-        if are_there and (any(are_there) if word_of(name) in FOLDERS else all(are_there)):
-            return index
-    return None
+        in_folders = replace(columns, folder=index)
+        in_some = [values for _, values in lines if values[index]] if index != columns.image else []
+        are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
+        if in_some and (any(are_there) if word_of(name) in FOLDER_WORDS else all(are_there)):
+            return in_folders
+    return columns
 
 
 def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str | None:

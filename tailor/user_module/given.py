@@ -242,18 +242,7 @@ def samples_of(
         outputs = run_copy(own.template, first_inputs)
         if not targets.is_floating_point() or _are_class_numbers(targets, outputs):
             targets = _as_labels(targets, outputs)
-            if classes_of(outputs) > 1 and _are_shares(outputs):
-                raise ConfigError(
-                    f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax "
-                    "out of the module, or give loss = lambda outputs, labels: "
-                    "torch.nn.functional.nll_loss(outputs.log(), labels)"
-                )
-            if classes_of(outputs) > 1 and outputs.numel() >= ENOUGH and bool(((outputs > 0) & (outputs < 1)).all()):
-                raise ConfigError(
-                    f"{own.kind} returns numbers between 0 and 1, as a sigmoid does, and cross-entropy takes their "
-                    "softmax; leave the sigmoid out of the module, or, if that is meant, give loss = "
-                    "torch.nn.CrossEntropyLoss()"
-                )
+            _refuse_probabilities(own.kind, outputs)
         elif isinstance(outputs, Tensor):
             _refuse_other_values(outputs, targets)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
@@ -337,6 +326,22 @@ def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
 def _are_shares(rows: Tensor) -> bool:
     """Whether each of several rows has numbers from 0 on that sum to 1."""
     return bool((rows >= 0.0).all()) and torch.allclose(rows.sum(dim=1), torch.ones(()).to(rows))
+
+
+def _refuse_probabilities(kind: str, outputs: Any) -> None:
+    """Raise ConfigError if outputs for cross-entropy are those of a softmax or of a sigmoid."""
+    if classes_of(outputs) == 1:
+        return
+    if _are_shares(outputs):
+        raise ConfigError(
+            f"{kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax out of the "
+            "module, or give loss = lambda outputs, labels: torch.nn.functional.nll_loss(outputs.log(), labels)"
+        )
+    if outputs.numel() >= ENOUGH and bool(((outputs > 0) & (outputs < 1)).all()):
+        raise ConfigError(
+            f"{kind} returns numbers between 0 and 1, as a sigmoid does, and cross-entropy takes their softmax; leave "
+            "the sigmoid out of the module, or, if that is meant, give loss = torch.nn.CrossEntropyLoss()"
+        )
 
 
 def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
