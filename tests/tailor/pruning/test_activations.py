@@ -147,9 +147,9 @@ class Shared(nn.Module):
 def shared_state(monkeypatch: pytest.MonkeyPatch) -> ModelState:
     info = replace(NETWORKS["digits_vgg"], builder="tests_shared_activation:Shared", head="head", activation="SiLU")
     monkeypatch.setitem(sys.modules, "tests_shared_activation", sys.modules[__name__])
-    monkeypatch.setitem(NETWORKS._records, "shared", info)
-    tensors = building.build("shared", 5, seed=0).state_dict()
-    return ModelState(network="shared", classes=5, input_shape=(1, 8, 8), tensors=tensors)
+    monkeypatch.setitem(NETWORKS._records, "shared_activation", info)
+    tensors = building.build("shared_activation", 5, seed=0).state_dict()
+    return ModelState(network="shared_activation", classes=5, input_shape=(1, 8, 8), tensors=tensors)
 
 
 def test_a_shared_activation_and_a_plain_function_are_applied_to_what_the_layers_put_out(
