@@ -119,12 +119,19 @@ def overlap(key: str, other_key: str) -> bool:
 
 def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], where: str) -> None:
     """Raise SpecError for a key that neither a trial has nor `other_valid_keys`."""
+    from sweeps.spec.spec import SPEC_KEYS  # here, as that module imports this one
+
     valid_keys = [*TRIAL_KEYS, *other_valid_keys]
     for key in keys:
         if key not in valid_keys:
+            hint = nearest(key, valid_keys, settings_by_name())
             if key.split(".")[0] == "trial":
-                raise SpecError(f"{where}: no such key: {key!r}; leave out trial., as in optimisation.epochs")
-            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid_keys, settings_by_name())}")
+                hint = "; leave out trial., as in optimisation.epochs"
+            elif key == "name" and "label" in valid_keys:
+                hint = "; did you mean 'label'?"
+            elif key in SPEC_KEYS:
+                hint = "; it is of the whole spec: write it above the first line that begins with ["
+            raise SpecError(f"{where}: no such key: {key!r}{hint}")
 
 
 def check_tied(tied: Any, where: str) -> None:

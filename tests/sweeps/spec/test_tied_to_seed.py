@@ -41,6 +41,8 @@ def test_a_spec_that_is_written_ties_them_too(write_spec: WriteSpec, tmp_path: P
         ('tied_to_seed = ["source.sed"]', r"'source.sed' cannot be tied; did you mean 'source.seed'\?"),
         ('tied_to_seed = ["source.seed"]\ntrial.source.seed = 3', "source.seed: is 3 here, and tied_to_seed ties it"),
         ('tied_to_seed = ["source.seed"]\naxes.source.seed = [3]', "source.seed: is 3 here, and tied_to_seed ties it"),
+        ('[[variants]]\ntied_to_seed = ["source.seed"]', "'tied_to_seed'; it is of the whole spec: write it above"),
+        ('[[variants]]\nname = "l1"', "no such key: 'name'; did you mean 'label'"),
     ],
 )
 def test_what_cannot_be_tied_is_refused(text: str, message: str, write_spec: WriteSpec) -> None:
