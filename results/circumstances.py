@@ -58,18 +58,17 @@ def unsteady_lines(run: Run) -> list[str]:
     """Say how many times are not to be relied on; no line if all are."""
     unsteady = sum(circumstance["unsteady"] for circumstance in circumstances_of(run))
     (others,) = run.rows("SELECT count(*) AS times FROM latencies WHERE is_at_other_speed")
-    again = f"to time them again, type: {command('time', run.path, '--again')}"
+    again = f"to time them again: {command('time', run.path, '--again')}, with the options of the first time"
     lines = []
     if unsteady:
         lines.append(
-            f"{unsteady} of the times were not steady (column is_steady of timings): differences within their quartiles"
+            f"Times that were not steady (column is_steady of timings): {unsteady}. Differences within their quartiles"
             f" say nothing; {again}"
         )
     if others["times"]:
-        was = "was" if others["times"] == 1 else "were"
         lines.append(
-            f"{others['times']} of the times {was} taken while the machine was at another speed (column"
-            f" is_at_other_speed of latencies): the whole network took clearly more or less time than beside the other"
+            "Times taken while the machine was at another speed (column is_at_other_speed of latencies):"
+            f" {others['times']}. There the whole network took clearly more or less time than beside the other"
             f" sub-models. Their shares of it were measured in turns all the same; {again}"
         )
     return lines

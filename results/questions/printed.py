@@ -204,7 +204,7 @@ def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
     findings = findings_of(run)
     numbers, claims = _tables(findings, margin)
     if not numbers.records and not claims.records:
-        raise ResultsError("the run has no printed numbers; its spec gives them in [[printed]], see docs/spec_keys.md")
+        raise ResultsError("the run has no printed numbers, which its spec gives in [[printed]]")
     yield numbers
     yield ""
     yield claims

@@ -148,9 +148,8 @@ def write_report(
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:
-        raise ResultsError(
-            f"the report cannot be written to {str(path)!r}: {error.strerror}; type --out FILE"
-        ) from error
+        why = f"the report cannot be written to {str(path)!r}: {error.strerror}"
+        raise ResultsError(f"{why}; type --out FILE, in a folder that is there and can be written to") from error
 
 
 def render(page: Page, *, live: bool = False) -> str:

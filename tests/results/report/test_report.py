@@ -92,7 +92,7 @@ def test_watching_a_run_that_has_ended_writes_its_page_once_and_where_it_is_want
     ("words", "told"),
     [(("report", "--out", ""), "such as report.html"), (("report", "--out", "/"), "such as /report.html"),
      (("report", "--out", "RUN"), "such as RUN/report.html"), (("report", "--watch", "--out", "/"), "name a file"),
-     (("report", "--out", "/proc/x"), "type --out FILE"),
+     (("report", "--out", "/proc/x"), "type --out FILE, in a folder that is there"),
      *((("report", f"--watch={seconds}"), "type one such as --watch 30") for seconds in ("0", "nan", "inf")),
      (("report", "--apart", "panel"), "--apart panel: expected several runs, given 1"),
      (("serve", "--apart", "colour"), "--apart colour: expected several runs, given 1"),
