@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tailor.common.errors import ConfigError
+from tailor.facts.official import OFFICIAL
 from tailor.prepare.check import describe
 from transtailor import cli
 from transtailor.errors import INTERRUPTED, SUCCESS
@@ -33,7 +34,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 @cli.argument("more", type=cli.PATH, nargs=-1, metavar="")
 @cli.option("--to", "root", type=cli.FOLDER, required=True, metavar="ROOT", help="folder of data sets")
 @cli.option("--also", multiple=True, metavar="NAME", help="another name for the same images, which take no more disk")
-@cli.option("--layout", default="folder", help="folder, or an official layout, see docs/data.md")
+@cli.option("--layout", default="folder", help=f"folder, or of an official set: {', '.join(OFFICIAL)}")
 @cli.option(
     "--labels",
     type=cli.FILE,
