@@ -144,10 +144,6 @@ SHOWN = (
 )  # fmt: skip
 
 
-def _looks_text() -> str:
-    return ", ".join(str(seeds) for seeds in LOOKS)
-
-
 def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     """Explain the columns, and say which rows to read with care."""
     pairings = [needed.pairing for needed in needs]
@@ -157,7 +153,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
         f" {SIGNIFICANCE:g} (paired t test). Needed: pairs that detect {what}; more: those still to run. Cautious: the"
         f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {_family(pairings)}, where"
         " the correction over this table starts. Sequential: seeds on average if they are added until that is settled"
-        f" ([settle]), with looks after {_looks_text()}, and how often it is."
+        f" ([settle]), with looks after {', '.join(map(str, LOOKS))}, and how often it is."
     ]
     if difference is None:
         lines.append("A measured difference that looks large is usually too large: plan with --difference.")

@@ -17,15 +17,11 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     for key, value in over.items():
         old = result.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            is_replaced = key != "data" and _have_different_names(old, value)
+            is_replaced = key != "data" and "name" in old and value.get("name", old["name"]) != old["name"]
             result[key] = value if is_replaced else merge_tables(old, value)
         else:
             result[key] = value
     return result
-
-
-def _have_different_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "name" in new and "name" in old and new["name"] != old["name"]
 
 
 ABSENT = object()

@@ -98,7 +98,7 @@ def measure(
     return Latency(
         network=state.network,
         macs=macs,
-        params=_params_of(state),
+        params=params_count(state.tensors, building.skeleton(state.network, state.classes)),
         input_shape=state.input_shape,
         circumstance=circumstance,
         repeats=rounds * PASSES_OF_A_TURN,
@@ -146,10 +146,6 @@ def speed_text(latency: Latency) -> str:
     assert latency.speed is not None
     slower = ", so it is SLOWER" if round(latency.speed, 2) < 1.0 else ""
     return f"{latency.speed:.2f} times as fast as the whole network ({latency.whole_latency_ms:.4g} ms{slower})"
-
-
-def _params_of(state: ModelState) -> int:
-    return params_count(state.tensors, building.skeleton(state.network, state.classes))
 
 
 def _lines_in(path: Path) -> list[str]:
