@@ -182,7 +182,7 @@ def transtailor(
         model, example_input, loss: as of `prune`.
         asked_removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
         loader: batches of (inputs, targets) of the target task, read once, into memory.
-        settings: as of `prune`, but for `allocation` and `criterion`; of the method `steps`, `alpha_epochs`,
+        settings: as of `prune`, but for `allocation` and `normalisation`; of the method `steps`, `alpha_epochs`,
             `alpha_learning_rate`, `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others
             of docs/training.md. The last layer has the same learning rate, unless `head_learning_rate` is given.
 
