@@ -190,7 +190,7 @@ def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float 
     """Explain why there is no arm."""
     if not points:
         (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
-        which = "but those of failed trials" if written["points"] else "yet"
+        which = "but those of failed trials, or of a search that has not confirmed any" if written["points"] else "yet"
         return f"no operating points {which}; to see its trials, type: {command('status', run.path)}"
     has_scores = any(point.test is not None for point in points)
     if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
