@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ PREFIX = "timm/"
 
 
 def first_record(name: str) -> NetworkInfo:
-    """A record that is enough to build one of timm's networks; before torch is imported, only its name is checked.
+    """A record that is enough to build one of timm's networks.
 
     Raises:
         ConfigError: timm is not installed, or has no such network.
@@ -31,14 +30,14 @@ def first_record(name: str) -> NetworkInfo:
             "weights in source.weights"
         )
     stub = NetworkInfo(
-        description=f"timm's {own}, without weights.", builder=partial(build, own), input_shape=(3, 224, 224)
+        description=f"timm's {own}, without weights.",
+        builder=partial(build, own),
+        facts_from="tailor.pruning.network_facts:find_facts",
     )
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(
             f"network {name!r} is timm's, which is not installed; type: " + pip("install", "transtailor-sweeps[timm]")
         )
-    if "torch" not in sys.modules:
-        return stub
     timm = importlib.import_module("timm")
     if not timm.is_model(own):
         raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
