@@ -136,7 +136,8 @@ def _try_images(
     except _RunError as error:
         location = f", in {error.module}" if error.module else ""
         raise ConfigError(
-            f"it does not run {attempt}{location}: {error.reason}; mend its code, or give its NetworkInfo another input_shape"
+            f"it does not run {attempt}{location}: {error.reason}; mend its code, or give its "
+            "NetworkInfo another input_shape"
         ) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
         is_tensor = isinstance(outputs, Tensor)
