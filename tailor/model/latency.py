@@ -15,6 +15,7 @@ from tailor.model.state import ModelState
 from tailor.model.timing import PASSES_OF_A_TURN, UNSTEADY, Pass, time_in_turns
 from tailor.networks import building
 from transtailor.lines import lines_of
+from transtailor.plural import times_as_fast
 
 PEAK_SWITCH = Path("/proc/self/clear_refs")
 MEMORY = {
@@ -132,20 +133,13 @@ def latency_lines(latency: Latency) -> Iterator[str]:
     )
     yield f"throughput   {latency.images_per_s:,.1f} images/s at the median latency"
     if latency.speed is not None:
-        yield f"speed        {speed_text(latency)}"
+        yield f"speed        {times_as_fast(latency.speed)} ({latency.whole_latency_ms:.4g} ms)"
     if latency.peak_memory_bytes is None:
         yield f"peak memory  {latency.peak_memory_is}"
     else:
         yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB ({latency.peak_memory_is})"
     if not latency.is_steady:
         yield UNSTEADY
-
-
-def speed_text(latency: Latency) -> str:
-    """Say how fast a model is beside its whole network: "1.56 times as fast as the whole network (2.1 ms)"."""
-    assert latency.speed is not None
-    slower = ", so it is SLOWER" if round(latency.speed, 2) < 1.0 else ""
-    return f"{latency.speed:.2f} times as fast as the whole network ({latency.whole_latency_ms:.4g} ms{slower})"
 
 
 def _params_of(state: ModelState) -> int:
