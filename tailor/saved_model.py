@@ -31,7 +31,7 @@ MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a mod
 folder_argument = cli.argument("folder", type=cli.FOLDER)
 module_option = cli.option(
     "--module", metavar="FILE:NAME",
-    help="for what tailor.prune saved: the class or function that makes the whole network, net.py:Net",
+    help="for what tailor.prune saved: the class or function that makes the whole network, or itself, net.py:Net",
 )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def whole_network(text: str) -> "nn.Module":
         public = [known for known in names if not known.startswith("_")]
         raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, public)}")
     with explain_errors(f"--module {text} cannot be made", f"{name} is called without arguments: give what can be"):
-        made = names[name]()
+        made = names[name] if isinstance(names[name], nn.Module) else names[name]()
     if not isinstance(made, nn.Module):
         raise ConfigError(f"--module {text}: it makes a {type(made).__name__} and not a torch.nn.Module; {advice}")
     return made
@@ -182,9 +182,9 @@ def _names_in(file: str, text: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except Exception as error:  # a user's code may raise anything
-        is_lost = not is_file and isinstance(error, ModuleNotFoundError)
+        is_lost = not is_file and isinstance(error, ModuleNotFoundError) and f"{file}.".startswith(f"{error.name}.")
         advice = (
-            "; of a file, type its path with .py, as in src/net.py:Net"
+            f"; of a file, type its path with .py: {file.replace('.', '/')}.py{text.removeprefix(file)}"
             if is_lost
             else advice_on(error, path) or "; mend its code"
         )

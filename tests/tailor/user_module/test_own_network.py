@@ -475,10 +475,16 @@ def test_no_file_of_the_users_is_lost(name: str, tmp_path: Path) -> None:
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-    with pytest.raises(ConfigError, match="net.pth is a file; give a folder"):
+    with pytest.raises(ConfigError, match="net.pth is the name of a file; give a folder"):
         pruned.save(tmp_path / "net.pth")
     with pytest.raises(ConfigError, match="net.pth cannot be written to"):
         pruned.save(tmp_path / "net.pth/pruned")
+    with pytest.raises(ConfigError, match="new.pt is the name of a file; give a folder"):
+        pruned.save(tmp_path / "new.pt")
+    pruned.save(tmp_path / "a")
+    for wrong in (tmp_path, tmp_path / "a/model.safetensors"):
+        with pytest.raises(ConfigError, match=f"did you mean {tmp_path / 'a'}.; to save one"):
+            tailor.load(wrong, model=linear())
 
 
 def test_what_was_converted_to_half_is_loaded_by_the_whole_network_in_float32(tmp_path: Path) -> None:
