@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ def _refuse_no_module(model: Any, kind: str) -> None:
         advice = f": type {model.__name__}(...)"
     elif isinstance(getattr(model, "model", None), nn.Module):
         advice = f": type the .model of this {kind}"
-    elif isinstance(model, Mapping | torch.jit.ScriptModule):
+    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
         advice = ": make it of its class, and type model.load_state_dict(...) for weights"
     raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
 

@@ -398,6 +398,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         {},
         "type the .model of this PrunedNetwork",
     ),
+    "weights": (lambda: "net.pth", torch.zeros(1, 8), {}, r"model is a str; .* type model.load_state_dict"),
     "parameters of integers": (
         with_integers,
         torch.zeros(1, 8),
