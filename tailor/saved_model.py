@@ -141,12 +141,8 @@ def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
     from tailor.user_module.pruned import opened
 
     with opened(folder, model=whole_network(module)) as (_, state):
-        yield replace(state, tensors={name: _in_float32(tensor) for name, tensor in state.tensors.items()})
-
-
-def _in_float32(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Weights of another precision converted: programs and timed passes read float32."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+        floats = {name: tensor.float() for name, tensor in state.tensors.items() if tensor.is_floating_point()}
+        yield replace(state, tensors=state.tensors | floats)  # programs and timed passes read float32
 
 
 def whole_network(text: str) -> "nn.Module":

@@ -99,7 +99,7 @@ def measure(
     return Latency(
         network=state.network,
         macs=macs,
-        params=_params_of(state),
+        params=params_count(state.tensors, building.skeleton(state.network, state.classes)),
         input_shape=state.input_shape,
         circumstance=circumstance,
         repeats=rounds * PASSES_OF_A_TURN,
@@ -142,15 +142,6 @@ def latency_lines(latency: Latency) -> Iterator[str]:
         yield UNSTEADY
 
 
-def _params_of(state: ModelState) -> int:
-    return params_count(state.tensors, building.skeleton(state.network, state.classes))
-
-
-def _lines_in(path: Path) -> list[str]:
-    """The lines of a file that only Linux has; none on other systems."""
-    return list(lines_of(path.read_text())) if path.exists() else []
-
-
 def _wake(device: torch.device) -> None:
     """Load the libraries of convolutions and matrix products, which are not the model's memory."""
     first = nn.Conv2d(1, 1, 3).to(device)
@@ -177,7 +168,8 @@ def _peak_bytes(device: torch.device, before_bytes: int) -> int:
 
 def _resident_bytes(name: str) -> int:
     """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
-    for line in _lines_in(Path("/proc/self/status")):
+    status = Path("/proc/self/status")
+    for line in lines_of(status.read_text()) if status.exists() else []:
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
     return 0

@@ -59,24 +59,15 @@ _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state", "scores_from"}),  # the loader's
 }
-_OWN_OF_TRIALS = {
-    "name",
-    "step_removed_macs_fraction",
-    "step_removed_latency_fraction",
-    "table",
-    "table_sha256",
-    "stop_early",
-    "tolerance_fraction",
-    "placement",
-}
-_OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
-_OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampling", *ImageChanges.model_fields}
 _GIVEN_OTHERWISE = {
     "step_removed_macs_fraction": "give asked_removed_macs_fraction, which all steps together remove",
     "class_weights": "give loss = torch.nn.CrossEntropyLoss(weight=...), with a number for each class",
     "sampling": "give a loader with a sampler, such as torch.utils.data.WeightedRandomSampler",
 } | dict.fromkeys(ImageChanges.model_fields, "change the inputs in loader")
 """Settings of a trial that something else takes the place of here -> what to give."""
+_OWN_OF_TRIALS = {"name", "step_removed_latency_fraction", "table", "table_sha256", "stop_early", "tolerance_fraction"}
+_OWN_OF_TRIALS |= {"placement", "head_epochs", "regulariser", "distillation_weight", "distillation_temperature"}
+_OWN_OF_TRIALS |= {"compile", "layer_decay", *_GIVEN_OTHERWISE}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),
