@@ -16,7 +16,7 @@ from results.text.number_format import SCALES
 from results.text.page import Note, Part, answer_table
 from transtailor import cli
 from transtailor.names import did_you_mean
-from transtailor.plural import counted
+from transtailor.plural import counted, times_as_fast
 from transtailor.shell import command
 from transtailor.terminal import say
 
@@ -197,12 +197,11 @@ def _speed(row: dict[str, Any], run: Run) -> str:
     """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
     if row["speed"] is None:
         return f"not measured; to measure it: {command('time', run.path)}"
-    slower = ", SLOWER" if round(row["speed"], 2) < 1.0 else ""
     where = circumstance_text(circumstances_of(run)[0])
     doubt = "" if row["is_steady"] else "; not steady"
     if row["is_at_other_speed"]:
         doubt += "; timed while the machine was at another speed"
-    return f"{row['speed']:.2f} times that of the whole network{slower} ({row['latency_ms']:.4g} ms; {where}{doubt})"
+    return f"{times_as_fast(row['speed'])} ({row['latency_ms']:.4g} ms; {where}{doubt})"
 
 
 @cli.command(example="runs/demo --under macs=0.8")

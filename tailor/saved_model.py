@@ -31,7 +31,7 @@ MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a mod
 folder_argument = cli.argument("folder", type=cli.FOLDER)
 module_option = cli.option(
     "--module", metavar="FILE:NAME",
-    help="for what tailor.prune saved: the class or function that makes the whole network, net.py:Net",
+    help="for what tailor.prune saved: the class or function that makes the whole network, or itself, net.py:Net",
 )  # fmt: skip
 
 
@@ -141,12 +141,8 @@ def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
     from tailor.user_module.pruned import opened
 
     with opened(folder, model=whole_network(module)) as (_, state):
-        yield replace(state, tensors={name: _in_float32(tensor) for name, tensor in state.tensors.items()})
-
-
-def _in_float32(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Weights of another precision converted: programs and timed passes read float32."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+        floats = {name: tensor.float() for name, tensor in state.tensors.items() if tensor.is_floating_point()}
+        yield replace(state, tensors=state.tensors | floats)  # programs and timed passes read float32
 
 
 def whole_network(text: str) -> "nn.Module":
@@ -162,7 +158,7 @@ def whole_network(text: str) -> "nn.Module":
         public = [known for known in names if not known.startswith("_")]
         raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, public)}")
     with explain_errors(f"--module {text} cannot be made", f"{name} is called without arguments: give what can be"):
-        made = names[name]()
+        made = names[name] if isinstance(names[name], nn.Module) else names[name]()
     if not isinstance(made, nn.Module):
         raise ConfigError(f"--module {text}: it makes a {type(made).__name__} and not a torch.nn.Module; {advice}")
     return made
@@ -182,9 +178,9 @@ def _names_in(file: str, text: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except Exception as error:  # a user's code may raise anything
-        is_lost = not is_file and isinstance(error, ModuleNotFoundError)
+        is_lost = not is_file and isinstance(error, ModuleNotFoundError) and f"{file}.".startswith(f"{error.name}.")
         advice = (
-            "; of a file, type its path with .py, as in src/net.py:Net"
+            f"; of a file, type its path with .py: {file.replace('.', '/')}.py{text.removeprefix(file)}"
             if is_lost
             else advice_on(error, path) or "; mend its code"
         )

@@ -87,7 +87,7 @@ def names() -> list[str]:
 def line_of(name: str) -> dict[str, Any]:
     """What can go of a network, why the rest cannot, and what removing half of it showed."""
     if name.startswith("timm/"):
-        NETWORKS._records[name] = first_record(name)  # its facts need not be found
+        NETWORKS._records[name] = replace(first_record(name), facts_from="")  # they need not be found
     shape = (3, SMALL_PX, SMALL_PX) if NETWORKS[name].any_size else NETWORKS[name].input_shape
     before = time.process_time()
     found = candidates(building.skeleton(name, CLASSES), shape, RULE)

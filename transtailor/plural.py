@@ -1,4 +1,4 @@
-"""A number with its noun, and many names in few words, as messages say them."""
+"""Numbers and many names in few words, as messages say them."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,15 @@ def counted(number: int, noun: str) -> str:
     ('1 trial', '2,000 trials')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def times_as_fast(speed: float, than: str = "the whole network") -> str:
+    """Say how fast something is beside another; slower is what rounds to less than 1.
+
+    >>> times_as_fast(0.996), times_as_fast(0.5, "in float32")
+    ('1.00 times as fast as the whole network', '0.50 times as fast as in float32, SLOWER')
+    """
+    return f"{speed:.2f} times as fast as {than}{', SLOWER' if round(speed, 2) < 1.0 else ''}"
 
 
 def first_few(texts: Sequence[str], shown: int = 5, between: str = ", ") -> str:

@@ -26,6 +26,7 @@ from tailor.config.parsing import parse_trial
 from tailor.execution import plugins
 from tailor.saved_model import AS_PRUNED, Timing, timing_options
 from transtailor import cli
+from transtailor.plural import times_as_fast
 
 if TYPE_CHECKING:
     from tailor.model.circumstance import Circumstance
@@ -193,7 +194,7 @@ def _row(latency: "Latency", widths: str, reference_ms: float) -> dict[str, Any]
 
 def _costs(latency: "Latency", widths: str, reference_ms: float) -> str:
     assert latency.speed is not None
-    text = f"{reference_ms / latency.speed:.4g} ms, {latency.speed:.2f} times as fast as the whole network"
+    text = f"{reference_ms / latency.speed:.4g} ms, {times_as_fast(latency.speed)}"
     if widths != AS_PRUNED:
         text += f", padded to {widths}"
     if latency.peak_memory_bytes is not None:

@@ -163,7 +163,9 @@ def read_table(file: Path, sha256: str | None = None) -> LatencyTable:
         ConfigError: there is no such file, it is no table, it was changed, or its error is too large.
     """
     if not file.is_file():
-        raise ConfigError(f"no table at {file}; type: {command('model', 'table', 'NETWORK', '--out', file)}")
+        raise ConfigError(
+            f"no table at {file}; type: {command('model', 'table', 'NETWORK', '--image-px', 'N', '--out', file)}"
+        )
     content = file.read_bytes()
     present = hashlib.sha256(content).hexdigest()
     if sha256 is not None and present != sha256:

@@ -225,6 +225,7 @@ class TrialConfig(Settings):
     def _network_exists(cls, name: str) -> str:
         if name not in NETWORKS:
             raise ValueError(f"no such network{nearest(name, NETWORKS)}{NETWORKS.elsewhere}")
+        NETWORKS[name]  # finds its facts: what is wrong with them is said of this setting, not of one that reads them
         return name
 
     @field_validator("metric", mode="before")

@@ -197,8 +197,7 @@ def card(description: Mapping[str, Any]) -> str:
         "## Use",
         fence(f"{before}model = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
-        *_from_file(description),
-        *_class_names(description),
+        *_of_files(description),
         "## Widths",
         _table(("layer", "width", "original width", "MACs"), widths),
         "## Settings",
@@ -262,13 +261,10 @@ def _inputs(description: Mapping[str, Any]) -> str:
     )
 
 
-def _from_file(description: Mapping[str, Any]) -> Iterator[str]:
+def _of_files(description: Mapping[str, Any]) -> Iterator[str]:
     if "preprocess" in description:
         yield "From an image file to inputs, in this order (`preprocess` in model.json and in exported files):"
         yield fence("\n".join(json.dumps(step) for step in description["preprocess"]), "json")
-
-
-def _class_names(description: Mapping[str, Any]) -> Iterator[str]:
     if "class_names" in description:
         yield "The outputs are scores of these classes, the largest wins (`class_names`, likewise):"
         yield fence(json.dumps(description["class_names"], ensure_ascii=False), "json")

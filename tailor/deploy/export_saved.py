@@ -52,18 +52,21 @@ def export(
     is faster on this machine, and its speed is printed next to the whole network's.
     """
     load_modules(imports)
-    images_at_once = None if batch == "dynamic" else _number(batch)
+    if batch != "dynamic" and not (batch.isdecimal() and int(batch) >= 1):
+        raise ConfigError(f"--batch is {batch!r}; expected a number of 1 or more, or dynamic")
+    images_at_once = None if batch == "dynamic" else int(batch)
     refuse_too_few(threads=threads)
     if int8 and (to != "onnx" or images_at_once is not None):
         raise ConfigError("--int8 is for files of ONNX that take any number of images: --to onnx, without --batch")
     with opened_model(folder, module) as state:
         from tailor.deploy.export import FORMATS
+        from tailor.deploy.int8 import splits_of
 
         file = out or folder / f"model{FORMATS[to].suffix}"
         refuse_unwritable_file(file, "--out", ConfigError)
         try:
             with explain_model_errors(folder):
-                data = _splits_of(folder, data_root) if int8 else None
+                data = splits_of(folder, data_root) if int8 else None
                 if to == "onnx" and times:
                     yield from _write_fastest(state, file, images_at_once, pads=pad, threads=threads, card=folder)
                 else:
@@ -106,12 +109,6 @@ def _write_fastest(
     record_speed(card, found.speed)
 
 
-def _splits_of(folder: Path, data_root: Path | None) -> "Splits":
-    from tailor.deploy.int8 import splits_of
-
-    return splits_of(folder, data_root)
-
-
 def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None, *, card: Path) -> Iterator[str]:
     """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
     from tailor.deploy.export import with_texts
@@ -148,9 +145,3 @@ def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None
     count = "any number of" if images_at_once is None else images_at_once
     yield f"{file}: {len(program.content):,} bytes, {macs:,} MACs, for {count} image(s) at once"
     yield f"read back and compared with the model: outputs differ by at most {program.difference:.1e}"
-
-
-def _number(batch: str) -> int:
-    if not batch.isdecimal() or int(batch) < 1:
-        raise ConfigError(f"--batch is {batch!r}; expected a number of 1 or more, or dynamic")
-    return int(batch)

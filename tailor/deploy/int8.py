@@ -24,6 +24,7 @@ from tailor.model.programs import images_for
 from tailor.model.state import DESCRIPTION_FILE, ModelState
 from tailor.model.timing import UNSTEADY, time_in_turns
 from transtailor.documents import read_json
+from transtailor.plural import times_as_fast
 from transtailor.validation import list_faults
 
 CALIBRATION_IMAGES = 256  # training images, or all if there are fewer (C)
@@ -133,12 +134,11 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
         passes[INTEGERS] = onnx_pass(integers, images, circumstance.threads)
         times = time_in_turns(passes, rounds=ROUNDS)
     speed = times[INTEGERS].speed
-    slower = ", SLOWER" if round(speed, 2) < 1.0 else ""
     metric_name = metric.replace("_", " ")
     lines = [
         f"int8: validation {metric_name} {of_integers.score:.4f}, in float32 {of_floats.score:.4f}, on "
         f"{len(data.validation)} images",
-        f"int8: {speed:.2f} times as fast as in float32{slower} ({times[INTEGERS].median_ms:.4g} ms instead of "
+        f"int8: {times_as_fast(speed, 'in float32')} ({times[INTEGERS].median_ms:.4g} ms instead of "
         f"{times[INTEGERS].first_ms:.4g} ms)",
     ]
     if not times[INTEGERS].is_steady:

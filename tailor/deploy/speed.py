@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.model.latency import Latency
+from transtailor.plural import times_as_fast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,9 @@ class Speed:
     circumstance: str
 
     def __str__(self) -> str:
-        slower = ", SLOWER" if round(self.times_as_fast, 2) < 1.0 else ""
         unsteady = "" if self.is_steady else "; NOT STEADY: end other work on this machine and measure again"
         return (
-            f"{self.times_as_fast:.2f} times as fast as the whole network{slower} ({self.latency_ms:.4g} ms instead of "
+            f"{times_as_fast(self.times_as_fast)} ({self.latency_ms:.4g} ms instead of "
             f"{self.whole_latency_ms:.4g} ms; {self.circumstance}){unsteady}"
         )
 

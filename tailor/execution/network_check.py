@@ -86,6 +86,7 @@ def find_facts_of_users(network: str) -> NetworkInfo:
     with _naming(network):
         try:
             with explain_errors("its code cannot be followed", FOLLOWED):
+                _refuse_head(building.skeleton(network, CLASSES), info.head, CLASSES)
                 return with_facts(network, info)
         except ConfigError:  # its training takes longer, and says more if it fails, too
             _try_training(network, str(digest_of(NETWORKS, network)), info.input_shape, CLASSES, False)
@@ -134,7 +135,10 @@ def _try_images(
         outputs = _run(model, lambda running_model: run(running_model, batch=images))
     except _RunError as error:
         location = f", in {error.module}" if error.module else ""
-        raise ConfigError(f"it does not run {attempt}{location}: {error.reason}; mend its code") from error
+        raise ConfigError(
+            f"it does not run {attempt}{location}: {error.reason}; mend its code, or give its "
+            "NetworkInfo another input_shape"
+        ) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
         is_tensor = isinstance(outputs, Tensor)
         description = f"a tensor {tuple(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"

@@ -154,10 +154,9 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 def _forget(records: set[tuple[str, str]]) -> None:
     """Remove what a module registered before it raised."""
-    for registry in REGISTRIES:
-        for name in list(registry):
-            if (registry.noun, name) in records:
-                registry.remove(name)
+    registries = {registry.noun: registry for registry in REGISTRIES}
+    for noun, name in records:
+        registries[noun].remove(name)
 
 
 def _records() -> Iterator[tuple[str, str]]:

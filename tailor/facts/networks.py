@@ -33,7 +33,10 @@ class NetworkInfo:
     activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
     params_count: int = 0  # with 5 classes
     head_params_count: int = 0  # with 5 classes
-    is_to_analyse: bool = False  # whether the facts are still to be found
+    facts_from: str = ""  # "module:function" that finds the facts at the first use; empty: they are known
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", tuple(self.input_shape))  # a list is as good
 
     @property
     def has_own_parameters(self) -> bool:
@@ -46,8 +49,8 @@ class NetworkInfo:
         return bool(self.activation_macs) or "GELU" in self.activation.split("+")
 
 
-# Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
-FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.pruning.network_facts:find_facts")}
+# Prefix of a name -> the function that makes a record to build such a network with.
+FAMILIES = {"timm/": "tailor.networks.timm_builders:first_record"}
 
 
 def is_of_family(name: str) -> bool:
@@ -65,35 +68,27 @@ class _Networks(Registry[NetworkInfo]):
 
     def analyse_later(self, name: str) -> None:
         """Find the facts of a user's network at its first use."""
-        self._records[name] = replace(self._records[name], is_to_analyse=True)
+        finder = "tailor.execution.network_check:find_facts_of_users"
+        self._records[name] = replace(self._records[name], facts_from=finder)
 
     def __getitem__(self, name: str) -> NetworkInfo:
         info = super().__getitem__(name)
-        if info.is_to_analyse:
-            self._records[name] = replace(info, is_to_analyse=False)  # the network is built by this record
+        if info.facts_from:
+            self._records[name] = replace(info, facts_from="")  # the network is built by this record
             try:
-                self._records[name] = function_of("tailor.execution.network_check:find_facts_of_users")(name)
+                with explain_errors(f"network {name!r} cannot be analysed", "choose another one"):
+                    self._records[name] = function_of(info.facts_from)(name)
             except BaseException:
                 self._records[name] = info
                 raise
         return self._records[name]
 
     def _can_be_added(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        functions = next((functions for prefix, functions in FAMILIES.items() if name.startswith(prefix)), None)
-        if functions is None:
-            return False
-        make_first_record = function_of(functions[0])
-        find_facts = function_of(functions[1])
-        self._records[name] = make_first_record(name)  # `find_facts` builds the network by this record
-        try:
-            with explain_errors(f"network {name!r} cannot be analysed", "choose another one"):
-                self._records[name] = find_facts(name)
-        except BaseException:
-            del self._records[name]  # a network that cannot be traced is not registered
-            raise
-        return True
+        for prefix, first_record in FAMILIES.items():
+            if isinstance(name, str) and name.startswith(prefix):
+                self._records[name] = function_of(first_record)(name)
+                return True
+        return False
 
 
 NETWORKS = _Networks("network")
@@ -101,4 +96,4 @@ NETWORKS = _Networks("network")
 _embedded = json.loads((Path(__file__).parent / "embedded_networks.json").read_bytes())
 _of_torchvision = {name: entry["info"] for name, entry in json.loads(TORCHVISION_FILE.read_bytes()).items()}
 for _name, _facts in (_embedded | _of_torchvision).items():
-    NETWORKS.add(_name, NetworkInfo(**_facts | {"input_shape": tuple(_facts["input_shape"])}))
+    NETWORKS.add(_name, NetworkInfo(**_facts))

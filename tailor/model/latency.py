@@ -15,6 +15,7 @@ from tailor.model.state import ModelState
 from tailor.model.timing import PASSES_OF_A_TURN, UNSTEADY, Pass, time_in_turns
 from tailor.networks import building
 from transtailor.lines import lines_of
+from transtailor.plural import times_as_fast
 
 PEAK_SWITCH = Path("/proc/self/clear_refs")
 MEMORY = {
@@ -132,25 +133,13 @@ def latency_lines(latency: Latency) -> Iterator[str]:
     )
     yield f"throughput   {latency.images_per_s:,.1f} images/s at the median latency"
     if latency.speed is not None:
-        yield f"speed        {speed_text(latency)}"
+        yield f"speed        {times_as_fast(latency.speed)} ({latency.whole_latency_ms:.4g} ms)"
     if latency.peak_memory_bytes is None:
         yield f"peak memory  {latency.peak_memory_is}"
     else:
         yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB ({latency.peak_memory_is})"
     if not latency.is_steady:
         yield UNSTEADY
-
-
-def speed_text(latency: Latency) -> str:
-    """Say how fast a model is beside its whole network: "1.56 times as fast as the whole network (2.1 ms)"."""
-    assert latency.speed is not None
-    slower = ", so it is SLOWER" if round(latency.speed, 2) < 1.0 else ""
-    return f"{latency.speed:.2f} times as fast as the whole network ({latency.whole_latency_ms:.4g} ms{slower})"
-
-
-def _lines_in(path: Path) -> list[str]:
-    """The lines of a file that only Linux has; none on other systems."""
-    return list(lines_of(path.read_text())) if path.exists() else []
 
 
 def _wake(device: torch.device) -> None:
@@ -179,7 +168,8 @@ def _peak_bytes(device: torch.device, before_bytes: int) -> int:
 
 def _resident_bytes(name: str) -> int:
     """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
-    for line in _lines_in(Path("/proc/self/status")):
+    status = Path("/proc/self/status")
+    for line in lines_of(status.read_text()) if status.exists() else []:
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
     return 0

@@ -20,6 +20,7 @@ from tailor.model.factors import FACTORS, attach, carries, fold_into
 from tailor.networks import building
 from tailor.networks.sizes import Sizes
 from transtailor.files import make_folder, write_file
+from transtailor.plural import first_few
 from transtailor.shell import command
 from transtailor.validation import list_faults
 
@@ -220,7 +221,9 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         content = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValidationError) as error:
         how = "pruned.save(folder)" if network else command("trial", "run", "TRIAL", "--save", "FOLDER")
-        raise ConfigError(f"{folder} holds no saved model ({_words(error)}); to save one, type: {how}") from error
+        raise ConfigError(
+            f"{folder} holds no saved model ({_words(error)}){_saved_near(folder)}; to save one, type: {how}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(
             f"{folder / MODEL_FILE} was changed or is incomplete: its SHA-256 is not that in {DESCRIPTION_FILE}"
@@ -281,6 +284,13 @@ def _refuse_other_sizes(state: ModelState, folder: Path) -> None:
             f"({str(error).partition(chr(10))[0]}); to save the model again, type: "
             + command("trial", "run", "TRIAL", "--save", "FOLDER")
         ) from error
+
+
+def _saved_near(folder: Path) -> str:
+    """Ask whether one of the models is meant that are saved in a folder's folders, or beside a file."""
+    places = [folder.parent] if folder.is_file() else sorted(folder.glob("*/"))
+    found = [str(place) for place in places if (place / DESCRIPTION_FILE).is_file()]
+    return f"; did you mean {first_few(found)}?" if found else ""
 
 
 def _words(error: OSError | ValidationError) -> str:

@@ -2,13 +2,11 @@
 
 import importlib
 import importlib.util
-import sys
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tailor.common.errors import ConfigError
-from tailor.facts.networks import NetworkInfo
+from tailor.facts.networks import INPUT_SHAPE, NetworkInfo
 from transtailor.names import nearest
 from transtailor.shell import pip
 
@@ -19,7 +17,7 @@ PREFIX = "timm/"
 
 
 def first_record(name: str) -> NetworkInfo:
-    """A record that is enough to build one of timm's networks; before torch is imported, only its name is checked.
+    """A record that is enough to build one of timm's networks.
 
     Raises:
         ConfigError: timm is not installed, or has no such network.
@@ -30,22 +28,20 @@ def first_record(name: str) -> NetworkInfo:
             f"network {name!r} has the name of weights after the dot; give {name.partition('.')[0]!r}, and the file of "
             "weights in source.weights"
         )
-    stub = NetworkInfo(
-        description=f"timm's {own}, without weights.", builder=partial(build, own), input_shape=(3, 224, 224)
-    )
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(
             f"network {name!r} is timm's, which is not installed; type: " + pip("install", "transtailor-sweeps[timm]")
         )
-    if "torch" not in sys.modules:
-        return stub
     timm = importlib.import_module("timm")
     if not timm.is_model(own):
         raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
     weights_facts = timm.get_pretrained_cfg(own, allow_unregistered=True)
-    if weights_facts is None:
-        return stub
-    return replace(stub, input_shape=tuple(weights_facts.input_size))
+    return NetworkInfo(
+        description=f"timm's {own}, without weights.",
+        builder=partial(build, own),
+        input_shape=INPUT_SHAPE if weights_facts is None else weights_facts.input_size,
+        facts_from="tailor.pruning.network_facts:find_facts",
+    )
 
 
 def build(own_name: str, num_classes: int) -> "nn.Module":

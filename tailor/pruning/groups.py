@@ -297,7 +297,7 @@ class _Network:
         kind = group.kind
         reason = None
         if self._is_excluded(group):
-            reason = "it is excluded (pruning.exclude)"
+            reason = "it is excluded"
         elif kind == "heads" and not self.rule.heads:
             reason = "it reads heads (pruning.heads)"
         elif kind == "heads" and not any(size.attribute in HEAD_COUNTS for size in group.sizes):

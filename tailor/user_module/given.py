@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,7 +104,8 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
             yield
     except (ConfigError, TrainingError) as error:
         message = str(error).replace(own.name, own.kind)
-        raise type(error)(TABLE.sub("", message)) from error.__cause__
+        in_python = re.sub(r"= (true|false)\b", lambda found: found[0].title(), TABLE.sub("", message))
+        raise type(error)(in_python) from error.__cause__
     finally:
         torch.set_default_dtype(default_dtype)
 
@@ -129,7 +131,9 @@ def _refuse_no_module(model: Any, kind: str) -> None:
     advice = ""
     if isinstance(model, type):
         advice = f": type {model.__name__}(...)"
-    elif isinstance(model, Mapping | torch.jit.ScriptModule):
+    elif isinstance(getattr(model, "model", None), nn.Module):
+        advice = f": type the .model of this {kind}"
+    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
         advice = ": make it of its class, and type model.load_state_dict(...) for weights"
     raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
 
@@ -192,7 +196,10 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         what = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
         is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
     if not is_batch:
-        raise ConfigError(f"example_input is {what}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
+        raise ConfigError(
+            f"example_input is {what}; expected a batch of inputs as {kind} reads them: a tensor of floats (B, ...), "
+            "such as torch.zeros(1, 3, 224, 224), or of an array torch.as_tensor(array).float()"
+        )
     example = example_input.detach().cpu().clone()  # a clone is no tensor of inference mode
     with explain_errors(f"{kind} does not run on example_input, {what}", "give a batch of inputs as it reads them"):
         outputs = run_copy(own.template, example)
@@ -229,7 +236,8 @@ def samples_of(
             f"loader is a {type(loader).__name__}, which gives single samples; give batches: loader = "
             "torch.utils.data.DataLoader(dataset, batch_size=32)"
         )
-    read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
+    with explain_errors("loader cannot be read", "give batches, as in loader = [(inputs, targets)]"):
+        read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
     batches = [batch for batch in read if len(batch[0])]
     if not batches:
         raise ConfigError("loader gives no input; an iterator that was read to its end gives none")
@@ -269,7 +277,8 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
         raise ConfigError(
-            f"batch {number} of loader is {_kind_of(batch)}; expected two tensors, as in loader = [(inputs, targets)]"
+            f"batch {number} of loader is {_kind_of(batch)}; expected two tensors, as in loader = [(inputs, targets)], "
+            "of arrays with torch.as_tensor(...)"
         )
     inputs = batch[0].detach().cpu()
     targets = batch[1].detach().cpu()
@@ -351,9 +360,9 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
         ConfigError: they are no classes of the network, which count from 0.
     """
     targets = targets.long()
-    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
+    if not isinstance(outputs, Tensor):
         return targets
-    classes = outputs.shape[1]
+    classes = outputs.shape[1] if outputs.dim() > 1 else 1
     if classes == 1:
         raise ConfigError(
             "the targets are integers, and the network has one output, which tells no classes apart; give floats, "
@@ -387,7 +396,8 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:
     """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
     with explain_errors(
-        "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
+        "the loss of the first batch cannot be computed",
+        "give loss = FUNCTION, of outputs and targets, such as torch.nn.MSELoss()",
     ):
         model = copied(own.template).eval().requires_grad_(True)
         value = batch.loss_sum(model(batch.images)) / batch.global_count

@@ -59,23 +59,15 @@ _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state", "scores_from"}),  # the loader's
 }
-_OWN_OF_TRIALS = {
-    "name",
-    "step_removed_macs_fraction",
-    "step_removed_latency_fraction",
-    "table",
-    "table_sha256",
-    "stop_early",
-    "tolerance_fraction",
-    "placement",
-}
-_OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
-_OWN_OF_TRIALS |= {"layer_decay", "class_weights", "sampling", *ImageChanges.model_fields}
 _GIVEN_OTHERWISE = {
+    "step_removed_macs_fraction": "give asked_removed_macs_fraction, which all steps together remove",
     "class_weights": "give loss = torch.nn.CrossEntropyLoss(weight=...), with a number for each class",
     "sampling": "give a loader with a sampler, such as torch.utils.data.WeightedRandomSampler",
 } | dict.fromkeys(ImageChanges.model_fields, "change the inputs in loader")
-"""Settings of a trial that loss or loader take the place of -> what to give."""
+"""Settings of a trial that something else takes the place of here -> what to give."""
+_OWN_OF_TRIALS = {"name", "step_removed_latency_fraction", "table", "table_sha256", "stop_early", "tolerance_fraction"}
+_OWN_OF_TRIALS |= {"placement", "head_epochs", "regulariser", "distillation_weight", "distillation_temperature"}
+_OWN_OF_TRIALS |= {"compile", "layer_decay", *_GIVEN_OTHERWISE}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),
@@ -220,10 +212,14 @@ def _refuse_unknown(
 ) -> None:
     """Raise ConfigError for the first setting that neither a table nor the function's signature names."""
     known = {name for of_table in names.values() for name in of_table}
+    of_others = _OWN_OF_TRIALS.union({"criterion", "allocation"}, PruningConfig.model_fields, *_OF_TRANSTAILOR.values())
     for name in settings:
-        if name in _GIVEN_OTHERWISE:
-            raise ConfigError(f"{name} is a setting of trials, not of a module; {_GIVEN_OTHERWISE[name]}")
         if name not in known:
+            if name in of_others:
+                advice = _GIVEN_OTHERWISE.get(name, "leave it out")
+                raise ConfigError(
+                    f"{name} is a setting of other methods or of trials, not of {function.__name__}; {advice}"
+                )
             arguments = signature(function).parameters.keys() - {"settings", "model", "example_input"}
             raise ConfigError(f"there is no setting {name!r}{nearest(name, known | arguments)}")
 
@@ -238,8 +234,12 @@ def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method:
     table_of: dict[str, str] = {}  # by setting
     for table, of_table in names.items():
         table_of |= dict.fromkeys(of_table, table)
-    if isinstance(settings.get("exclude"), list | tuple) and not all(isinstance(x, str) for x in settings["exclude"]):
-        raise ConfigError("exclude has something else than names of modules, as model.named_modules() gives them")
+    exclude = settings.get("exclude", ())
+    if not isinstance(exclude, list | tuple | set) or not all(isinstance(name, str) for name in exclude):
+        raise ConfigError(
+            "exclude is a list of names of modules, as model.named_modules() gives them: for model.layer1.conv1 type "
+            "exclude = ['layer1.conv1']"
+        )
     raw: dict[str, Any] = {"method": method}
     for name, value in settings.items():
         table = table_of[name]

@@ -16,6 +16,8 @@ from tailor.pruning.group_records import Kind
 from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
 from transtailor.files import refuse_unwritable
 
+SUFFIXES = (".pt", ".pth", ".safetensors", ".onnx")  # of files of weights, as torch.save and others write them
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedGroup:
@@ -94,8 +96,8 @@ class PrunedNetwork:
             ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules,
                 or files of these names that were not saved here.
         """
-        if Path(folder).is_file():
-            raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
+        if Path(folder).is_file() or Path(folder).suffix in SUFFIXES:
+            raise ConfigError(f"{folder} is the name of a file; give a folder, in which model.safetensors is written")
         refuse_unwritable(Path(folder), "folder", ConfigError)
         saved = saved_in(Path(folder)).get("network")
         if saved is not None and not saved.startswith(f"{type(self.model).__name__}#"):

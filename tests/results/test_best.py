@@ -120,7 +120,7 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
 
 @pytest.mark.parametrize(
     ("speed", "text"),
-    [(1.5, "1.50 times that of the whole network (2 ms;"), (0.996, "1.00 times that of the whole network ("),
+    [(1.5, "1.50 times as fast as the whole network (2 ms;"), (0.996, "1.00 times as fast as the whole network ("),
      (0.5, "SLOWER")],
 )  # fmt: skip
 def test_it_says_how_fast_the_sub_model_is(tmp_path: Path, speed: float, text: str) -> None:

@@ -133,6 +133,20 @@ def test_what_cannot_be_found_is_explained(
     assert message in str(raised.value) and "expected FILE:NAME" not in str(raised.value)
 
 
+def test_the_cause_of_a_module_that_cannot_be_imported_is_told_from_its_own_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"'src'\); of a file, type its path with .py: src/net_h.py:Net$"):
+        whole_network("src.net_h:Net")
+    write(
+        tmp_path, {"installed_h.py": "import nowhere_at_all\n", "made_i.py": "from torch.nn import ReLU\nnet = ReLU()"}
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="No module named 'nowhere_at_all'.*, or install it$"):
+        whole_network("installed_h:Net")
+    assert type(whole_network("made_i:net")).__name__ == "ReLU"
+
+
 def test_a_name_that_two_folders_have_is_refused(tmp_path: Path) -> None:
     files = {"net.py": NET.format("blocks_twice"), "blocks_twice.py": LAYER}
     write(tmp_path / "a", files)

@@ -154,6 +154,7 @@ for builder in (*BUILDERS, without_classes, no_module):
     head = HEADS.get(name, "8")
     NETWORKS.add(name, NetworkInfo(description="", builder=builder, head=head, input_shape=(1, 8, 8), macs=1))
 NETWORKS.add("headless", replace(NETWORKS["plain"], head="9"))
+NETWORKS.add("of_other_inputs", replace(NETWORKS["plain"], input_shape=[3, 8, 8]))
 """
 
 

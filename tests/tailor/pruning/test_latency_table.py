@@ -177,7 +177,7 @@ def test_an_edited_file_another_file_and_noise_are_refused(table: LatencyTable, 
     file.write_text("[]")
     with pytest.raises(ConfigError, match="is no table of latencies"):
         read_table(file)
-    with pytest.raises(ConfigError, match="no table at .*absent.json; type: .* model table"):
+    with pytest.raises(ConfigError, match="no table at .*absent.json; type: .* model table NETWORK --image-px N"):
         read_table(tmp_path / "absent.json")
     noisy, _ = written(table.replace(held_out_median_error=0.11), tmp_path, "noisy.json")
     with pytest.raises(ConfigError, match=r"median error of 11.0%, more than 10%"):

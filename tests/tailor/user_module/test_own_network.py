@@ -174,7 +174,7 @@ def test_excluded_modules_keep_all_filters() -> None:
     with pytest.raises(ConfigError, match="exclude: '1' is a ReLU without weights; name the layer whose filters stay"):
         settings: dict[str, Any] = {"criterion": "l2", "asked_removed_macs_fraction": 0.3, "exclude": ["1"]}
         tailor.prune(nn.Sequential(model, nn.ReLU()), example, **settings)
-    with pytest.raises(ConfigError, match="^exclude has something else than names of modules"):
+    with pytest.raises(ConfigError, match="^exclude is a list of names of modules.* type exclude = .'layer1.conv1'"):
         tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[model.second])
 
 
@@ -184,7 +184,7 @@ def test_excluded_modules_keep_all_filters() -> None:
         (nn.Module, r"model is a type; .*: type Module\(...\)"),
         ({"weight": torch.zeros(3)}, "model is a dict; .*: make it of its class, and type model.load_state_dict"),
         (torch.jit.ScriptModule(), "model is a ScriptModule; .* make it of its class, and type model.load_state_dict"),
-        ("net.pth", "model is a str; expected a torch.nn.Module whose code is Python$"),
+        ("net.pth", "model is a str; .* whose code is Python: make it of its class, and type model.load"),
     ],
 )
 def test_what_is_no_module_is_named(given: Any, message: str) -> None:
@@ -378,11 +378,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
-    "a donor": (linear, torch.zeros(1, 8), {"scores_from": "noise"}, "no setting 'scores_from'"),
+    "a donor": (linear, torch.zeros(1, 8), {"scores_from": "noise"}, "scores_from is a setting of other methods"),
     "setting": (linear, torch.zeros(1, 8), {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
     "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "arguments: residual: .*'inside' or 'coupled'.*'all'"),
     "no norm": (linear, torch.zeros(1, 8), {"criterion": "bn_gamma"}, "Sequential has no norm"),
-    "no heads": (linear, torch.zeros(1, 8), {"heads": True}, "heads = true, and Sequential has no heads"),
+    "no heads": (linear, torch.zeros(1, 8), {"heads": True}, "heads = True, and Sequential has no heads"),
     "not prunable": (lambda: nn.Linear(8, 3), torch.zeros(1, 8), {}, "no filter of Linear can be removed"),
     "tied": (
         small_networks.Tied,
@@ -392,6 +392,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     ),
     "no parameters": (nn.ReLU, torch.zeros(1, 8), {}, "ReLU has no parameters"),
     "no module": (lambda: len, torch.zeros(1, 8), {}, "model is a builtin_function_or_method; expected"),
+    "pruned": (
+        lambda: tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3),
+        torch.zeros(1, 8),
+        {},
+        "type the .model of this PrunedNetwork",
+    ),
     "parameters of integers": (
         with_integers,
         torch.zeros(1, 8),
@@ -407,7 +413,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "meta": (lambda: linear().to("meta"), torch.zeros(1, 8), {}, "is on meta; move it to one device"),
     "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),
     "integers": (linear, torch.zeros(1, 8).long(), {}, "of torch.int64; expected a batch .* floats"),
-    "no tensor": (linear, [1.0], {}, "example_input is list; expected"),
+    "no tensor": (linear, [1.0], {}, r"example_input is list; .* torch.as_tensor\(array\).float\(\)"),
+    "not of prune": (linear, torch.zeros(1, 8), {"epochs": 3}, "epochs is a setting of other methods or of trials"),
     "shape": (linear, torch.zeros(1, 9), {}, r"does not run on example_input, a tensor \(1, 9\).*; give a batch"),
     "branches": (Branches, torch.ones(1, 8), {}, "Branches cannot be analysed .*; its forward must run"),
     "reshapes": (Fixed, torch.ones(2, 8), {}, "first: .* does not run with fewer: shape .* is invalid"),
@@ -468,10 +475,16 @@ def test_no_file_of_the_users_is_lost(name: str, tmp_path: Path) -> None:
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-    with pytest.raises(ConfigError, match="net.pth is a file; give a folder"):
+    with pytest.raises(ConfigError, match="net.pth is the name of a file; give a folder"):
         pruned.save(tmp_path / "net.pth")
     with pytest.raises(ConfigError, match="net.pth cannot be written to"):
         pruned.save(tmp_path / "net.pth/pruned")
+    with pytest.raises(ConfigError, match="new.pt is the name of a file; give a folder"):
+        pruned.save(tmp_path / "new.pt")
+    pruned.save(tmp_path / "a")
+    for wrong in (tmp_path, tmp_path / "a/model.safetensors"):
+        with pytest.raises(ConfigError, match=f"did you mean {tmp_path / 'a'}.; to save one"):
+            tailor.load(wrong, model=linear())
 
 
 def test_what_was_converted_to_half_is_loaded_by_the_whole_network_in_float32(tmp_path: Path) -> None:

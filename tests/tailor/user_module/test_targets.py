@@ -89,6 +89,8 @@ def test_a_class_of_each_pixel_may_be_a_float_or_have_a_channel_and_is_checked_i
 def test_yes_or_no_as_floats_needs_a_loss_and_the_one_that_is_named_works(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, shape[-1] if len(shape) > 1 else 1))
+    if len(shape) == 1:
+        network.append(nn.Flatten(0))
     answers = torch.ones(shape)
     prune = partial(tailor.prune, network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4)
     with pytest.raises(ConfigError, match="the targets are floats of 0 and 1") as found:

@@ -171,7 +171,7 @@ def test_what_is_excluded_by_any_of_its_names_keeps_its_filters(name: str) -> No
         assert name == "features" and "backbone.0, backbone.3: it is excluded" in str(error)
     else:
         first, second, _ = pruned.groups
-        assert (first.reason, second.reason) == ("it is excluded (pruning.exclude)", None)
+        assert (first.reason, second.reason) == ("it is excluded", None)
         assert len(second.kept) < 16
 
 
