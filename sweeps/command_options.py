@@ -1,13 +1,15 @@
 """Options and completions that several commands on sweeps have."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from results.command_output import output_options
 from transtailor import cli
+from transtailor.shell import launch_words
 
 AGAIN_OPTION = "--again"  # only some trials of a run
 cache_option = cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
@@ -27,14 +29,12 @@ def run_options(function: cli.Function) -> cli.Function:
     return plan_options(output_options(function))
 
 
-def runs_of_launch(words: Sequence[str]) -> Path:
-    """Return the folder with all runs that a launch was given.
-
-    Raises:
-        ClickException, Exit: the words are no launch.
-    """
-    folder: Path = _launch.make_context("run", list(words)).params["runs"]
-    return folder
+def options_of_launch(launch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a launch that provenance.json has; none if what was typed is no launch."""
+    try:
+        return _launch.make_context("run", launch_words([str(word) for word in launch["argv"]])).params
+    except (click.ClickException, click.exceptions.Exit):
+        return {}
 
 
 def _specs(_: click.Context) -> Iterator[str]:

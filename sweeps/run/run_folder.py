@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
-from sweeps.command_options import AGAIN_OPTION
+from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
-from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.planning.plan import NOT_SHARED, Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
@@ -44,6 +44,7 @@ from transtailor.files import is_there, list_there, make_folder, name_folder, wr
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
+from transtailor.shell import command
 
 if TYPE_CHECKING:
     from results.store.writer import Writer
@@ -244,6 +245,18 @@ def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the last launch of the whole run; those of chosen trials alone (`--again`) are passed over."""
     whole = [launch for launch in history if AGAIN_OPTION not in {word.partition("=")[0] for word in launch["argv"]}]
     return whole[-1] if whole else history[0]
+
+
+def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last."""
+    options = options_of_launch(last_launch(history))
+    words = ["--site", options["site"]] if options.get("site", "local") != "local" else []
+    words += [f"--only={trial_id}" for trial_id in options.get("only", ())]
+    name = run.name
+    if options.get("no_sharing"):
+        name = name.removesuffix(NOT_SHARED)
+        words.append("--no-sharing")
+    return command("run", run.spec, "--runs", run.path.parent, "--name", name, *words)
 
 
 def _look_up_facts(provenance: Mapping[str, Any]) -> None:

@@ -204,9 +204,9 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     return spec
 
 
-def find_spec(name: Path) -> Path:
-    """Return the file that was typed, or the shipped spec of that name if it does not exist: `demo`, `tour`."""
-    return _shipped_if_absent(name, name)
+def find_spec(name: Path, folder: Path = Path()) -> Path:
+    """Return the file that was typed in `folder`, or the shipped spec of that name if it does not exist: `demo`."""
+    return _shipped_if_absent(folder / name, name)
 
 
 def _shipped_if_absent(name: Path, typed: Path) -> Path:
