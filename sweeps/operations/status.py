@@ -103,7 +103,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         if as_of is not None:
             yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
         yield _devices(run)
-        for text in last_launch(record.provenance["history"]).get("warnings", []):
+        for text in record.provenance["history"][-1].get("warnings", []):  # of the whole plan, as in the report
             yield f"warning   {text}"
         yield from _states(run, rows, progress, is_run=holder is not None, now=now)
         yield from _jobs(run)
