@@ -14,6 +14,8 @@ from transtailor.names import nearest
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 RATE = "rate"
 """In [axes] and [tuning]: the learning rate that the method of each arm really reads, `Method.rate`."""
+OF_THE_SPEC = ("extends", "imports", "tied_to_seed")
+"""Keys that, written below the line of a table, are read as the table's."""
 SEEDS = ("source.seed", "data.split_seed")
 """Seeds that can be tied to the trial's seed, which always draws head, order, augmentation and subset."""
 
@@ -42,7 +44,7 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
         keys_beside_those_of_a_trial = (RATE,) if key == RATE else ()
         check_trial_keys([table], keys_beside_those_of_a_trial, where)
         if not isinstance(values, list):
-            probable_values = _probable_axis(values)
+            probable_values = probable_axis(values)
             advice = f"{key} = {probable_values}" if option is None else set_option(f"{option}{key}={probable_values}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
@@ -56,10 +58,10 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
                 raise SpecError(f"{where} {key}: {other_key} is an axis too and both would set {key}; leave one out")
 
 
-def _probable_axis(value: Any) -> str:
+def probable_axis(value: Any) -> str:
     """Return, as TOML, the axis that its author probably meant by a value that is not a list.
 
-    >>> _probable_axis("0-4"), _probable_axis("0, 1, 4"), _probable_axis("l1"), _probable_axis("range(3)")
+    >>> probable_axis("0-4"), probable_axis("0, 1, 4"), probable_axis("l1"), probable_axis("range(3)")
     ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]', '{ from = 0, to = 2 }')
     """
     if isinstance(value, str):
@@ -69,7 +71,7 @@ def _probable_axis(value: Any) -> str:
         of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
         if of_python is not None:
             return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
-        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?\d+)+\s*\]?\s*", value):
+        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?(0|[1-9]\d*))+\s*\]?\s*", value):
             return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
     return toml_value([value])
 
@@ -124,6 +126,8 @@ def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], whe
         if key not in valid_keys:
             if key.split(".")[0] == "trial":
                 raise SpecError(f"{where}: no such key: {key!r}; leave out trial., as in optimisation.epochs")
+            if key in OF_THE_SPEC:
+                raise SpecError(f"{where}: no such key: {key!r}, which is of the whole spec: write it above all tables")
             raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid_keys, settings_by_name())}")
 
 
