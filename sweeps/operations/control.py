@@ -14,7 +14,7 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import AGAIN_OPTION, complete_trials, options_of_launch
+from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.explain import find_trial
@@ -315,7 +315,7 @@ def cancel_command(run: Path) -> Iterator[str]:
 
 @cli.command(example="runs/demo 3f2a")
 @cli.run_argument
-@cli.argument("trial", required=False, shell_complete=complete_trials)
+@cli.argument("trial", required=False)
 @cli.option("--lines", default=20, help="how many of each")
 @cli.option("--follow", is_flag=True, help="print new lines until the sweep is no longer running")
 def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iterator[str]:
@@ -330,7 +330,7 @@ def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iter
 @cli.run_argument
 @cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
 @cli.option("--detach", is_flag=True, help="on SLURM: submit and return")
-@cli.argument("trials", nargs=-1, metavar="[TRIAL]...", shell_complete=complete_trials)
+@cli.argument("trials", nargs=-1, metavar="[TRIAL]...")
 def retry_command(run: Path, failed: bool, detach: bool, trials: tuple[str, ...]) -> Iterator[str]:
     """Launch a run again with its last options: trials that failed or never ended are tried again.
 
