@@ -1,13 +1,14 @@
 """Options and completions that several commands on sweeps have."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from results.command_output import output_options
 from transtailor import cli
+from transtailor.shell import launch_words
 
 AGAIN_OPTION = "--again"  # only some trials of a run
 cache_option = cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
@@ -27,14 +28,12 @@ def run_options(function: cli.Function) -> cli.Function:
     return plan_options(output_options(function))
 
 
-def runs_of_launch(words: Sequence[str]) -> Path:
-    """Return the folder with all runs that a launch was given.
-
-    Raises:
-        ClickException, Exit: the words are no launch.
-    """
-    folder: Path = _launch.make_context("run", list(words)).params["runs"]
-    return folder
+def options_of_launch(launch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a launch that provenance.json has; none if what was typed is no launch."""
+    try:
+        return _launch.make_context("run", launch_words([str(word) for word in launch["argv"]])).params
+    except (click.ClickException, click.exceptions.Exit):
+        return {}
 
 
 def _specs(_: click.Context) -> Iterator[str]:
@@ -42,23 +41,6 @@ def _specs(_: click.Context) -> Iterator[str]:
 
     yield from sorted(path.stem for path in SPECS.glob("*.toml"))
     yield from sorted(str(path) for path in Path().glob("*.toml"))
-
-
-def _keys(_: click.Context) -> Iterator[str]:
-    """Yield what `--set` can change, with an equals sign behind: the keys that trials of the shipped demo have."""
-    from results.text.settings import leaves
-    from sweeps.spec.expand import expand
-    from sweeps.spec.resources import Resources
-    from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
-
-    keys_of_trials: set[str] = set()
-    for trial in expand(load_spec(EMBEDDED_SPEC)):
-        keys_of_trials.update(key for key, _value in leaves(trial.settings.values))
-    for key in sorted(keys_of_trials):
-        yield f"trial.{key}="
-        yield f"axes.{key}="
-    for key in Resources.model_fields:
-        yield f"resources.{key}="
 
 
 _OF_PLAN = (
@@ -69,7 +51,7 @@ _OF_PLAN = (
         "or file of a SLURM site (transtailor sites)",
     ),
     cli.option(
-        "--set", "assignments", multiple=True, metavar="KEY=VALUE", shell_complete=cli.complete(_keys),
+        "--set", "assignments", multiple=True, metavar="KEY=VALUE",
         help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
     ),
     cli.option(
@@ -107,20 +89,3 @@ _OF_LAUNCH = (
 @run_options
 def _launch(**_: object) -> None:
     """Only parses."""
-
-
-def _trials(ctx: click.Context) -> Iterator[str]:
-    """Yield the ids of the trials of the run that was typed, or of all runs."""
-    run = cli.typed_run(ctx)
-    folders = [run] if run else [cli.RUNS / name for name in cli.run_names()]
-    for folder in folders:
-        yield from json.loads((folder / "plan.json").read_bytes())["trials"]
-
-
-def _runs_and_trials(ctx: click.Context) -> Iterator[str]:
-    yield from cli.run_names()
-    yield from _trials(ctx)
-
-
-complete_trials = cli.complete(_trials)
-complete_runs_and_trials = cli.complete(_runs_and_trials)

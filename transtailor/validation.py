@@ -85,10 +85,12 @@ def _choice_hint(details: Any) -> str:
 
 
 def _percentage_hint(details: Any) -> str:
-    """Return what to type for a fraction in per cent (20, "20%"), or a number with a comma; "" for others."""
+    """Return what to type for a fraction in per cent (20, "20%"), or a number in quotes; "" for others."""
     value = details["input"]
+    if isinstance(value, str) and details["type"].startswith("int"):
+        return f"; type {int(value)}, without quotes" if re.fullmatch(r"\s*-?\d+\s*", value) else ""
     if isinstance(value, str) and details["type"].startswith("float"):
-        number = re.fullmatch(r"\s*(-?\d*[.,]?\d+)\s*(%?)\s*", value)
+        number = re.fullmatch(r"\s*(-?\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", value)
         return f"; type {float(number[1].replace(',', '.')) / (100 if number[2] else 1):g}" if number else ""
     context = details.get("ctx", {})
     limit = context.get("lt", context.get("le"))

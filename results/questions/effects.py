@@ -16,7 +16,7 @@ from results.arms.names import PLACES
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of
-from results.command_options import at_option, complete_settings
+from results.command_options import at_option
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -575,7 +575,7 @@ def _analysis_block(effects: Effects) -> TableBlock:
 @question(example="runs/demo")
 @at_option
 @cli.option(
-    "--of", multiple=True, metavar="SETTING", shell_complete=complete_settings,
+    "--of", multiple=True, metavar="SETTING",
     help="such as optimisation.learning_rate or label (repeatable; default: all that vary)",
 )  # fmt: skip
 def effects(run: Run, at: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:

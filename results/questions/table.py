@@ -426,7 +426,7 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
         else:
             text += f" IQM, {scale.value(low)} … {scale.value(high)}"
     of_seeds = f"{seeds} of {planned}" if seeds < planned else str(seeds)
-    of_seeds += f", {cell.failed} failed" if cell.failed else ""
+    of_seeds += f", {cell.failed} failed or NaN" if cell.failed else ""
     of_seeds += f", {cell.verdict}" if cell.verdict else ""
     of_seeds += f", {cell.place}" if cell.place == "not equally tuned" else ""
     return f"{text} ({of_seeds}){' =' if cell.place == 'tie' else ''}"

@@ -136,7 +136,7 @@ def _settled(arm: Arm, looks: Mapping[tuple[Problem, str, float | None], Recorde
 def _beside(number: int, failed: int, *, is_first: bool) -> dict[str, Any]:
     """Return what stands beside the row of the arm with this number."""
     sign = SIGNS[number % len(SIGNS)]
-    words = f"{failed} failed" if failed else ""
+    words = f"{failed} failed or NaN" if failed else ""
     return {"colour": number % len(PALETTE), "sign": sign, "failed": words, "is_first": is_first}
 
 

@@ -40,7 +40,7 @@ def verdict_text(record: TableRecord) -> str:
     if verdict is None:
         return NOTHING
     if verdict == "incomplete":
-        return f"incomplete, {record['failed_trials']} failed"
+        return f"incomplete, {record['failed_trials']} failed or NaN"
     if record.get("has_collapse") and verdict != "no difference that matters":
         verdict += ", with a collapse"
     if record.get("trained_longer") and record["verdict"] not in UNDECIDED:

@@ -14,14 +14,15 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import AGAIN_OPTION, complete_trials, runs_of_launch
+from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.explain import find_trial
-from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run
+from sweeps.planning.plan import NOT_SHARED
+from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run, to_launch
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
-from sweeps.spec.spec import load_spec
+from sweeps.spec.spec import find_spec, load_spec
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
@@ -280,25 +281,22 @@ def launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pat
     Raises:
         RunFolderError: they are no launch, or would not launch this run.
     """
-    try:
-        launch = last_launch(history)
-        folder = Path(launch["folder"])
-        words = launch_words([str(word) for word in launch["argv"]])
-        runs = runs_of_launch(words)
-    except (LookupError, TypeError, AttributeError, click.ClickException, click.exceptions.Exit):
-        raise RunFolderError(f"{run.provenance} names no launch; to launch it, type: {to_launch(run)}") from None
-    launched = folder / runs / load_spec(run.spec).name
+    launch = last_launch(history)
+    folder = Path(launch["folder"])
+    options = options_of_launch(launch)
+    if not options:
+        raise RunFolderError(f"{run.provenance} names no launch; to launch it, type: {to_launch(run, history)}")
+    name = load_spec(run.spec).name + (NOT_SHARED if options["no_sharing"] else "")
+    launched = folder / options["runs"] / name
     if launched.resolve() != run.path.resolve():
         raise RunFolderError(
             f"{run.path} was launched as {launched}: it was moved, or comes from another user; "
-            f"to launch it here, type: {to_launch(run)}"
+            f"to launch it here, type: {to_launch(run, history)}"
         )
-    return folder, words
-
-
-def to_launch(run: RunFolder) -> str:
-    """Return the command that launches a run where it is now, whatever it was launched by."""
-    return command("run", run.spec, "--runs", run.path.parent, "--name", run.name)
+    spec = find_spec(options["spec"], folder)
+    if not spec.is_file():
+        raise RunFolderError(f"{spec} is gone; to launch the run from its own copy, type: {to_launch(run, history)}")
+    return folder, launch_words(launch["argv"])
 
 
 @cli.command(example="runs/demo")
@@ -317,7 +315,7 @@ def cancel_command(run: Path) -> Iterator[str]:
 
 @cli.command(example="runs/demo 3f2a")
 @cli.run_argument
-@cli.argument("trial", required=False, shell_complete=complete_trials)
+@cli.argument("trial", required=False)
 @cli.option("--lines", default=20, help="how many of each")
 @cli.option("--follow", is_flag=True, help="print new lines until the sweep is no longer running")
 def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iterator[str]:
@@ -332,7 +330,7 @@ def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iter
 @cli.run_argument
 @cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
 @cli.option("--detach", is_flag=True, help="on SLURM: submit and return")
-@cli.argument("trials", nargs=-1, metavar="[TRIAL]...", shell_complete=complete_trials)
+@cli.argument("trials", nargs=-1, metavar="[TRIAL]...")
 def retry_command(run: Path, failed: bool, detach: bool, trials: tuple[str, ...]) -> Iterator[str]:
     """Launch a run again with its last options: trials that failed or never ended are tried again.
 

@@ -8,7 +8,6 @@ from typing import Any
 from results.diff import run_lines
 from results.store.reader import load
 from results.text.settings import setting_lines
-from sweeps.command_options import complete_runs_and_trials
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import prepared_again
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
@@ -144,8 +143,8 @@ def _point(row: dict[str, Any] | None) -> str:
 
 
 @cli.command(example="runs/demo runs/more_seeds")
-@cli.argument("first", metavar="RUN|TRIAL", shell_complete=complete_runs_and_trials)
-@cli.argument("second", metavar="RUN|TRIAL", shell_complete=complete_runs_and_trials)
+@cli.argument("first", metavar="RUN|TRIAL")
+@cli.argument("second", metavar="RUN|TRIAL")
 @cli.option(
     "--run", "runs", type=cli.RUN, multiple=True, metavar="RUN",
     help="for trials: folder of the run that they are in (repeatable; default: every run in runs/)",

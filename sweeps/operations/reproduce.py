@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.store.reader import load
 from results.text.number_format import SCALES
-from sweeps.command_options import cache_option, complete_trials
+from sweeps.command_options import cache_option
 from sweeps.errors import RunFolderError
 from sweeps.operations.explain import KnownTrial, find_trial, why_another
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
@@ -165,7 +165,7 @@ def _line(number: int, facts: PointFacts, row: dict[str, Any] | None) -> str:
 
 @cli.command(example="runs/demo 3f2a --save models")
 @cli.run_argument
-@cli.argument("trial", shell_complete=complete_trials)
+@cli.argument("trial")
 @cli.option("--point", type=int, metavar="N", help="end with operating point N (default: the last)")
 @cli.option("--save", type=cli.FOLDER, metavar="FOLDER", help="save the sub-model of that point here")
 @cli.option("--licence", metavar="TEXT", help="the line on the licence in its card")

@@ -40,7 +40,7 @@ def runs_page(folder: Path) -> Iterator[Part]:
         raise RunFolderError(
             f"no folder {folder}: expected a folder of runs; the first launch makes it, type: {launch}"
         )
-    runs = [RunFolder(path) for path in list_there(folder, "[!.]*")]
+    runs = [RunFolder(path) for path in [folder, *list_there(folder, "[!.]*")]]
     records = [_record(run) for run in runs if _may_be_run(run)]
     records.sort(key=lambda record: (-_written_s(record), record["run"]))
     if not records:

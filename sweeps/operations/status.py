@@ -19,9 +19,9 @@ from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text
-from sweeps.operations.control import job_lines, launch_of, to_launch
+from sweeps.operations.control import job_lines, launch_of
 from sweeps.planning.devices import devices_text, spec_on_site
-from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run
+from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run, to_launch
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
@@ -103,7 +103,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         if as_of is not None:
             yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
         yield _devices(run)
-        for text in last_launch(record.provenance["history"]).get("warnings", []):
+        for text in record.provenance["history"][-1].get("warnings", []):  # of the whole plan, as in the report
             yield f"warning   {text}"
         yield from _states(run, rows, progress, is_run=holder is not None, now=now)
         yield from _jobs(run)
@@ -257,8 +257,8 @@ def _headline(
     try:
         folder, _words = launch_of(run, history)
         command = f"type in {folder}: {rerun(last_launch(history)['argv'])}"
-    except UserError:  # it was moved: the command would launch another run
-        command = f"type: {to_launch(run)}"
+    except UserError:  # it was moved, or its spec is gone: the command would launch another run
+        command = f"type: {to_launch(run, history)}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: {_before_an_outcome(cluster)}, {command}"

@@ -31,6 +31,8 @@ from transtailor.plural import counted
 
 KEEPS_THE_MODEL = (RememberWeights.kind, WeighChannels.kind)
 """Stages that prepare a regulariser: the model computes the same after them."""
+NOT_SHARED = "_no_sharing"
+"""The end of the name of a run whose trials share no stages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -274,7 +276,7 @@ def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
 
 def no_sharing(plan: Plan) -> Plan:
     """Return the plan `<name>_no_sharing`: each trial computes all of its stages, as one script per trial would."""
-    return replace(plan, name=f"{plan.name}_no_sharing", private_cache=True)
+    return replace(plan, name=f"{plan.name}{NOT_SHARED}", private_cache=True)
 
 
 def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:

@@ -24,13 +24,13 @@ from sweeps.run.run_folder import (
     open_run,
     save_code,
     save_imports,
+    to_launch,
 )
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.json_settings import JsonSettings
 from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.plural import counted
-from transtailor.shell import command
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -171,7 +171,7 @@ def check_may_resume(
                 " old ones, too"
             )
         if changed.removed and not changed.added:
-            advice += f"\nto go on with the whole run, type: {command('retry', run.path)}"
+            advice += f"\nto go on with the whole run, type: {to_launch(run, record.provenance['history'])}"
         raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")
     if digest != record.code_digest and not update_code:
         raise RunFolderError(

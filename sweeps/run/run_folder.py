@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
-from sweeps.command_options import AGAIN_OPTION
+from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
-from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.planning.plan import NOT_SHARED, Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
@@ -44,6 +44,7 @@ from transtailor.files import is_there, list_there, make_folder, name_folder, wr
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
+from transtailor.shell import command
 
 if TYPE_CHECKING:
     from results.store.writer import Writer
@@ -200,9 +201,10 @@ def check_is_run(run: RunFolder) -> None:
             f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
         )
     if not is_there(run.plan):
+        below = [*(path.parent for path in list_there(run.path, "[!.]*/plan.json")), Path("runs/demo")]
         raise RunFolderError(
-            f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as "
-            "runs/demo, or for a new run another --name"
+            f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as {below[0]}, or for a "
+            "new run another --name"
         )
     missing = [path.name for path in (run.spec, run.provenance) if not is_there(path)]
     if not is_there(run.tables / "planned"):
@@ -244,6 +246,18 @@ def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the last launch of the whole run; those of chosen trials alone (`--again`) are passed over."""
     whole = [launch for launch in history if AGAIN_OPTION not in {word.partition("=")[0] for word in launch["argv"]}]
     return whole[-1] if whole else history[0]
+
+
+def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last."""
+    options = options_of_launch(last_launch(history))
+    words = ["--site", options["site"]] if options.get("site", "local") != "local" else []
+    words += [f"--only={trial_id}" for trial_id in options.get("only", ())]
+    name = run.name
+    if options.get("no_sharing"):
+        name = name.removesuffix(NOT_SHARED)
+        words.append("--no-sharing")
+    return command("run", run.spec, "--runs", run.path.parent, "--name", name, *words)
 
 
 def _look_up_facts(provenance: Mapping[str, Any]) -> None:

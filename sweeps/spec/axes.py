@@ -42,7 +42,7 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
         keys_beside_those_of_a_trial = (RATE,) if key == RATE else ()
         check_trial_keys([table], keys_beside_those_of_a_trial, where)
         if not isinstance(values, list):
-            probable_values = _probable_axis(values)
+            probable_values = probable_axis(values)
             advice = f"{key} = {probable_values}" if option is None else set_option(f"{option}{key}={probable_values}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
@@ -56,10 +56,10 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
                 raise SpecError(f"{where} {key}: {other_key} is an axis too and both would set {key}; leave one out")
 
 
-def _probable_axis(value: Any) -> str:
+def probable_axis(value: Any) -> str:
     """Return, as TOML, the axis that its author probably meant by a value that is not a list.
 
-    >>> _probable_axis("0-4"), _probable_axis("0, 1, 4"), _probable_axis("l1"), _probable_axis("range(3)")
+    >>> probable_axis("0-4"), probable_axis("0, 1, 4"), probable_axis("l1"), probable_axis("range(3)")
     ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]', '{ from = 0, to = 2 }')
     """
     if isinstance(value, str):
@@ -69,7 +69,7 @@ def _probable_axis(value: Any) -> str:
         of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
         if of_python is not None:
             return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
-        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?\d+)+\s*\]?\s*", value):
+        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?(0|[1-9]\d*))+\s*\]?\s*", value):
             return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
     return toml_value([value])
 

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
-from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes
+from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes, probable_axis
 from sweeps.spec.nested import check_plain, merge_tables, set_value
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.ranges import is_range, range_values
@@ -157,8 +157,14 @@ def load_spec(
     Raises:
         SpecError: no such file, not TOML, an unknown key, a value of the wrong type; the text says what to type.
     """
+    if path.is_fifo():
+        raise SpecError(f"{path} is a pipe; save the spec as a file, which the launch that resumes reads again")
     document = _read_document(path, ())
     _refuse_single_trial(document, path)
+    keys = [assignment.partition("=")[0].strip() for assignment in assignments]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise SpecError(f"--set {key}=...: is typed {keys.count(key)} times; leave all but one out")
     modules = [str(module.resolve()) for module in imports]
     document["imports"] += [module for module in modules if module not in document["imports"]]
     for assignment in assignments:
@@ -204,9 +210,9 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     return spec
 
 
-def find_spec(name: Path) -> Path:
-    """Return the file that was typed, or the shipped spec of that name if it does not exist: `demo`, `tour`."""
-    return _shipped_if_absent(name, name)
+def find_spec(name: Path, folder: Path = Path()) -> Path:
+    """Return the file that was typed in `folder`, or the shipped spec of that name if it does not exist: `demo`."""
+    return _shipped_if_absent(folder / name, name)
 
 
 def _shipped_if_absent(name: Path, typed: Path) -> Path:
@@ -221,7 +227,7 @@ def check_name(name: str, where: str) -> None:
     """Raise SpecError unless `name` can name a run folder on any file system."""
     if not _RUN_NAME.fullmatch(name):
         raise SpecError(
-            f"{where}: {name!r} cannot name a run folder; type a name of letters, digits, '.', '_' and '-' "
+            f"{where}: {name!r} cannot name a run folder; type a name of a-z, A-Z, 0-9, '.', '_' and '-' "
             "that begins with a letter or a digit, of at most 100 characters"
         )
 
@@ -265,7 +271,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         neighbours = [neighbour.name for neighbour in path.parent.glob("*.toml")]
         shipped_names = [shipped.stem for shipped in SPECS.glob("*.toml")]
-        typed = path.name if closest(path.name, neighbours) else path.stem  # shipped ones are typed without .toml
+        is_a_neighbour = closest(path.name, neighbours) is not None and path.stem not in shipped_names
+        typed = path.name if is_a_neighbour else path.stem  # shipped ones are typed without .toml
         if f"{path.name}.toml" in neighbours:
             typed = f"{path.name}.toml"
         nearest_name = nearest(typed, [*neighbours, *shipped_names])
@@ -273,6 +280,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"no such spec: {path}{nearest_name}; type the path of a TOML file, or a shipped name"
         ) from None
     except OSError as error:
+        if (path / "spec.toml").is_file():
+            raise SpecError(f"{path} is the folder of a run; to resume it, type: {command('retry', path)}") from None
         raise SpecError(f"{path}: cannot be read as a spec: {error.strerror}; type the path of a TOML file") from None
     except DocumentError as error:
         raise SpecError(f"{path.name}: {describe_fault(path, error)}") from None
@@ -331,13 +340,14 @@ def _check_keys(document: Mapping[str, Any], where: str) -> None:
 
 def _hint_at_trial(key: str, value: Any) -> str:
     """Return the end of a message about an unknown key of a spec, which may be meant as a setting of the trial."""
-    if key in TRIAL_KEYS:
-        table = "axes" if isinstance(value, list) and not is_list(key) else "trial"
-        return f"; it is a setting of the trial: write it under [{table}]"
-    setting = closest(key, settings_by_name())
-    if setting is not None and closest(key, SPEC_KEYS) is None:
-        return f"; did you mean {settings_by_name()[setting]}, a setting of [trial]?"
-    return nearest(key, SPEC_KEYS)
+    settings = {**settings_by_name(), **{name: name for name in TRIAL_KEYS}}
+    close = key if key in TRIAL_KEYS else closest(key, [*SPEC_KEYS, *settings])
+    if close is None or close in SPEC_KEYS:
+        return nearest(key, SPEC_KEYS)
+    setting = settings[close]
+    table = "axes" if isinstance(value, list) and not is_list(setting) else "trial"
+    meant = "it is" if setting == key else f"did you mean {setting}? It is"
+    return f"; {meant} a setting of the trial: write it under [{table}]"
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
@@ -386,8 +396,9 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
     if top_key in tables or probable_name is None or is_nearer_to_a_table:
         return nearest(top_key, tables)
     setting = ".".join([dotted_keys[probable_name], *path[1:]])
-    table = "axes" if text.strip().startswith("[") and not is_list(setting) else "trial"
-    return f"; did you mean {set_option(f'{table}.{setting}={text}')}?"
+    axis = text if text.strip().startswith("[") else probable_axis(text)
+    is_axis = axis != toml_value([text]) and not is_list(setting)
+    return f"; did you mean {set_option(f'axes.{setting}={axis}' if is_axis else f'trial.{setting}={text}')}?"
 
 
 def _literal(text: str, key: str) -> Any:
@@ -426,6 +437,8 @@ def _explained(error: ValidationError, where: str) -> str:
     table = f"{where} [{'.'.join(tables)}]" if tables else where
     if is_unknown:
         return f"{table}: no such key: {key!r} (given {fault.given!r}){nearest(key, _model_at(tables).model_fields)}"
+    if fault.kind == "missing":
+        return f"{table}: has no {key}; add a line {key} = ..."
     if isinstance(fault.given, Mapping):  # the combination of its values is wrong
         return f"{where} [{fault.key}]: {fault.expected}"
     return f"{table} {key}: given {fault.given!r}; {fault.expected[0].lower()}{fault.expected[1:]}"

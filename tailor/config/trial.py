@@ -210,6 +210,12 @@ class TrialConfig(Settings):
     def warnings(self) -> tuple[str, ...]:
         """Return what a user should know before starting the trial."""
         lines = list(self.method.warnings(self))
+        optimiser, momentum = self.optimisation.optimiser, self.optimisation.momentum
+        if optimiser != "sgd" and momentum != Optimisation().momentum and "optimisation.momentum" in self.unread:
+            lines.append(
+                f"optimisation.momentum = {momentum:g} has no effect on method {self.method.name!r}: optimiser "
+                f"{optimiser!r} does not read it"
+            )
         if self.pruning.scores_from != "target" and getattr(self.method, "steps", 1) > 1:
             lines.append(
                 f"pruning.scores_from = {self.pruning.scores_from!r} in several steps: from the second on, the donor's "

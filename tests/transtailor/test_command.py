@@ -178,13 +178,9 @@ def working_folder(tmp_path: Path) -> Path:
         (["transtailor", "stat"], ["plain,status"]),
         (["transtailor", "table", "--form"], ["plain,--format"]),
         (["transtailor", "status", "bi"], ["plain,birds"]),
-        (["transtailor", "logs", "birds", "3"], ["plain,3f2a"]),
         (["transtailor", "compare", "birds", "--against", "fi"], ["plain,fine_tune"]),
         (["transtailor", "run", "min"], ["plain,mine.toml"]),
         (["transtailor", "plan", "dem"], ["plain,demo"]),
-        (["transtailor", "run", "--set", "resources.ran"], ["plain,resources.ranks="]),
-        (["transtailor", "run", "--set", "axes.optimisation.learning_r"], ["plain,axes.optimisation.learning_rate="]),
-        (["transtailor", "diff", "8"], ["plain,81bc"]),
     ],
     ids=" ".join,
 )

@@ -121,3 +121,10 @@ def test_a_folder_of_a_similar_name_is_suggested(
         tables_folder(Path(typed))
     with pytest.raises(RunFolderError, match=re.escape(f"such as runs/demo{said}") + "$"):
         open_run(RunFolder(Path(typed)))
+
+
+def test_of_a_folder_of_runs_one_of_them_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "birds").mkdir(parents=True)
+    (tmp_path / "runs" / "birds" / "plan.json").touch()
+    with pytest.raises(RunFolderError, match=re.escape(f"type one, such as {tmp_path / 'runs' / 'birds'}, or")):
+        open_run(RunFolder(tmp_path / "runs"))

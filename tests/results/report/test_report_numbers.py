@@ -169,7 +169,11 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
             for block in overview(findings_of(opened))
         }
     assert shown == {
-        "net on digits (50 training images)": {"transtailor": "2 failed", "fine_tune": "", "doomed": "1 failed"},
+        "net on digits (50 training images)": {
+            "transtailor": "2 failed or NaN",
+            "fine_tune": "",
+            "doomed": "1 failed or NaN",
+        },
         "net on digits (200 training images)": {"transtailor": "", "fine_tune": ""},
     }
 

@@ -77,6 +77,7 @@ def test_runs_have_their_state_and_one_that_cannot_be_read_says_why(run: RunFold
     empty = run.path.parent / "empty"
     empty.mkdir()
     assert check_answer("runs", list(runs_page(empty))) == {"runs": []}
+    assert [record["run"] for record in check_answer("runs", list(runs_page(run.path)))["runs"]] == [run.name]
 
 
 def test_a_plan_has_its_trials_arms_savings_and_hours(tmp_path: Path, write_spec: WriteSpec) -> None:

@@ -1,14 +1,17 @@
 """Every mistake in what was typed: exit code 2, one clear message with file, key and nearest name, nothing created."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sweeps.planning.this_machine import usable_gpus
+from sweeps.run.run_folder import RunFolder
 from tests.sweeps.conftest import Command, WriteSpec
 from transtailor.__main__ import main
 from transtailor.machine import usable_cores
+from transtailor.shell import command
 
 HEAD = 'name = "bad"\n'
 TRIAL = HEAD + '[trial]\nmethod.name = "head_only"\n'
@@ -21,6 +24,13 @@ BAD_SPECS = {
     "name that leaves the folder": ('name = "../up"\n[trial]\nmethod.name="head_only"', ["spec.toml name", "'../up'"]),
     "unknown table": (TRIAL + "[axis]\nseed = [0]\n", ["spec.toml", "'axis'", "did you mean 'axes'"]),
     "setting outside of its table": ("seed = 3\n" + TRIAL, ["'seed'", "under [trial]"]),
+    "axis outside of its table, in the plural": ("seeds = [0, 1]\n" + TRIAL, ["did you mean seed?", "under [axes]"]),
+    "a key of the spec in a table": (
+        TRIAL + 'tied_to_seed = ["data.split_seed"]\n',
+        ["spec.toml [trial]: no such key: 'tied_to_seed'", "write it above the first line that begins with ["],
+    ),
+    "a table without one of its keys": (TRIAL + "[settle]\nagainst = 'x'\n", ["spec.toml [settle]: has no matters"]),
+    "a number in quotes": (TRIAL + "[axes]\nseed = ['0']\n", ["type 0, without quotes"]),
     "axis outside of its table": ("seed = [0, 1]\n" + TRIAL, ["'seed'", "trial: write it under [axes]"]),
     "blank behind a label": (
         TRIAL + '[[variants]]\nlabel = "l1 "\n',
@@ -65,6 +75,7 @@ BAD_SPECS = {
         HEAD + '[trial]\nmethod = { name = "prune", criterion = "l1", asked_removed_macs_fraction = 20 }\n',
         ["spec.toml [trial], line 3: method.asked_removed_macs_fraction", "for 20% type 0.2"],
     ),
+    "power of ten as text": (TRIAL + 'optimisation.learning_rate = "1e-3"\n', ["type 0.001"]),
     "per cent as text": (TRIAL + 'optimisation.learning_rate = "5%"\n', ["optimisation.learning_rate", "type 0.05"]),
     "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", " in all"]),
     "an open quote": (TRIAL + 'network = "x\n', ["line 4", 'network = "x', "a quote is opened there and not closed"]),
@@ -199,6 +210,8 @@ BAD_ASSIGNMENTS = {
     "trial.seed": ["--set trial.seed", "key=value"],
     "=3": ["--set =3", "key=value"],
     "seed=3": ["--set seed=3", "--set trial.seed=3"],
+    "seeds=0,1": ["did you mean --set 'axes.seed=[0, 1]'?"],
+    "lr=0,001": ["did you mean --set trial.optimisation.learning_rate=0,001?"],
     "seed=[0,1]": ["did you mean --set 'axes.seed=[0,1]'?"],
     "pixel_mean=[0.5]": ["did you mean --set 'trial.source.pixel_mean=[0.5]'?"],
     "trial.optimisation.epochs=[1,2]": ["several values are an axis of a spec: axes.optimisation.epochs = ..."],
@@ -280,6 +293,19 @@ def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable
     write_spec(name="paper.toml")
     assert "did you mean 'paper.toml'" in refused("papr.toml")
     assert "did you mean 'demo'" in refused("sweeps/specs/demmo.toml")
+    write_spec(name="m.toml")
+    assert "did you mean 'demo'" in refused("demo.toml")
+
+
+def test_a_setting_that_is_set_twice_is_refused(write_spec: WriteSpec, refused: Callable[..., str]) -> None:
+    sets = ["--set", "trial.optimisation.epochs=2", "--set", "trial.optimisation.epochs = 3"]
+    assert "--set trial.optimisation.epochs=...: is typed 2 times" in refused(write_spec(), *sets)
+
+
+def test_a_spec_is_no_pipe_and_no_run(tmp_path: Path, run: RunFolder, refused: Callable[..., str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert f"{tmp_path / 'pipe'} is a pipe; save the spec as a file" in refused(tmp_path / "pipe")
+    assert f"is the folder of a run; to resume it, type: {command('retry', run.path)}" in refused(run.path)
 
 
 TWICE = """
@@ -323,10 +349,12 @@ def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callab
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
+    "name", ["", "été", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
 )
 def test_a_name_that_cannot_name_a_folder(write_spec: WriteSpec, refused: Callable[..., str], name: str) -> None:
-    assert f"--name: {name!r} cannot name a run folder" in refused(write_spec(), "--name", name)
+    assert f"--name: {name!r} cannot name a run folder; type a name of a-z, A-Z, " in refused(
+        write_spec(), "--name", name
+    )
 
 
 @pytest.mark.parametrize("option", ["--runs", "--cache"])

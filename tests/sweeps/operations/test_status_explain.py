@@ -60,6 +60,7 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     record = json.loads(run.provenance.read_text())
     record["history"][-1] |= {"argv": ["transtailor", "run", "small.toml"], "folder": str(run.path.parents[1])}
     run.provenance.write_text(json.dumps(record))
+    (run.path.parents[1] / "small.toml").touch()
     done = sweeps_command("status", "runs/small")
     assert (done.returncode, done.stderr) == (0, "")
     assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
@@ -80,6 +81,10 @@ def test_what_the_plan_warned_of_is_said_with_the_results(
     sweeps_command: Command, plan: Plan, tmp_path: Path, write_ends: WriteEnds
 ) -> None:
     run = created_run(replace(plan, warnings=("no training image of 'owl'",)), tmp_path / "runs")
+    record = json.loads(run.provenance.read_text())
+    record["history"].insert(0, {**record["history"][0], "warnings": []})
+    record["history"][1]["argv"] += ["--again=3f2a"]  # its plan is that of the whole run, too
+    run.provenance.write_text(json.dumps(record))
     write_ends(run, [plan.trials[0].trial_id])
     assert "warning   no training image of 'owl'\n" in sweeps_command("status", run.path).stdout
     with load(run.path) as rows:

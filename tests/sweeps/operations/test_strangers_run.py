@@ -228,6 +228,28 @@ def test_retry_runs_nothing_but_a_launch_of_this_run(
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
 
 
+def test_retry_knows_a_run_whose_trials_share_no_stages(
+    run: RunFolder, tmp_path: Path, sweeps_process: Command
+) -> None:
+    argv = ["launch.py", "spec.toml", "--no-sharing", "--only", "12", "--plan"]
+    change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
+    here = run.path.rename(run.path.with_name("small_no_sharing"))
+    done = sweeps_process("retry", here)
+    assert (f"in {tmp_path}: ", "moved" in done.stderr) == (done.stdout[: len(f"in {tmp_path}: ")], False)
+    moved = sweeps_process("retry", here.rename(run.path.with_name("other_no_sharing")))
+    assert "--name other --only=12 --no-sharing" in moved.stderr
+
+
+def test_retry_says_so_if_the_spec_is_gone(run: RunFolder, tmp_path: Path, sweeps_process: Command) -> None:
+    argv = ["launch.py", "gone.toml", "--site", "serial"]
+    change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
+    done = sweeps_process("retry", run.path)
+    assert done.stderr.startswith(
+        f"error: {tmp_path / 'gone.toml'} is gone; to launch the run from its own copy, type:"
+    )
+    assert done.stderr.rstrip().endswith("--name small --site serial")
+
+
 def test_retry_shows_what_it_runs_which_is_this_program(
     run: RunFolder, tmp_path: Path, sweeps_process: Command
 ) -> None:

@@ -47,7 +47,7 @@ MENDED = [
     ("plan trained.toml {}", "--set lr=0.1", r"did you mean (--set .*)\?"),
     ("plan trained.toml {}", "--set seed=3", r"did you mean (--set .*)\?"),
     ("plan trained.toml {}", f"--set resources.ranks={usable_cores() + 1}", r"type (--set \S+),"),
-    ("plan trained.toml --set resources.gpus_per_rank=1 {}", "", r"type (--set \S+),"),
+    ("plan trained.toml {}", "--set resources.gpus_per_rank=1", r"type (--set \S+),"),
     ("run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}", "", r"type (--extend) to"),
     ("clean cache --dry-run {}", "", r"such as (--runs runs),"),
     ("best 'my runs/trained' --under {}", "macs", r"such as (macs=\S+)"),

@@ -284,9 +284,8 @@ def test_more_trials_need_extend_and_keep_the_old(run: RunFolder, plan: Plan, wr
     assert go_on(grown, run) == "resumed"
     with pytest.raises(RunFolderError, match="3 removed") as refusal:
         go_on(plan, run, extend=True)
-    assert str(refusal.value).endswith(
-        f"transtailor retry {run.path}"
-    )  # as one does who forgot the words of the extension
+    own_spec = f"{run.spec} --runs {run.path.parent} --name {run.name}"  # what was typed may have been edited since
+    assert str(refusal.value).endswith(f"transtailor run {own_spec}")
 
 
 def test_cut_off_while_it_is_extended_it_can_be_extended_again(run: RunFolder, write_spec: WriteSpec) -> None:

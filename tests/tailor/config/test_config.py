@@ -28,7 +28,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": HEAD, "network": "digits_vg"}, r"network: no such network; did you mean 'digits_vgg'\?"),
     ({"method": HEAD, "data": {"name": "digit"}}, r"no such data set: 'digit'; did you mean 'digits'\?"),
     ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
-    ({"method": HEAD, "optimisation": {"epochs": "3"}}, r"optimisation.epochs: .*integer \(given: '3'\)"),
+    (
+        {"method": HEAD, "optimisation": {"epochs": "3"}},
+        r"optimisation.epochs: .*integer; type 3, without quotes \(given: '3'\)",
+    ),
     (
         {"method": HEAD, "optimisation": {"epochs": 0}},
         r"optimisation.epochs: .*or equal to 1 \(given: 0\)",
@@ -185,6 +188,15 @@ def test_a_tolerance_below_one_image_warns(protocol: str, images: int) -> None:
     assert f"less than one of the {images} images that decide" in warning
     assert warnings(tolerance_fraction=1.001 / images) == ()
     assert warnings(tolerance_fraction=0.0, stop_early=False) == ()  # nothing reads it
+
+
+def test_a_momentum_that_no_optimiser_reads_warns() -> None:
+    def warnings(method: str, **optimisation: Any) -> tuple[str, ...]:
+        return parse_trial({"method": method, "optimisation": optimisation}, "test").warnings()
+
+    (warning,) = warnings("fine_tune", optimiser="adam", momentum=0.5)
+    assert warning.startswith("optimisation.momentum = 0.5 has no effect on method 'fine_tune'")
+    assert warnings("fine_tune", momentum=0.5) == warnings("transtailor", optimiser="adam", momentum=0.5) == ()
 
 
 @pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
