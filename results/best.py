@@ -140,9 +140,9 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
     (points,) = run.rows(f"SELECT (SELECT count(*) FROM operating_points) AS all_points, {LEAST} FROM compared_points")
     if not points["compared"]:
         why = "its only ones are of failed trials, or of a search that has not confirmed any; "
-        return f"{why if points['all_points'] else ''}to see its trials, type: {command('status', run.path)}"
+        return f"{why if points['all_points'] else ''}to see its trials, type: {run.to_type('status')}"
     if any(limit.column == "latency_ms" for limit in limits) and points["latency_ms"] is None:
-        return f"no sub-model was timed; type: {command('time', run.path)}"
+        return f"no sub-model was timed; type: {run.to_type('time')}"
     reached = []
     for limit in limits:
         column = "macs_fraction" if limit.is_fraction else limit.column
@@ -196,7 +196,7 @@ def _optimism(row: dict[str, Any], by: str) -> str:
 def _speed(row: dict[str, Any], run: Run) -> str:
     """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
     if row["speed"] is None:
-        return f"not measured; to measure it: {command('time', run.path)}"
+        return f"not measured; to measure it: {run.to_type('time')}"
     slower = ", SLOWER" if round(row["speed"], 2) < 1.0 else ""
     where = circumstance_text(circumstances_of(run)[0])
     doubt = "" if row["is_steady"] else "; not steady"

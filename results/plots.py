@@ -30,7 +30,6 @@ from results.questions.layers import Figures
 from results.render.chart import Chart
 from results.store.reader import Run
 from transtailor.names import did_you_mean
-from transtailor.shell import command
 
 _COSTS = ("macs", "params", DEVICE_HOURS, *TIMED)
 
@@ -64,8 +63,9 @@ class Plots:
         if cost not in costs:
             raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, costs)}expected one of {', '.join(costs)}")
         if (scores[score], cost) not in self._means:
-            how = command("time", next(iter(self._run.paths.values())))
-            raise ResultsError(f"no operating point has a {cost}; to time the sub-models, type: {how}")
+            raise ResultsError(
+                f"no operating point has a {cost}; to time the sub-models, type: {self._run.to_type('time')}"
+            )
         chart = front_figure.front_chart(self._findings, self._means, score=scores[score], cost=cost, log=log)
         return _present(chart, "test scores")
 

@@ -34,7 +34,6 @@ from results.text.shown import SCORE_INTERVAL
 from transtailor import cli
 from transtailor.names import nearest
 from transtailor.plural import counted, first_few
-from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, arm, config_json FROM planned"
 BLOCK = "seed"
@@ -84,7 +83,7 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             raise ResultsError("no trial has a test score yet")
         raise ResultsError(
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
-            f" {command('table', findings.run.path)}"
+            f" {findings.run.to_type('table')}"
         )
     planned = findings.run.rows(SETTINGS)
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
