@@ -128,11 +128,11 @@ def write_report(
         renew_s: seconds after which the page reloads itself, if it is written repeatedly.
         apart: a key of `APART`; None: arms of one name are one arm, whatever run their trials are from.
         over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
-        out: path of the page; None: `report.html` in the folder of the run, or of the first one.
+        out: path of the page; None: `report.html` in the folder of the one run.
 
     Raises:
-        ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, or `out`
-            is a folder; then none is written.
+        ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, `out`
+            is a folder, or there is none for several runs; then none is written.
 
     Writes:
         The page, atomically. The same rows give the same bytes.
@@ -140,11 +140,13 @@ def write_report(
     if out is not None and (not out.name or out.is_dir()):
         raise ResultsError(f"the page cannot be {str(out)!r}, a folder: name a file, such as {out / 'report.html'}")
     with load(run) as loaded:
+        if out is None and len(loaded.paths) > 1:
+            raise ResultsError("several runs: name their page with --out FILE; RUN/report.html is of that run alone")
         with ThreadPoolExecutor(1) as ahead:
             ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error
             page = page_of(loaded, renew_s, apart=apart, over=over)
         text = render(page)
-        path = out or next(iter(loaded.paths.values())) / "report.html"
+        path = out or loaded.path / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:

@@ -51,7 +51,7 @@ apart_option = cli.option(
 
 @cli.command(example="runs/demo")
 @runs_argument
-@cli.option("--out", type=cli.FILE, metavar="FILE", help="the page's path (default: report.html in the first RUN)")
+@cli.option("--out", type=cli.FILE, metavar="FILE", help="the page's path (default, of one run: RUN/report.html)")
 @cli.option(
     "--watch", "every_s", type=float, is_flag=False, flag_value=30.0, metavar="SECONDS",
     help="write it again every SECONDS (default: 30) until the sweep has ended; the open page reloads itself",
