@@ -218,9 +218,7 @@ def means_of(data: dict[str, Any]) -> list[tuple[Any, ...]]:
         texts, columns["x"]["values"], columns["y"]["values"], strict=True))  # fmt: skip
 
 
-def test_watching_several_runs_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path), str(tmp_path / "b"), "--watch"]) == 2
-    assert f"transtailor serve {tmp_path} {tmp_path}/b" in capsys.readouterr().err
+def test_a_page_of_several_runs_needs_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = [str(write_run(tmp_path / name, [Trial(label="a", seed=0, right=(9,))])) for name in "ab"]
     assert main(["report", *both]) == 2  # the page of a run is of that run alone
     assert "several runs: name their page with --out FILE" in capsys.readouterr().err
