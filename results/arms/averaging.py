@@ -117,7 +117,7 @@ def notes_on_runs(run: Run, *, are_apart: bool = False) -> list[str]:
     lines = []
     if shared:
         renamed = sorted({" and ".join(row["arms"]) for row in shared if len(row["arms"]) > 1})
-        names = f"; one arm there and another here: {first_few(renamed, _MOST_SHOWN, '; ')}" if renamed else ""
+        names = f"; under another name in another run: {first_few(renamed, _MOST_SHOWN, '; ')}" if renamed else ""
         lines = [f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last{names}."]
     return lines if are_apart else [*lines, *arms_that_differ(run)]
 

@@ -107,7 +107,9 @@ def test_a_trial_that_another_run_calls_otherwise_is_named(tmp_path: Path) -> No
         write_run(tmp_path / name, [Trial(label="tuned", seed=seed, right=(50,), arm=name) for seed in (0, 1)])
     with load([tmp_path / name for name in names]) as runs:
         (said,) = notes_on_runs(runs)
-    assert said.startswith("Trials in several runs: 2;") and said.endswith("another here: baseline and full.")
+    assert said.startswith("Trials in several runs: 2;") and said.endswith(
+        "under another name in another run: baseline and full."
+    )
 
 
 def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path: Path) -> None:
