@@ -110,13 +110,7 @@ class Page:
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def write_report(
-    run: Runs,
-    *,
-    apart: str | None = None,
-    over: Sequence[str] = (),
-    out: Path | None = None,
-) -> Path:
+def write_report(run: Runs, *, apart: str | None = None, over: Sequence[str] = (), out: Path | None = None) -> Path:
     """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
