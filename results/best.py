@@ -44,6 +44,8 @@ ORDER BY network, dataset, train_images, metric
 LEFT_OUT = """SELECT count(DISTINCT trial_id) AS trials FROM operating_points
 WHERE trial_id NOT IN (SELECT trial_id FROM compared_points)"""
 
+UNTIMED = "SELECT count(*) AS points FROM compared_points WHERE NOT coalesce(isfinite(latency_ms), false)"
+
 LEAST = """count(*) AS compared, min(macs / original_macs) AS macs_fraction, min(macs) AS macs, min(params) AS params,
     min(latency_ms) FILTER (isfinite(latency_ms)) AS latency_ms"""
 
@@ -132,6 +134,10 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
         yield Note(f"left out: the points of {trials} that failed, or by which a search has chosen what it confirms")
     if any(limit.column == "latency_ms" for limit in limits):
         yield from map(Note, circumstance_lines(run))
+        (untimed,) = run.rows(UNTIMED)
+        if untimed["points"]:
+            how = f"to time them, type: {run.to_type('time')}"
+            yield Note(f"left out, as not timed: {counted(untimed['points'], 'operating point')}; {how}")
     yield answer_table("best", points)
 
 
@@ -140,9 +146,9 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
     (points,) = run.rows(f"SELECT (SELECT count(*) FROM operating_points) AS all_points, {LEAST} FROM compared_points")
     if not points["compared"]:
         why = "its only ones are of failed trials, or of a search that has not confirmed any; "
-        return f"{why if points['all_points'] else ''}to see its trials, type: {command('status', run.path)}"
+        return f"{why if points['all_points'] else ''}to see its trials, type: {run.to_type('status')}"
     if any(limit.column == "latency_ms" for limit in limits) and points["latency_ms"] is None:
-        return f"no sub-model was timed; type: {command('time', run.path)}"
+        return f"no sub-model was timed; type: {run.to_type('time')}"
     reached = []
     for limit in limits:
         column = "macs_fraction" if limit.is_fraction else limit.column
@@ -152,7 +158,8 @@ def _why_none(run: Run, limits: Sequence[Limit]) -> str:
             if isinstance(least, int)
             else f"the smallest {limit.column} is {least:.4g}"
         )
-    return f"of {counted(points['compared'], 'operating point')} {' and '.join(reached)}; raise the limit"
+    apart = ", not always of the same point" if len(limits) > 1 else ""
+    return f"of {counted(points['compared'], 'operating point')} {' and '.join(reached)}{apart}; raise the limit"
 
 
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
@@ -196,7 +203,7 @@ def _optimism(row: dict[str, Any], by: str) -> str:
 def _speed(row: dict[str, Any], run: Run) -> str:
     """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
     if row["speed"] is None:
-        return f"not measured; to measure it: {command('time', run.path)}"
+        return f"not measured; to measure it: {run.to_type('time')}"
     where = circumstance_text(circumstances_of(run)[0])
     doubt = "" if row["is_steady"] else "; not steady"
     if row["is_at_other_speed"]:

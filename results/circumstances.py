@@ -5,7 +5,6 @@ from typing import Any
 from results.store.reader import Run
 from results.store.views import CIRCUMSTANCE
 from transtailor.plural import counted
-from transtailor.shell import command
 
 ALL = f"""
 SELECT {", ".join(CIRCUMSTANCE)}, count(DISTINCT model_key) AS models, count(*) FILTER (NOT is_steady) AS unsteady
@@ -58,7 +57,7 @@ def unsteady_lines(run: Run) -> list[str]:
     """Say how many times are not to be relied on; no line if all are."""
     unsteady = sum(circumstance["unsteady"] for circumstance in circumstances_of(run))
     (others,) = run.rows("SELECT count(*) AS times FROM latencies WHERE is_at_other_speed")
-    again = f"to time them again: {command('time', run.path, '--again')}, with the options of the first time"
+    again = f"to time them again: {run.to_type('time', '--again')}, with the options of the first time"
     lines = []
     if unsteady:
         lines.append(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from results.arms.averaging import arms_that_differ
+from results.arms.averaging import notes_on_runs
 from results.errors import ResultsError
 from results.plots import Plots
 from results.question import ask, question_named
@@ -75,7 +75,7 @@ class LoadedRun(reader.Run):
 
         Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
         all arms of one network and data set. A trial in several runs counts once, and arms of one name in several runs
-        are one arm; a warning says so if their settings differ.
+        are one arm; warnings say so.
 
         Args:
             against: the arm that all others are compared with, by its name, or by a label that only it has.
@@ -88,7 +88,7 @@ class LoadedRun(reader.Run):
                 lost.
         """
         if len(self.paths) > 1:
-            for text in arms_that_differ(self):
+            for text in notes_on_runs(self):
                 warnings.warn(text, stacklevel=2)
         return next(iter(ask(self, "compare", over=over, against=against, at=at, **others).tables.values()))
 

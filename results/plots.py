@@ -1,6 +1,6 @@
 """The figures of a run by name: `run.plot.front()`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,7 +30,6 @@ from results.questions.layers import Figures
 from results.render.chart import Chart
 from results.store.reader import Run
 from transtailor.names import did_you_mean
-from transtailor.shell import command
 
 _COSTS = ("macs", "params", DEVICE_HOURS, *TIMED)
 
@@ -38,8 +37,9 @@ _COSTS = ("macs", "params", DEVICE_HOURS, *TIMED)
 class Plots:
     """Figures of a run. Each method returns a `Chart`; `chart.save("front.pdf")` writes it.
 
-    Where a run has several problems (a network on a data set), a figure of one takes `network`, and `dataset` where
-    that is not enough. A figure for which the run has no rows raises ResultsError. A trial in several runs counts once.
+    Where a run has several problems (a network on a data set), a figure of one takes what tells it apart: `network`,
+    `dataset`, `train_images`. A figure for which the run has no rows raises ResultsError. A trial in several runs
+    counts once.
     """
 
     def __init__(self, run: Run) -> None:
@@ -64,24 +64,25 @@ class Plots:
         if cost not in costs:
             raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, costs)}expected one of {', '.join(costs)}")
         if (scores[score], cost) not in self._means:
-            how = command("time", next(iter(self._run.paths.values())))
-            raise ResultsError(f"no operating point has a {cost}; to time the sub-models, type: {how}")
+            raise ResultsError(
+                f"no operating point has a {cost}; to time the sub-models, type: {self._run.to_type('time')}"
+            )
         chart = front_figure.front_chart(self._findings, self._means, score=scores[score], cost=cost, log=log)
         return _present(chart, "test scores")
 
-    def differences(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def differences(self, **problem: str | int) -> Chart:
         """Draw all arms against full fine-tuning, paired by seed, at each budget."""
-        chart = compare.chart(self._findings, self._problem(network, dataset))
+        chart = compare.chart(self._findings, self._problem(problem))
         return _present(chart, "arms to compare with full fine-tuning")
 
-    def settled(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def settled(self, **problem: str | int) -> Chart:
         """Draw the path of each interval over the looks of a run with [settle], with the boundary."""
-        return _present(settled.chart(self._findings, self._problem(network, dataset)), "looks")
+        return _present(settled.chart(self._findings, self._problem(problem)), "looks")
 
-    def effects(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def effects(self, **problem: str | int) -> Chart:
         """Draw median and quartiles of the test score for each value of each setting that varies."""
         keys = settings_of(trial_rows(self._run)).effects()
-        chart = effects.chart(self._findings, self._problem(network, dataset), keys)
+        chart = effects.chart(self._findings, self._problem(problem), keys)
         return _present(chart, "settings that vary")
 
     def interaction(self) -> Chart:
@@ -92,28 +93,28 @@ class Plots:
         effects_of_metrics = effects_of(self._findings)
         return _present(effects.interaction(effects_of_metrics[0]), "two settings that vary")
 
-    def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def learning_curves(self, **problem: str | int) -> Chart:
         """Draw training curves of each kind of stage: median and quartiles over stages."""
         charts = learning.learning_curves(self._findings)
-        return _present(charts.get(self._problem(network, dataset)), "epochs")
+        return _present(charts.get(self._problem(problem)), "epochs")
 
-    def widths(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def widths(self, **problem: str | int) -> Chart:
         """Draw the filters left in each layer, arm by arm."""
-        return self._of_layers(layers.widths, "widths", network, dataset)
+        return self._of_layers(layers.widths, "widths", problem)
 
     def over_data(self, network: str) -> Chart:
         """Draw the filters that one arm left in each layer of a network, by data set (TransTailor's Figure 4)."""
         charts = layers.over_data(self._findings, network)
         return _present(charts.get("over-data"), "arm that pruned it on two data sets")
 
-    def kept_filters(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def kept_filters(self, **problem: str | int) -> Chart:
         """Draw how far the seeds of an arm keep the same filters, layer by layer (kappa)."""
-        return self._of_layers(layers.kept_filters, "kept", network, dataset)
+        return self._of_layers(layers.kept_filters, "kept", problem)
 
-    def stop_rules(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+    def stop_rules(self, **problem: str | int) -> Chart:
         """Draw what each stop rule would have chosen on the recorded paths."""
-        problem = self._problem(network, dataset)
-        chart = stops.chart(self._findings, problem, stops.outcomes_of(self._findings, problem))
+        meant = self._problem(problem)
+        chart = stops.chart(self._findings, meant, stops.outcomes_of(self._findings, meant))
         return _present(chart, "paths with two operating points")
 
     def timeline(self) -> Chart:
@@ -167,8 +168,8 @@ class Plots:
         if chart is None:
             raise AttributeError(f"no figure is called {name!r}; {did_you_mean(name, dir(self))}dir(run.plot) has all")
 
-        def figure(*, network: str | None = None, dataset: str | None = None) -> Chart:
-            return _present(chart(self._findings, self._problem(network, dataset)), name)
+        def figure(**problem: str | int) -> Chart:
+            return _present(chart(self._findings, self._problem(problem)), name)
 
         return figure
 
@@ -180,12 +181,12 @@ class Plots:
     def _means(self) -> Means:
         return front_figure.means_of(self._findings)
 
-    def _of_layers(self, figures: Figures, name: str, network: str | None, dataset: str | None) -> Chart:
-        problem = self._problem(network, dataset)
+    def _of_layers(self, figures: Figures, name: str, problem: Mapping[str, str | int]) -> Chart:
+        meant = self._problem(problem)
         chart = None
         for _, pruned_problem, asked, at in layers.budgets(self._findings):
-            if pruned_problem == problem:
-                chart = figures(self._findings, problem, asked, at).get(name)
+            if pruned_problem == meant:
+                chart = figures(self._findings, meant, asked, at).get(name)
         return _present(chart, "layers of pruned networks")
 
     def _of_search(self, figure: Callable[[Run], Chart | None], what: str, name: str | None) -> Chart:
@@ -200,15 +201,13 @@ class Plots:
         with search.alone(self._run, fitting[0]) as single_run:
             return _present(figure(single_run), what)
 
-    def _problem(self, network: str | None, dataset: str | None) -> Problem:
+    def _problem(self, asked: Mapping[str, str | int]) -> Problem:
         """Return the one problem that is meant."""
-        fitting = []
-        for problem in self._findings.problems:
-            if network in (None, problem.network) and dataset in (None, problem.dataset):
-                fitting.append(problem)
+        problems = self._findings.problems
+        fitting = [problem for problem in problems if asked.items() <= problem.record.items()]
         if len(fitting) == 1:
             return fitting[0]
-        known = [f"network={problem.network!r}, dataset={problem.dataset!r}" for problem in self._findings.problems]
+        known = ["(" + ", ".join(f"{name}={value!r}" for name, value in one.record.items()) + ")" for one in problems]
         expected = ", ".join(known) or "none is tested yet"
         raise ResultsError(f"{len(fitting) or 'no'} problems fit; expected one of: {expected}")
 

@@ -10,11 +10,12 @@ from results.command_output import prints_page
 from results.errors import ResultsError
 from results.text.page import Part, Shown, Table
 from transtailor import cli
+from transtailor.shell import command
 from transtailor.terminal import say
 
 
 @cli.command(example="runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'")
-@cli.argument("runs", nargs=-1, required=True, type=cli.RUN, metavar="RUN...")
+@cli.argument("runs", nargs=-1, type=cli.RUN, metavar="RUN...")
 @cli.argument("sql")
 @prints_page
 def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
@@ -24,6 +25,11 @@ def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
     from results.store.completeness import refuse_gaps
     from results.store.reader import load, python_values
 
+    if not runs:
+        folder = sql if Path(sql).is_dir() else "RUN"
+        raise ResultsError(
+            f"expected RUN and SQL, given {sql!r}; type {command('query', folder, 'SELECT * FROM trials')}"
+        )
     with load(runs if len(runs) > 1 else runs[0]) as run:
         answer = run.arrow(sql)
         try:

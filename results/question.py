@@ -43,8 +43,9 @@ class Question(cli.Command):
             if "unexpected extra argument" not in error.message:
                 raise
             raise click.UsageError(
-                f"{error.message}; {ctx.command_path} reads one run. For several, type"
-                f" {to_type('report', 'RUN', 'RUN')}, or in Python results.load([RUN, RUN]).{self.name}(...)",
+                f"{error.message}; {ctx.command_path} reads one run, and a name with blanks needs quotes. For several"
+                f" runs, type {to_type('report', 'RUN', 'RUN', '--out', 'FILE')}, or in Python"
+                f" results.load([RUN, RUN]).{self.name}(...)",
                 ctx,
             ) from error
 

@@ -40,7 +40,6 @@ ENDED_OTHERWISE = {
     ("hpc.ranks.warm_process", "self._selector.select"): "a warm process for the next rank",
     ("hpc.ray.orphan_cleanup", "sys.stdin.buffer.read"): "a guard for its owner's end",
     ("results.export.updates", "time.sleep"): "`--follow` of `transtailor logs` and `export`",
-    ("results.report.watch", "time.sleep"): "`--watch` of `transtailor report`",
     ("results.report.serve", "server.serve_forever"): "`transtailor serve`",
     ("tailor.execution.runner", "context.ranks.wait"): "a rank for the others in a collective",
     ("tailor.prepare.chunks", "ThreadPoolExecutor"): "`transtailor data prepare` for the disk",

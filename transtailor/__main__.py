@@ -47,7 +47,7 @@ COMMANDS = {
         "power": ("results.questions.power:power", "How many more seeds would settle a comparison"),
         "printed": ("results.questions.printed:printed", "Whether the papers' numbers are reproduced"),
         "query": ("results.query:query", "Query a run's tables in SQL"),
-        "report": ("results.report.watch:report", "Write a run's page of figures and tables"),
+        "report": ("results.report.command:report", "Write a run's page of figures and tables"),
         "serve": ("results.report.serve:serve", "The page in your browser, live while the sweep runs"),
         "settled": ("results.questions.settled:settled", "The verdict of each comparison of a run with [settle]"),
         "table": ("results.questions.table:table", "Methods x data sets, as for a paper"),

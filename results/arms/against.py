@@ -9,7 +9,6 @@ from results.arms.selection import arm_called, arms_at_budget, check_budget, sel
 from results.errors import ResultsError
 from results.store.reader import Run
 from results.text.number_format import percent
-from transtailor.shell import command
 
 Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 
@@ -30,8 +29,9 @@ def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | No
         at = f"{percent(asked or 0.0, 1)}% fewer MACs"
         raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
     if not any(pairs for _, pairs in compared):
-        status = "; ".join(command("status", path) for path in run.paths.values())
-        raise ResultsError(f"no other arm than {name!r} has a tested point here; to see all trials, type: {status}")
+        raise ResultsError(
+            f"no other arm than {name!r} has a tested point here; to see all trials, type: {run.to_type('status')}"
+        )
     return compared
 
 

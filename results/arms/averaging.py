@@ -19,6 +19,10 @@ NAMED = ("planned", "operating_points")
 PLANNED = """
 SELECT {run} AS run, network, dataset, train_images, label, arm, config_json FROM planned ORDER BY run, trial_id
 """
+SHARED = """
+SELECT trial_id, list_sort(list(DISTINCT arm)) AS arms FROM planned GROUP BY ALL HAVING count(DISTINCT run) > 1
+"""
+"""Trials that are in several runs, with what they are called there."""
 _MOST_SHOWN = 6
 
 ArmKey = tuple[str, str, int | None, str, str, str]
@@ -48,7 +52,7 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     for key in keys:
         if key not in known:
             differ = f"they differ in: {', '.join(known)}" if known else "every label is one arm"
-            raise ResultsError(f"--over {key}: no arms differ in it{nearest(key, known)}; {differ}")
+            raise ResultsError(f"--over {key}: no arms of one label differ in it{nearest(key, known)}; {differ}")
     merged = [arm for arm in settings if differing[arm[3]] & set(keys)]
     configurations = []
     for arm in merged:
@@ -109,9 +113,13 @@ def notes_on_runs(run: Run, *, are_apart: bool = False) -> list[str]:
     """
     if len(run.paths) == 1:
         return []
-    shared = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
-    trials = f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last."
-    return [*([trials] if shared else []), *([] if are_apart else arms_that_differ(run))]
+    shared = run.rows(SHARED)
+    lines = []
+    if shared:
+        renamed = sorted({" and ".join(row["arms"]) for row in shared if len(row["arms"]) > 1})
+        names = f"; under another name in another run: {first_few(renamed, _MOST_SHOWN, '; ')}" if renamed else ""
+        lines = [f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last{names}."]
+    return lines if are_apart else [*lines, *arms_that_differ(run)]
 
 
 def arms_that_differ(run: Run) -> list[str]:

@@ -403,11 +403,10 @@ def best_first(arm: Arm) -> float:
 
 
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
-    """Return TransTailor's arms at a budget: those of the label of that name, else of all labels with that method."""
+    """Return TransTailor's arms at a budget, those of the label of that name first."""
     of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
     at_budget = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
-    of_label = [arm for arm in at_budget if arm.label == TRANSTAILOR]
-    return of_label or at_budget
+    return sorted(at_budget, key=lambda arm: arm.label != TRANSTAILOR)
 
 
 def _point(row: dict[str, Any]) -> Point:

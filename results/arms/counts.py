@@ -71,6 +71,13 @@ def planned_seeds(run: Run) -> PlannedSeeds:
     return seeds
 
 
+def with_more_seeds(run: Run) -> str:
+    """Return the words after `transtailor run SPEC` that add two seeds to those of the run."""
+    seeds = [row["seed"] for row in run.rows("SELECT DISTINCT seed FROM planned ORDER BY seed")]
+    more = max(seeds, default=-1) + 1
+    return f"--set 'axes.seed={[*seeds, more, more + 1]}' --extend"
+
+
 def failed_by_arm(run: Run) -> dict[tuple[Problem, str], int]:
     """Count the failed trials of every planned problem and arm."""
     return {key: count.failed for key, count in trial_counts(run).items()}

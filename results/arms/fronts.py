@@ -17,7 +17,6 @@ from results.statistics.means import Mean, mean_interval
 from results.store.reader import Run
 from results.store.views import CIRCUMSTANCE
 from transtailor.names import did_you_mean
-from transtailor.shell import command
 
 DEVICE_HOURS = "device_hours"
 """Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
@@ -82,7 +81,7 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     """
     fronts = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
     if not fronts:
-        hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
+        hint = f"; to time the sub-models, type: {run.to_type('time')}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
     return fronts
 
@@ -142,28 +141,25 @@ def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
             if seed in cost_by_seed and seed in arm.test_by_seed:
                 costs[row, column] = cost_by_seed[seed]
                 scores[row, column] = arm.test_by_seed[seed]
-    has_cost = np.isfinite(costs).any(axis=1)
-    if not has_cost.any():
+    known = np.isfinite(costs)
+    if not known.any():
         return []
-    costs = costs[has_cost]
-    scores = scores[has_cost]
+    # A seed that no arm has here is not drawn: a resample of such seeds would have no front.
+    here = np.ix_(known.any(axis=1), known.any(axis=0))
+    costs, scores = costs[here], scores[here]
     mean_cost = np.nanmean(costs, axis=1)
-    mean_score = np.nanmean(scores, axis=1)
-    is_on_front = on_front(mean_cost, mean_score)
-    shares: list[float | None] = [None] * len(costs)
-    if len(seeds) > 1:
-        shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
+    is_on_front = on_front(mean_cost, np.nanmean(scores, axis=1))
+    shares = front_shares(costs, scores, _resamples(costs.shape[1]))
     points = []
-    arms_with_cost = [arms[index] for index in np.flatnonzero(has_cost).tolist()]
-    for row, arm in enumerate(arms_with_cost):
+    for row, index in enumerate(np.flatnonzero(known.any(axis=1)).tolist()):
         scores_of_arm = scores[row][np.isfinite(scores[row])]
         points.append(
             FrontPoint(
-                arm=arm,
+                arm=arms[index],
                 cost=float(mean_cost[row]),
                 interval=mean_interval(scores_of_arm.tolist()),
                 is_on_front=bool(is_on_front[row]),
-                share=shares[row],
+                share=float(shares[row]) if len(scores_of_arm) > 1 else None,
             )
         )
     return sorted(points, key=lambda point: (point.cost, -point.score, point.arm.name))

@@ -17,7 +17,6 @@ from results.errors import ResultsError
 from results.store.reader import Run
 from results.text.number_format import percent
 from transtailor.names import did_you_mean, nearest
-from transtailor.shell import command
 
 ArmOrPoint = TypeVar("ArmOrPoint", Arm, Point)
 SCORES = ("test_score", "validation_score")
@@ -147,8 +146,8 @@ def arm_called(run: Run, arms: Sequence[Arm], text: str) -> str:
     label_of_arm = {arm.name: arm.label for arm in arms}
     meant = arms_called(text, label_of_arm)
     if not meant and arms_called(text, {row["arm"]: row["label"] for row in run.rows(PLANNED_ARMS)}):
-        status = "; ".join(command("status", path) for path in run.paths.values())
-        raise ResultsError(f"{text!r} is planned, and has no tested point yet; to see its trials, type: {status}")
+        how = run.to_type("status")
+        raise ResultsError(f"{text!r} is planned, and has no tested point; to see its trials, type: {how}")
     if not meant:
         raise ResultsError(f"no tested arm is called {text!r}{nearest(text, sorted(label_of_arm))}")
     if len(meant) > 1:
@@ -191,7 +190,7 @@ def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float 
     if not points:
         (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
         which = "but those of failed trials, or of a search that has not confirmed any" if written["points"] else "yet"
-        return f"no operating points {which}; to see its trials, type: {command('status', run.path)}"
+        return f"no operating points {which}; to see its trials, type: {run.to_type('status')}"
     has_scores = any(point.test is not None for point in points)
     if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"

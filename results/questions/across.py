@@ -110,7 +110,7 @@ def _refuse_sets(network: str, against: str, problems: Sequence[Problem]) -> Non
     if len(names) < FEWEST_SETS:
         raise ResultsError(
             f"--across datasets needs two data sets or more, and {network} has {against!r} on {names[0]} alone; leave "
-            "--across out, or choose another arm for --against"
+            "--across out"
         )
     if len(set(names)) < len(names):
         raise ResultsError(

@@ -449,7 +449,7 @@ def section(findings: Findings) -> Section | None:
     text += " Full dots: better or worse. Rings: inconclusive."
     if len(pairings) > 1:
         able = sum(pairing.result.can_reach(SIGNIFICANCE) for pairing in pairings)
-        expected = f"up to {SIGNIFICANCE * able:.2g}" if able else "with so few pairs, none"
+        expected = f"up to {SIGNIFICANCE * able:.3g}" if able else "with so few pairs, none"
         text += (
             f" These are {len(pairings)} comparisons, each tested on its own at {SIGNIFICANCE}: without any true"
             f" difference, {expected} of them would look real on average."

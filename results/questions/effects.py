@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
+from results.arms.counts import with_more_seeds
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.names import PLACES
 from results.arms.problem import Problem
@@ -19,6 +20,7 @@ from results.arms.trial_settings import texts_of
 from results.command_options import at_option
 from results.errors import ResultsError
 from results.question import question
+from results.questions.settled import at_title
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import GREY, PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
@@ -34,7 +36,6 @@ from results.text.shown import SCORE_INTERVAL
 from transtailor import cli
 from transtailor.names import nearest
 from transtailor.plural import counted, first_few
-from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, arm, config_json FROM planned"
 BLOCK = "seed"
@@ -84,7 +85,7 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             raise ResultsError("no trial has a test score yet")
         raise ResultsError(
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
-            f" {command('table', findings.run.path)}"
+            f" {findings.run.to_type('table')}"
         )
     planned = findings.run.rows(SETTINGS)
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in planned}
@@ -103,7 +104,7 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         if len({point.seed for point in finite}) < 2:
             raise ResultsError(
                 "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
-                " add seeds with --set 'axes.seed=[0,1,2]' --extend"
+                f" add seeds with {with_more_seeds(findings.run)}"
             )
         environments: set[Environment] = set()
         for point in finite:
@@ -328,7 +329,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
         ResultsError: as `effects_of`.
     """
     effects_by_metric = effects_of(findings_of(run), asked, of)
-    where = "at the end of each trial's path" if asked is None else f"at a budget of {100 * asked:g}%"
+    where = "at the end of each trial's path" if asked is None else f"with {at_title(asked)}"
     for effects in effects_by_metric:
         heading = f"Effects on the test score ({SCALES[effects.metric].noun}) {where}"
         yield Heading(heading)

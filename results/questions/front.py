@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms.below_head import below_head_lines
+from results.arms.comparison import Arm
 from results.arms.findings import Findings
 from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choices, fronts_among, fronts_of
 from results.arms.one_class import one_class_lines
@@ -52,7 +53,14 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
     yield from map(
-        Note, [*below_head_lines(run, fronts), *one_class_lines(chosen.arms), *_marks(fronts, cost), *chosen.nan_lines]
+        Note,
+        [
+            *below_head_lines(run, fronts),
+            *one_class_lines(chosen.arms),
+            *_marks(fronts, cost),
+            *chosen.nan_lines,
+            *_without_cost(run, fronts, chosen.arms, cost),
+        ],
     )
     if cost == LATENCY:
         yield Note(COMPARED_BY)
@@ -134,10 +142,21 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
         notes.append(
             f"{counted(lost, 'arm')} with failed trials or NaN scores: a mean over the others may look too good."
         )
-    without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
-    if without_cost:
-        notes.append(f"Seeds without a {cost} are left out of the front: of {counted(len(without_cost), 'arm')}.")
     return notes
+
+
+def _without_cost(
+    run: Run, fronts: Mapping[Problem, Sequence[FrontPoint]], arms: Sequence[Arm], cost: str
+) -> list[str]:
+    """Say which arms are left out of the front, or some of their seeds."""
+    with_cost = {(problem, str(point.arm)): point.seeds for problem, front in fronts.items() for point in front}
+    texts = []
+    for arm in arms:
+        lost = len(arm.test_by_seed) - with_cost.get((arm.problem, str(arm)), 0)
+        if lost:
+            texts.append(f"{lost} of {counted(len(arm.test_by_seed), 'seed')} of {arm}, {arm.problem}")
+    how = f"; to time the others, type: {run.to_type('time')}" if cost in TIMED else "."
+    return [f"Left out, as without a {cost}: {'; '.join(texts)}{how}"] if texts else []
 
 
 def section(findings: Findings) -> Section:

@@ -33,7 +33,6 @@ from results.text.page import Heading, Note, Part, Shown, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
 from transtailor.plural import counted
-from transtailor.shell import command
 
 CLAIMED_FROM_SEEDS = 5
 """With 3 seeds the interval over seeds and images covers 93% (docs/results/evidence/coverage.md)."""
@@ -109,7 +108,7 @@ def _no_problem(run: Run, arms: Sequence[Arm], second: str) -> str:
         if not scale.is_right and scale.factor != 1.0:
             return (
                 f"are compared by {scale.noun}, which is no mean over images: that a model is right on an image says "
-                f"nothing of it. To compare them by seeds, type: {command('compare', run.path, '--against', second)}"
+                f"nothing of it. To compare them by seeds, type: {run.to_type('compare', '--against', second)}"
             )
     return "have no classification problem in common at that budget"
 

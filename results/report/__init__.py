@@ -1,6 +1,5 @@
 """The report of a run: one self-contained HTML page; every number in it is computed from the run's tables."""
 
 from results.report.page import write_report
-from results.report.watch import watch
 
-__all__ = ["watch", "write_report"]
+__all__ = ["write_report"]

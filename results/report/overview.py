@@ -44,7 +44,8 @@ def _verdicts(findings: Findings) -> str:
     if not pairings:
         return ""
     candidates = [pairing for pairing in pairings if pairing.problem is None] or pairings
-    first = min(candidates, key=lambda pairing: pairing.trained_longer)  # against what trained as long, if it is there
+    # Against what trained as long, if it is there, and over the most pairs.
+    first = min(candidates, key=lambda pairing: (pairing.trained_longer, -pairing.result.difference.n))
     where = f"On {first.problem}" if first.problem else f"Pooled over {first.problems} problems"
     text = f"{verdict(first)} {where}."
     others = []

@@ -105,34 +105,25 @@ class Page:
     verdict: str = ""
     sections: list[Section] = field(default_factory=list)
     trials: Markup = Markup("{}")  # what the script needs to show a trial
-    renew_s: float | None = None  # seconds after which the page reloads itself; None: never
 
 
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def write_report(
-    run: Runs,
-    renew_s: float | None = None,
-    *,
-    apart: str | None = None,
-    over: Sequence[str] = (),
-    out: Path | None = None,
-) -> Path:
+def write_report(run: Runs, *, apart: str | None = None, over: Sequence[str] = (), out: Path | None = None) -> Path:
     """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
 
     Args:
         run: folder of the run; or several, which become one page. A trial that is in two of them counts once.
-        renew_s: seconds after which the page reloads itself, if it is written repeatedly.
         apart: a key of `APART`; None: arms of one name are one arm, whatever run their trials are from.
         over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
-        out: path of the page; None: `report.html` in the folder of the run, or of the first one.
+        out: path of the page; None: `report.html` in the folder of the one run.
 
     Raises:
-        ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, or `out`
-            is a folder; then none is written.
+        ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, `out`
+            is a folder, or there is none for several runs; then none is written.
 
     Writes:
         The page, atomically. The same rows give the same bytes.
@@ -140,11 +131,13 @@ def write_report(
     if out is not None and (not out.name or out.is_dir()):
         raise ResultsError(f"the page cannot be {str(out)!r}, a folder: name a file, such as {out / 'report.html'}")
     with load(run) as loaded:
+        if out is None and len(loaded.paths) > 1:
+            raise ResultsError("several runs: name their page with --out FILE; RUN/report.html is of that run alone")
         with ThreadPoolExecutor(1) as ahead:
             ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error
-            page = page_of(loaded, renew_s, apart=apart, over=over)
+            page = page_of(loaded, apart=apart, over=over)
         text = render(page)
-        path = out or next(iter(loaded.paths.values())) / "report.html"
+        path = out or loaded.path / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
     except OSError as error:
@@ -205,7 +198,7 @@ def _sources() -> tuple[str, str, str]:
     return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
-def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
+def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
     about_runs = notes_on_runs(run, are_apart=apart is not None)
     run.count_once()
@@ -222,7 +215,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
         run.hold(table, where=" OR ".join(f"({condition(findings)})" for condition in conditions))
     planned = trial_rows(run)
     name = ", ".join(path.resolve().name for path in run.paths.values())
-    page = Page(name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
+    page = Page(name, run.rows(LAST_ROW)[0]["at"] or "")
     page.tiles = _tiles(run, counts)
     page.warnings = averaged + about_runs
     page.warnings += what_ran.warnings(run, counts) + search.warnings(run) + overview.warnings(findings)

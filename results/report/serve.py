@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from results.errors import ResultsError
+from results.report.command import apart_option, check_apart, runs_argument
 from results.report.page import hash_source, page_of, policy_of, render
 from results.report.point_pages import PointPages
-from results.report.watch import apart_option, check_apart, runs_argument
 from results.store.files import tables_folder
 from results.store.reader import load
 from transtailor import cli

@@ -26,6 +26,7 @@ from results.store.views import (
 )
 from results.text.formats import FORMULA
 from transtailor.lines import first_line
+from transtailor.shell import command
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,6 +71,10 @@ class Run:
         if len(self.paths) > 1:
             raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
         return next(iter(self.paths.values()))
+
+    def to_type(self, name: str, *more: object) -> str:
+        """Return a command on the run as it is typed; of several runs, on each of them."""
+        return "; ".join(command(name, path, *more) for path in self.paths.values())
 
     def setting_fields(self) -> pa.Schema:
         """Return the fields of the trials' settings in the view `points`; the first call makes the view."""

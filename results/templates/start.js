@@ -1,5 +1,4 @@
-// ---- a page that is written repeatedly: it reloads itself and keeps the reader's position
-const renew = Number(document.body.dataset.renewS);
+// ---- a page of a server, which reloads itself where there are new rows, and keeps the reader's position
 const memory = "place " + location.pathname;
 const before = JSON.parse(thisTab.get(memory) || "null");
 thisTab.set(memory, "null");
@@ -19,8 +18,7 @@ function reload() {
   thisTab.set(memory, JSON.stringify({ y: scrollY, open, heights }));
   location.reload();
 }
-if (renew > 0) setTimeout(reload, renew * 1000);
-addEventListener("newrows", reload);  // from the server, where there is one
+addEventListener("newrows", reload);
 
 readAddress();
 waiting.forEach((place) => sight.observe(place));

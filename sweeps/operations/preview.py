@@ -371,9 +371,9 @@ def _what_can_be_settled(plan: Plan) -> str:
         text = f"seeds     {fewest_seeds} of each arm: a paired comparison"
     else:
         text = f"seeds     {fewest_seeds} to {most_seeds} of an arm: with {fewest_seeds}, a paired comparison"
-    text += f" can reach p = {alone:.2g} at best"
+    text += f" can reach p = {alone:.3g} at best"
     if comparisons > 1:
-        text += f", and p = {corrected:.2g} as one of {comparisons} in compare (Holm)"
+        text += f", and p = {corrected:.3g} as one of {comparisons} in compare (Holm)"
     if corrected > SIGNIFICANCE:
         text += f"; p < {SIGNIFICANCE:g} needs {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
     return text

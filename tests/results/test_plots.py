@@ -187,8 +187,19 @@ def test_an_unknown_axis_or_problem_is_refused_with_what_there_is(run: LoadedRun
         run.plot.front(cost="latency_ms")
     with pytest.raises(ResultsError, match="expected test or validation"):
         run.plot.front(score="train")
-    with pytest.raises(ResultsError, match="2 problems fit; expected one of: network='resnet101'"):
+    with pytest.raises(ResultsError, match="2 problems fit; expected one of: .network='resnet101'"):
         run.plot.widths()
+
+
+def test_a_problem_is_told_apart_by_its_training_images(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=label, seed=seed, right=(80,), train_images=images, config={"n": images})
+        for label in ("prune", "fine_tune") for seed in (0, 1) for images in (50, 90)
+    ]  # fmt: skip
+    with results.load(write_run(tmp_path, trials)) as opened:
+        with pytest.raises(ResultsError, match="train_images=50.*train_images=90"):
+            opened.plot.differences(network="net", dataset="digits")
+        assert "(90 training images)" in opened.plot.differences(train_images=90).title
 
 
 def test_a_run_without_rows_says_what_is_missing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from pydantic import BaseModel
 
-from results.arms.averaging import NAMED, arms_that_differ, average_over
+from results.arms.averaging import NAMED, arms_that_differ, average_over, notes_on_runs
 from results.arms.comparison import arms_of, points_of
 from results.arms.names import PLACES
 from results.errors import ResultsError
@@ -99,6 +99,17 @@ def test_a_shell_completes_what_can_be_averaged_over_and_nothing_else(tmp_path: 
         with load(run) as tables:
             tables.hold(*NAMED)
             assert average_over(tables, [item.value])
+
+
+def test_a_trial_that_another_run_calls_otherwise_is_named(tmp_path: Path) -> None:
+    names = ("full", "baseline")
+    for name in names:
+        write_run(tmp_path / name, [Trial(label="tuned", seed=seed, right=(50,), arm=name) for seed in (0, 1)])
+    with load([tmp_path / name for name in names]) as runs:
+        (said,) = notes_on_runs(runs)
+    assert said.startswith("Trials in several runs: 2;") and said.endswith(
+        "under another name in another run: baseline and full."
+    )
 
 
 def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path: Path) -> None:

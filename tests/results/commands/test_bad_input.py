@@ -146,4 +146,7 @@ def test_sql_that_fails_says_why_and_writes_nothing(run: Path, command: Command,
 def test_a_command_that_reads_one_run_says_what_reads_several(command: Command, tmp_path: Path, synthetic: Any) -> None:
     runs = [str(synthetic(seeds=(0,)).write(tmp_path / name)) for name in "ab"]
     done = command("compare", *runs, "--against", "fine_tune")
-    assert done.returncode == 2 and " report RUN RUN, or in Python results.load([RUN, RUN]).compare(" in done.stderr
+    assert (
+        done.returncode == 2
+        and " report RUN RUN --out FILE, or in Python results.load([RUN, RUN]).compare(" in done.stderr
+    )

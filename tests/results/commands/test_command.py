@@ -50,8 +50,9 @@ def test_a_query_may_give_its_columns_any_names(tmp_path: Path, synthetic: Any, 
         (("query", "RUN", "SELECT * FROM trails"), "trials"),
         (("query", "RUN", "SELEC"), "the query failed"),
         (("query", "RUN", ""), "expected one query"),
-        (("query", "RUN"), "SQL"),
+        (("query", "RUN"), " 'SELECT * FROM trials'"),
         (("repot", "RUN"), "report"),
+        (("table", "RUN", "full", "fine-tuning"), "a name with blanks needs quotes"),
     ],
 )
 def test_mistakes_say_why_exit_2_and_write_nothing(

@@ -138,6 +138,27 @@ def test_means_and_intervals_are_those_of_the_seeds_that_have_a_cost(tmp_path: P
     assert (only.seeds, only.score) == (2, pytest.approx(0.905))
     assert only.interval.n == 2
     assert only.interval.low < 0.905 < only.interval.high
+    assert only.share == 1.0  # of resamples of the two
+    (timed,) = points[:1]
+    write(tmp_path / "one")
+    Writer(tmp_path / "one" / "tables").write("timings", [TIMING | timed])
+    with load(tmp_path / "one") as run:
+        (((only,),),) = [fronts_of(run, "latency_ms").values()]
+        text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
+    assert (only.seeds, only.share) == (1, None)
+    assert "3 of 4 seeds of good at 20% fewer MACs, net on digits" in text
+    assert "4 of 4 seeds of bad at 10% fewer MACs, net on digits" in text
+
+
+def test_several_runs_of_which_one_is_timed_have_a_page_that_names_each_run_to_type(tmp_path: Path) -> None:
+    both = [write(tmp_path / name) for name in ("timed", "untimed")]
+    with load(both[0]) as run:
+        key = run.rows("SELECT model_key FROM operating_points LIMIT 1")[0]
+    Writer(both[0] / "tables").write("timings", [TIMING | key | {"is_steady": False}])
+    page = text_of(write_report(both, out=tmp_path / "both.html").read_text())
+    assert all(f" time {path} --again" in page for path in both)
+    with results.load(both) as runs, pytest.raises(ResultsError, match=f"table {both[0]}; .*table {both[1]}"):
+        runs.effects(at=0.3)
 
 
 def test_the_axis_of_scores_has_every_point_or_the_note_counts_it(tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ import pytest
 
 from results.arms.comparison import arms_of, compare, points_of
 from results.errors import ResultsError
-from results.report import watch, write_report
+from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.changed_rows import change_rows
-from tests.results.exact_run import START, write_search
 from tests.results.report_page import figures_of, parsed, text_of
 from transtailor.__main__ import main
 
@@ -56,44 +55,11 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> No
 
 
 @pytest.mark.check
-def test_a_report_is_renewed_until_the_run_has_ended(
-    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is missing at the first look is written while the second is waited for."""
-    ends = {("transtailor", 2): "missing"}
-    running = synthetic(end=lambda label, seed: ends.get((label, seed), "finished"))
-    running.write(tmp_path)
-    waited: list[float] = []
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        ends.clear()
-        running.write(tmp_path)
-
-    monkeypatch.setattr("time.sleep", wait)
-    pages = [path.read_text() for path in watch(tmp_path, 7.0)]
-    assert waited == [7.0]
-    assert ['data-renew-s="7.0"' in page for page in pages] == [True, False]
-    assert ["1 trial missing" in text_of(page) for page in pages] == [True, False]
-
-
-@pytest.mark.check
-def test_watching_a_run_that_has_ended_writes_its_page_once_and_where_it_is_wanted(
-    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = synthetic(seeds=(0,)).write(tmp_path / "run")
-    assert main(["report", str(run), "--watch", "--out", str(tmp_path / "page.html")]) == 0
-    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "page.html")]
-    assert (tmp_path / "page.html").exists() and not (run / "report.html").exists()
-
-
-@pytest.mark.check
 @pytest.mark.parametrize(
     ("words", "told"),
     [(("report", "--out", ""), "such as report.html"), (("report", "--out", "/"), "such as /report.html"),
-     (("report", "--out", "RUN"), "such as RUN/report.html"), (("report", "--watch", "--out", "/"), "name a file"),
+     (("report", "--out", "RUN"), "such as RUN/report.html"),
      (("report", "--out", "/proc/x"), "type --out FILE, in a folder that is there"),
-     *((("report", f"--watch={seconds}"), "type one such as --watch 30") for seconds in ("0", "nan", "inf")),
      (("report", "--apart", "panel"), "--apart panel: expected several runs, given 1"),
      (("serve", "--apart", "colour"), "--apart colour: expected several runs, given 1"),
      (("serve", "--port", "99999"), "--port 99999: cannot listen"), (("serve", "--port=-1"), "leave it out")],
@@ -105,33 +71,6 @@ def test_a_page_that_cannot_be_made_is_refused_in_words(
     assert main([*(word.replace("RUN", run) for word in words), run]) == 2
     assert told.replace("RUN", run) in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
-
-
-@pytest.mark.check
-def test_watching_a_run_that_was_interrupted_ends(
-    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synthetic(end=lambda label, _seed: "missing" if label == "fine_tune" else "finished").write(tmp_path)
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    pages = list(watch(tmp_path, 3.0))
-    assert len(pages) == 2 and waited == [3.0]
-    assert "data-renew-s" not in pages[-1].read_text()
-
-
-@pytest.mark.check
-def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is planned has ended; at the third look, the search has."""
-    run, waited = write_search(tmp_path / "run", 1), list[float]()
-    stopped = {"driver": "d", "number": 0, "happened_at": START, "kind": "stopped", "code_digest": "c"}
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        if len(waited) == 2:
-            Writer(run / "tables").write("events", [stopped])
-
-    monkeypatch.setattr("time.sleep", wait)
-    assert len(list(watch(run, 3.0))) == 3 == len(waited) + 1
 
 
 def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any) -> None:

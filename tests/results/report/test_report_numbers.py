@@ -222,9 +222,11 @@ def means_of(data: dict[str, Any]) -> list[tuple[Any, ...]]:
         texts, columns["x"]["values"], columns["y"]["values"], strict=True))  # fmt: skip
 
 
-def test_watching_several_runs_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path), str(tmp_path / "b"), "--watch"]) == 2
-    assert f"transtailor serve {tmp_path} {tmp_path}/b" in capsys.readouterr().err
+def test_a_page_of_several_runs_needs_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [str(write_run(tmp_path / name, [Trial(label="a", seed=0, right=(9,))])) for name in "ab"]
+    assert main(["report", *both]) == 2  # the page of a run is of that run alone
+    assert "several runs: name their page with --out FILE" in capsys.readouterr().err
+    assert not Path(both[0], "report.html").exists()
 
 
 def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: Path, synthetic: Any) -> None:
@@ -382,6 +384,15 @@ def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_pat
     )
     words = {row[block.table.headings.index("verdict")] for row in block.table.rows}
     assert words == {"–", "better", "inconclusive", "worse"}
+
+
+def test_the_headline_is_of_the_arm_of_transtailor_with_the_most_pairs(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, method=label.lower(), seed=seed, right=(80 + seed % 2,))
+        for label, seeds in (("transtailor", 2), ("TransTailor", 6), ("fine_tune", 6)) for seed in range(seeds)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, trials)) as run:
+        assert headline(findings_of(run)).startswith("TransTailor at 20% fewer MACs and fine_tune at")
 
 
 def test_the_headline_counts_the_problems_that_it_pools(tmp_path: Path) -> None:

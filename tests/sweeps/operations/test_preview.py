@@ -290,13 +290,15 @@ def test_what_the_doctor_has_found_is_not_said_of_runs_on_another_file_system(
     assert "31.0 s" not in page and f" doctor --site {site} --folder /proc\n" in page
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; p < 0.05 needs 6 seeds"), (10, "p = 0.002 at best")])
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(2, "p = 0.5 at best; p < 0.05 needs 6 seeds"), (10, "p = 0.00195 at best")]
+)
 def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said: str, tmp_path: Path) -> None:
     path = tmp_path / "quick.toml"
     path.write_text(QUICK_SPEC.replace("[0, 1]", str(list(range(seeds)))))
     text = lines(make_plan(load_spec(path)), tmp_path / "runs")
     assert f"seeds     {seeds} of each arm: a paired comparison can reach {said}\n" in text
-    assert f"{smallest_p(seeds):.2g}" in said
+    assert f"{smallest_p(seeds):.3g}" in said
 
 
 def test_seeds_of_which_some_arms_have_fewer_are_given_as_a_range(tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ def test_a_family_needs_more_seeds_than_a_pair_and_counts_each_row_of_compare(se
     more = "" if corrected <= SIGNIFICANCE else f"; p < 0.05 needs {needed} seeds"
     assert needed == 8
     assert (
-        f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 4 in"
+        f"a paired comparison can reach p = {smallest_p(seeds):.3g} at best, and p = {corrected:.3g} as one of 4 in"
         f" compare (Holm){more}\n"
     ) in text
 
