@@ -79,7 +79,7 @@ class LabelColumns:
 
     def image_of(self, values: Sequence[str]) -> str:
         """Return the image that a line says, with its folder if that has a column."""
-        folder = "" if self.folder is None else values[self.folder].replace("\\", "/").strip("/")
+        folder = "" if self.folder is None else values[self.folder].replace("\\", "/").rstrip("/")
         return f"{folder}/{values[self.image]}" if folder else values[self.image]
 
     def class_of(self, values: Sequence[str]) -> str:

@@ -58,7 +58,10 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     there = set(image_names)
     _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
-    file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
+    remedy = f"correct {table}"
+    if columns.folder is not None:
+        remedy += f" (if column {columns.names[columns.folder]!r} is not the images' folder, remove it)"
+    file_listing = from_lists(root, unique_entries, remedy)
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}"
@@ -156,15 +159,20 @@ def _columns(
 def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> LabelColumns:
     """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
-    In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    In a column that is called like that, one image that is there suffices, for others may be missing; else all count. If
+    it leads to none, and the images' names have no folders, it counts, too: images elsewhere may have the same names.
     """
+    doubtful = columns
     for index, name in enumerate(columns.names):
         in_folders = replace(columns, folder=index)
         in_some = [values for _, values in lines if values[index]] if index != columns.image else []
         are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
-        if in_some and (any(are_there) if word_of(name) in FOLDER_WORDS else all(are_there)):
+        is_called_folder = word_of(name) in FOLDER_WORDS
+        if in_some and (any(are_there) if is_called_folder else all(are_there)):
             return in_folders
-    return columns
+        if is_called_folder and not any(re.search(r"[/\\]", values[columns.image]) for values in in_some):
+            doubtful = in_folders if in_some else doubtful
+    return doubtful
 
 
 def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str | None:
@@ -184,9 +192,10 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     for count in range(len(common_parts) + 1):
         if any(is_there("/".join(parts[count:])) for parts in parts_of_names):
             folders = common_parts[:count]
-            is_of_machine = bool(folders) and (folders[0] in ("", ".", "..") or folders[0].endswith(":"))
-            is_dropped = is_of_machine or not folders or folders[-1].lower() == root.name.lower()
-            return "".join(f"{part}/" for part in folders) if is_dropped else None
+            is_of_machine = not folders or folders[0] in ("", ".", "..") or folders[0].endswith(":")
+            if root.name.lower() in map(str.lower, folders):  # what follows it is a folder of its own
+                is_of_machine = folders[-1].lower() == root.name.lower()
+            return "".join(f"{part}/" for part in folders) if is_of_machine else None
     return None
 
 

@@ -549,6 +549,27 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
 
 
+@pytest.mark.parametrize("above", ["C:\\me\\photos", "/home/me/photos", "images", "old/images"])
+def test_a_column_of_folders_of_another_machine_is_no_leave_to_read_other_images(tmp_path: Path, above: str) -> None:
+    names = (*NAMES, *(f"b/{name}" for name in NAMES))
+    lines = "".join(f"{above}/b,{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
+    _said, classes = read(tmp_path, f"Folder,File,class\n{lines}", names=names)
+    assert list(classes) == [f"b/{name}" for name in NAMES]
+
+
+def test_a_folder_that_is_not_there_is_no_leave_to_read_other_images(tmp_path: Path) -> None:
+    names = tuple(f"{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
+    said = refusal(tmp_path / "one", "folder,file,class\n" + "".join(f"b,{name}" for name in names))
+    assert "are not in" in said and "(if column 'folder' is not the images' folder, remove it)" in said
+    said = refusal(tmp_path / "two", "file,class\n" + "".join(f"/home/me/images/b/{name}" for name in names))
+    assert f"{ALIKE} 0.jpg for /home/me/images/b/0.jpg" in said
+    in_itself = "".join(f"b,b/{name}" for name in names)
+    _said, classes = read(
+        tmp_path / "three", f"folder,file,class\n{in_itself}", names=(*NAMES, *(f"b/{name}" for name in NAMES))
+    )
+    assert list(classes) == [f"b/{name}" for name in NAMES]
+
+
 def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> None:
     said = refusal(tmp_path, "Birds of 2024,\nimage,class\n0,cat\n1,dog\n2,cat\n3,dog\n")
     assert "labels.csv: line 2 names the columns; remove what is above it" in said
