@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import FOLDER_WORDS, ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed, word_of
+from tailor.prepare.label_columns import FOLDER_WORDS, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -64,22 +64,34 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     file_listing = from_lists(root, unique_entries, remedy)
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
-    note = f"{table}: {columns.description()}"
-    for index in columns.unread:
-        words = {line_values[index].casefold() for _, line_values in lines}
-        if words <= listing.SPLIT_NAMES.keys():
-            note += (
-                f"; column {columns.names[index]!r} has {', '.join(sorted(words))}: to use these splits, call it split"
-            )
-        elif words <= {*ONE, *ZERO} and re.search("train|test", columns.names[index], re.IGNORECASE):
-            name = columns.names[index]
-            note += f"; column {name!r} may say the split: to use it, write train or test into a column split"
+    note = f"{table}: {columns.description()}{_notes_of_splits(columns, lines)}"
+    folder_names = {normal_form(PurePosixPath(name).parent.name) for name in image_names}
+    if contradicted := [
+        f"{file.name} ({file.class_name})"
+        for file in file_listing.files
+        if file.class_name in folder_names and file.class_name != normal_form(file.path.parent.name)
+    ]:
+        note += f"; images in a folder that is not called as their class, as others are: {some(contradicted)}"
     if folder:
         note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):
         note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
     left_out_names = tuple(listing.as_text(path.relative_to(roots[0]).as_posix()) for path in left_out)
     return replace(file_listing, left_out=left_out_names, note=note)
+
+
+def _notes_of_splits(columns: LabelColumns, lines: Sequence[Line]) -> str:
+    """Return what to say of the columns that are not read and may have the split, by their names or values."""
+    notes = ""
+    for index in columns.unread:
+        words = sorted({values[index] for _, values in lines})
+        text = " ".join([columns.names[index], *words])
+        if len(words) <= listing.SHOWN and re.search("train|test|valid|fold|holdout", text, re.IGNORECASE):
+            notes += (
+                f"; column {columns.names[index]!r} ({', '.join(words)}) may say the split: to use it, call it split, "
+                f"with {', '.join(listing.SPLITS)} in its lines"
+            )
+    return notes
 
 
 def _lines(table: Path) -> list[Line]:
@@ -159,8 +171,8 @@ def _columns(
 def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> LabelColumns:
     """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
-    In a column that is called like that, one image that is there suffices, for others may be missing; else all count. If
-    it leads to none, and the images' names have no folders, it counts, too: images elsewhere may have the same names.
+    In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    If it leads to none, and images' names have no folders, it counts, too: images elsewhere may have the same names.
     """
     doubtful = columns
     for index, name in enumerate(columns.names):

@@ -510,19 +510,31 @@ def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path
     assert "regression" not in said
 
 
-@pytest.mark.parametrize("column", ["is_test", "Training_Image"])
-def test_a_column_of_0_and_1_that_may_be_the_split_is_named(tmp_path: Path, column: str) -> None:
-    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{number // 2}\n" for number in range(4))
-    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
-    assert f"column {column!r} may say the split: to use it, write train or test into a column split" in said
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("is_test", "0, 1"), ("Training_Image", "0, 1"), ("set", "Test, train"), ("is_valid", "False, True"),
+        ("Usage", "PublicTest, Training"), ("fold", "1, 2"), ("camera", ""),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_be_the_split_is_named(tmp_path: Path, column: str, words: str) -> None:
+    said, _ = read(
+        tmp_path,
+        f"image,class,{column}\n"
+        + "".join(
+            f"{number},{'cat' if number % 2 else 'dog'},{(words or 'a, b').split(', ')[number // 2]}\n"
+            for number in range(4)
+        ),
+    )
+    assert f"not read: {column}" in said
+    advice = f"column {column!r} ({words}) may say the split: to use it, call it split, with train, val, test in"
+    assert (advice in said) == bool(words) == ("may say the split" in said)
 
 
-@pytest.mark.parametrize(("column", "is_named"), [("set", True), ("fold", False)])
-def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, column: str, is_named: bool) -> None:
-    words = ("train", "Test") if is_named else ("1", "2")
-    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{words[number // 2]}\n" for number in range(4))
-    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
-    assert ("column 'set' has test, train: to use these splits, call it split" in said) == is_named
+def test_a_table_that_contradicts_the_folders_is_said_to(tmp_path: Path) -> None:
+    names = ("cat/0.jpg", "cat/1.jpg", "cat/2.jpg", "dog/0.jpg")
+    said, _ = read(tmp_path, "image,class\ncat/0,dog\ncat/1,cat\ncat/2,cat\ndog/0,dog\n", names=names)
+    assert "in a folder that is not called as their class, as others are: cat/0.jpg (dog)\n" in said
 
 
 def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: Path) -> None:
