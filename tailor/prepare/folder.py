@@ -61,7 +61,6 @@ def _list_in(root: Path) -> FileListing:
     for split in listing.SPLITS:
         if split in folder_of_split:
             listing_of_split[split] = listing.list_class_folders(folder_of_split[split], root, split)
-    _expect_same_classes(folder_of_split, listing_of_split)
     files: list[ImageFile] = []
     outer = listing.listing_of((), listing.loose_files(root), root)
     left_out = list(outer.left_out)
@@ -120,27 +119,3 @@ def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
     return folder_of_split
-
-
-def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:
-    """Raise FilesRefused for the classes that one split has and another has not.
-
-    `val` may lack some: a trial draws its validation split from all images but those of `test`.
-    """
-    classes_of_split: dict[str, set[str]] = {}
-    for split, split_listing in listing_of_split.items():
-        classes_of_split[split] = {file.class_name for file in split_listing.files}
-    all_classes: set[str] = set().union(*classes_of_split.values())
-    missing: list[Path] = []
-    for split, classes in classes_of_split.items():
-        if split == listing.VALIDATION:
-            continue
-        missing += [folder_of_split[split] / name for name in sorted(all_classes - classes)]
-    missing = [folder for folder in missing if not listing.is_set_aside(folder)]
-    if missing:
-        names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
-        raise FilesRefused(
-            f"the splits {', '.join(listing_of_split)} differ in their classes, there is no {names}; give each class "
-            "a folder with images in every split, or, if the images of a split have no labels, move its folder away",
-            [Refused(folder, "a class of another split, not of this one") for folder in missing],
-        )

@@ -154,7 +154,7 @@ def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:
     assert_is_what_plain_decoding_gives(origin, tmp_path, "animals")
 
 
-def test_val_may_lack_a_class_and_train_and_test_may_not(tmp_path: Path) -> None:
+def test_val_may_lack_a_class_and_test_may_not(tmp_path: Path) -> None:
     """A trial draws its validation split itself."""
     origin = tmp_path / "images"
     for number, split in enumerate(("train", "val", "test")):
@@ -162,11 +162,11 @@ def test_val_may_lack_a_class_and_train_and_test_may_not(tmp_path: Path) -> None
     shutil.rmtree(origin / "val" / "dog")
     prepare("animals", origin, tmp_path)
     assert json.loads((tmp_path / "animals" / "manifest.json").read_text())["splits"]["target"]["val"] == 4
-    for split in ("test", "train"):
-        (origin / split / "dog").rename(tmp_path / f"dog of {split}")
-        with pytest.raises(ConfigError, match=f"there is no {split}/dog"):
-            prepare("others", origin, tmp_path)
-        (tmp_path / f"dog of {split}").rename(origin / split / "dog")
+    (origin / "test" / "dog").rename(origin / "test" / "Dog")
+    with pytest.raises(ConfigError) as refused:
+        prepare("others", origin, tmp_path)
+    assert "splits differ in their classes: 'Dog' (only test images), 'dog' (no test image); " in str(refused.value)
+    assert "almost the same name are kept apart: 'Dog' and 'dog'; if they are one class, give" in str(refused.value)
 
 
 def test_more_images_than_a_chunk_and_more_threads(tmp_path: Path) -> None:

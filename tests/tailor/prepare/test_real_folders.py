@@ -76,8 +76,8 @@ def test_a_class_without_images_says_where_they_may_be(names: list[str], message
 def test_a_test_folder_without_labels_is_explained(names: list[str], tmp_path: Path) -> None:
     class_folders(tmp_path / "train")
     fill(tmp_path, names, first=50)
-    with pytest.raises(ConfigError, match=r"(its images|images of a split) have no labels, move .* away"):
-        list_folder((tmp_path,))
+    with pytest.raises(ConfigError, match=r"(its|test) images have no labels, move .* away"):
+        prepare("pets", tmp_path, tmp_path.with_name("sets"))
 
 
 @pytest.mark.parametrize("faulty", [1, 2, 7])
