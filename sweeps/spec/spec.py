@@ -221,8 +221,8 @@ def check_name(name: str, where: str) -> None:
     """Raise SpecError unless `name` can name a run folder on any file system."""
     if not _RUN_NAME.fullmatch(name):
         raise SpecError(
-            f"{where}: {name!r} cannot name a run folder; type a name of letters, digits, '.', '_' and '-' "
-            "that begins with a letter or a digit, of at most 100 characters"
+            f"{where}: {name!r} cannot name a run folder; type a name of a-z, A-Z, 0-9, '.', '_' and '-' "
+            "that begins with a letter or a digit of these, of at most 100 characters"
         )
 
 

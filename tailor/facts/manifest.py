@@ -150,8 +150,8 @@ def folder_of(root: Path, name: str) -> Path:
     """Return the folder of a data set, which need not exist. Raises ConfigError: `name` cannot be a folder's name."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "
-            "a letter or a digit, at most 100 characters, for example birds_176"
+            f"a data set cannot be called {name!r}: use a-z, A-Z, 0-9, '_', '-' and '.', beginning with "
+            "a letter or a digit of these, at most 100 characters, for example birds_176"
         )
     return root / name
 

@@ -260,7 +260,7 @@ def _only(table: str, names: Sequence[str], candidates: Sequence[int], kind: str
         remedy = f"add {option} NAME with one of these names"
         if kind == "class":
             remedy += (
-                "; if each class has a column of its own, with 1 for its images and 0 for all others, remove the "
+                "; if each class has a column of its own, write 1 for its images and 0 for all others, and remove the "
                 "columns that are neither classes nor the image"
             )
     columns = first_few([name for name in names if name], _SHOWN)

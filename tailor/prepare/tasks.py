@@ -33,7 +33,7 @@ MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be valu
 MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
 OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lower case
     "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
-    "_thumbs", "thumbnails",
+    "_thumbs", "thumbnails", "new folder", "backup", "augmented",
 })  # fmt: skip
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
@@ -66,7 +66,7 @@ class SplitRule:
         """Share of the images that is drawn. Raises ConfigError: it is not between 0 and 1."""
         share = TEST_FRACTION if self.fraction is None else self.fraction
         if not 0.0 < share < 1.0:
-            raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
+            raise ConfigError(f"--test-fraction is {share}; expected more than 0 and less than 1, for example 0.2")
         return share
 
     def test_images_of(self, class_images: int) -> int:

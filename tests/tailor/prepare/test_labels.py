@@ -242,7 +242,7 @@ def test_the_class_column_of_a_public_table(tmp_path: Path, header: str, rows: s
         pytest.param(
             "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Edema,Fracture,Support Devices",
             ["0.jpg,Female,68,Frontal,AP,1.0,,,,1.0", "1.jpg,Female,87,Frontal,AP,,-1.0,-1.0,1.0,"],
-            ["{header}: none of them is known as the class's", "1 for its images and 0 for all others"],
+            ["{header}: none of them is known as the class's", "write 1 for its images and 0 for all others"],
             id="chexpert",
         ),
         pytest.param("1 1", ["2 1", "3 2"], ["not a table", "separated by commas, semicolons or tabs"], id="cub200"),

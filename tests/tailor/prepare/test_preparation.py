@@ -328,7 +328,7 @@ def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     again = tmp_path / "images" / "train" / "cat" / "again.jpg"
     again.write_bytes((again.parent / "0.jpg").read_bytes())
     names = "test/cat/copy.jpg = train/cat/0.jpg = train/cat/again.jpg"
-    with pytest.raises(ConfigError, match=f"splits overlap: 1 file.*{names}(?s:.)*All 3 are"):
+    with pytest.raises(ConfigError, match=f"splits overlap: 1 file.*{names}(?s:.)*has each with the reason"):
         prepare("animals", tmp_path / "images", tmp_path / "root")
     assert not (tmp_path / "root" / "animals").exists()
 
@@ -411,7 +411,7 @@ def test_what_is_typed_wrong_is_told(tmp_path: Path, options: tuple[object, ...]
 def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
     origin = class_folders(tmp_path / "images")
     for name in ("../out", ".hidden", "a/b", ""):
-        with pytest.raises(ConfigError, match="cannot be called"):
+        with pytest.raises(ConfigError, match="cannot be called .*: use a-z, A-Z, 0-9"):
             prepare(name, origin, tmp_path / "root")
     with pytest.raises(ConfigError, match="at most 100 characters"):
         prepare("a" * 101, origin, tmp_path / "root")
