@@ -19,7 +19,6 @@ IMAGE_WORDS = _IMAGE_WORDS | {"file", "filename", "fname", "filepath", "path"}
 ID_WORDS = frozenset({"id", "idcode", "name"})  # of the image, if no column has one of IMAGE_WORDS
 _CLASS_WORDS = frozenset(word + end for word in ("class", "label", "category") for end in ("", "id", "name"))
 CLASS_WORDS = _CLASS_WORDS | {"labels", "findinglabels", "target", "species", "breed", "diagnosis", "dx"}
-SPLIT_WORDS = frozenset({"split"})
 _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
@@ -92,9 +91,8 @@ class LabelColumns:
             return values[self.classes[0]]
         ones = [self.names[index] for index in self.classes if values[index].casefold() in ONE]
         if len(ones) != 1:
-            raise ValueError(
-                f"{len(ones)} of its classes are 1 ({', '.join(ones)})" if ones else "none of its classes is 1"
-            )
+            several = f"{len(ones)} of its classes are 1 ({', '.join(ones)}); remove columns that are no classes"
+            raise ValueError(several if ones else "none of its classes is 1")
         return ones[0]
 
 
@@ -174,9 +172,10 @@ def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: Asked
     class_ = _asked(table, names, "--class-column", asked.class_)
     if image is not None and image == class_:
         raise ConfigError(f"--image-column and --class-column are both {asked.image!r}; name two columns")
-    split = next((index for index, name in enumerate(names) if word_of(name) in SPLIT_WORDS), None)
-    if split in (image, class_):
-        split = None
+    splits = [index for index, name in enumerate(names) if word_of(name) == "split" and index not in (image, class_)]
+    if len(splits) > 1:
+        raise ConfigError(f"{table} has {len(splits)} columns called split; remove all but one")
+    split = splits[0] if splits else None
     named = [index for index, name in enumerate(names) if name and index != split]
     if image is None:
         image = _image_among(table, names, [index for index in named if index != class_], class_ is not None)

@@ -10,7 +10,7 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
-ALIKE = "4 have a listed name but for folder, suffix, or upper and lower case: write"
+ALIKE = "4 have a listed name but for folder, suffix, capitals, or an upload's number: write"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -543,6 +543,16 @@ def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: P
     assert "no such split: 'training set'" in refused and "classes have all" not in refused
 
 
+def test_how_columns_are_read_is_said_where_that_is_the_fault(tmp_path: Path) -> None:
+    rows = [f"{'cat' if number % 2 else 'dog'},{number}" for number in range(4)]
+    said = refusal(tmp_path / "turned", "\n".join(f"{row}.jpg" for row in rows))
+    assert "as it is read now: its first line names no columns: the first one is the image, the second one" in said
+    said = refusal(tmp_path / "splits", "\n".join(["class,image,split,Split", *(f"{row},train,test" for row in rows)]))
+    assert "labels.csv has 2 columns called split; remove all but one" in said
+    said = refusal(tmp_path / "other", "image,cat,dog,male\n0,1,0,1\n1,1,0,0\n2,0,1,0\n3,0,1,0\n")
+    assert "2 of its classes are 1 (cat, male); remove columns that are no classes; an image may" in said
+
+
 def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
     lines = "".join(f"{number},0,0\n" for number in range(4))
     refused = refusal(tmp_path, f"image,cat,dog\n{lines}")
@@ -572,7 +582,10 @@ def test_a_column_of_folders_of_another_machine_is_no_leave_to_read_other_images
 def test_a_folder_that_is_not_there_is_no_leave_to_read_other_images(tmp_path: Path) -> None:
     names = tuple(f"{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
     said = refusal(tmp_path / "one", "folder,file,class\n" + "".join(f"b,{name}" for name in names))
-    assert "are not in" in said and "(if column 'folder' is not the images' folder, remove it)" in said
+    assert (
+        "are not in" in said
+        and "as it is read now: the image is column 'file', its class 'class', its folder 'folder';" in said
+    )
     said = refusal(tmp_path / "two", "file,class\n" + "".join(f"/home/me/images/b/{name}" for name in names))
     assert f"{ALIKE} 0.jpg for /home/me/images/b/0.jpg" in said
     in_itself = "".join(f"b,b/{name}" for name in names)
@@ -606,7 +619,7 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
         ("C:\\me\\{}.JPG", ""),
         ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG; "),
         ("{}.png", f"{ALIKE} 0.jpg for 0.png; "),
-        ("/data/upload/1/a1b2c3d4-{}.jpg", ""),
+        ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg; "),
         ("https://x.org/b{}.jpg", ""),
     ],
 )
