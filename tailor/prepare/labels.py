@@ -81,9 +81,9 @@ def _notes_of_splits(columns: LabelColumns, lines: Sequence[Line]) -> str:
     """Return what to say of the columns that are not read and may have the split, by their names or values."""
     notes = ""
     for index in columns.unread:
-        words = sorted({values[index] for _, values in lines})
+        words = sorted({values[index] for _, values in lines} - {""})
         text = " ".join([columns.names[index], *words])
-        if len(words) <= listing.SHOWN and re.search("train|test|valid|fold|holdout", text, re.IGNORECASE):
+        if 0 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
             notes += (
                 f"; column {columns.names[index]!r} ({', '.join(words)}) may say the split: to use it, call it split, "
                 f"with {', '.join(listing.SPLITS)} in its lines"

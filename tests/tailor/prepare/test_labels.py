@@ -514,7 +514,7 @@ def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path
     ("column", "words"),
     [
         ("is_test", "0, 1"), ("Training_Image", "0, 1"), ("set", "Test, train"), ("is_valid", "False, True"),
-        ("Usage", "PublicTest, Training"), ("fold", "1, 2"), ("camera", ""),
+        ("Usage", "PublicTest, Training"), ("fold", "1, 2"), ("camera", ""), ("RootFolder", ""),
     ],
 )  # fmt: skip
 def test_a_column_that_may_be_the_split_is_named(tmp_path: Path, column: str, words: str) -> None:
