@@ -23,7 +23,10 @@ _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
 }
-FOLDER_WORDS = frozenset({"relativepath", "folder", "foldername", "subfolder", "directory", "dir"})
+FOLDER_WORDS = frozenset({
+    "relativepath", "folder", "foldername", "folderpath", "imagefolder", "subfolder", "directory", "dir", "dirname",
+    "imagedir",
+})  # fmt: skip
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
 BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have

@@ -571,11 +571,14 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
 
 
+@pytest.mark.parametrize("column", ["Folder", "image_dir"])
 @pytest.mark.parametrize("above", ["C:\\me\\photos", "/home/me/photos", "images", "old/images"])
-def test_a_column_of_folders_of_another_machine_is_no_leave_to_read_other_images(tmp_path: Path, above: str) -> None:
+def test_a_column_of_folders_of_another_machine_is_no_leave_to_read_other_images(
+    tmp_path: Path, column: str, above: str
+) -> None:
     names = (*NAMES, *(f"b/{name}" for name in NAMES))
     lines = "".join(f"{above}/b,{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
-    _said, classes = read(tmp_path, f"Folder,File,class\n{lines}", names=names)
+    _said, classes = read(tmp_path, f"{column},File,class\n{lines}", names=names)
     assert list(classes) == [f"b/{name}" for name in NAMES]
 
 
