@@ -256,7 +256,7 @@ def test_a_pool_is_checked_as_every_data_set(tmp_path: Path) -> None:
     folder = tmp_path / "animals"
     said = data("check", folder)
     assert "all files are unchanged" in said and "train and test" not in said
-    assert "0 images look like another one" in said
+    assert "0 images look like another one\n" in said
     content = bytearray((folder / "target.group.npy").read_bytes())
     (folder / "target.group.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ConfigError, match=r"target.group.npy is not the file that the manifest describes"):
