@@ -59,7 +59,7 @@ def fraction(text: str) -> float:
     Raises:
         ValueError: it is not; for a percentage the text says what to type.
     """
-    mistake = f"{text!r}: expected a fraction from 0 to below 1"
+    mistake = f"{text!r}: expected a fraction below 1, such as 0.2"
     typed = re.fullmatch(r"\s*(\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     if typed is None:
         raise ValueError(mistake)

@@ -53,7 +53,7 @@ class Quality:
         if score is None:
             raise ConfigError(
                 f"R squared of {len(self.columns['label'])} equal labels does not exist: the split needs at least two "
-                "different ones; leave it more samples with a smaller data.train_images"
+                "different ones; validation has more with a smaller data.train_images"
             )
         return score
 

@@ -19,6 +19,7 @@ from tailor.common.errors import ConfigError
 from transtailor.documents import Record, read_json
 from transtailor.errors import is_of_the_machine, reason_of
 from transtailor.names import nearest
+from transtailor.plural import first_few
 from transtailor.shell import command
 
 FORMAT_VERSION = 1
@@ -124,7 +125,7 @@ def _advice(root: Path, name: str) -> str:
     folder = root / name
     inside = _names_in(folder)
     if inside:
-        return f"; that folder has data sets: name one, as in {folder / inside[0]} (valid: {', '.join(inside)})"
+        return f"; that folder has data sets: name one, as in {folder / inside[0]} (valid: {first_few(inside)})"
     if (root / MANIFEST_FILE).is_file():
         return f", which is a data set itself; its root is {root.parent}"
     below = sorted(root.glob(f"*/{name}/{MANIFEST_FILE}"))
@@ -150,8 +151,8 @@ def folder_of(root: Path, name: str) -> Path:
     """Return the folder of a data set, which need not exist. Raises ConfigError: `name` cannot be a folder's name."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "
-            "a letter or a digit, at most 100 characters, for example birds_176"
+            f"a data set cannot be called {name!r}: use a-z, A-Z, 0-9, '_', '-' and '.', beginning with "
+            "a letter or a digit of these, at most 100 characters, for example birds_176"
         )
     return root / name
 

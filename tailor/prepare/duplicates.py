@@ -17,6 +17,7 @@ from tailor.facts.manifest import SOURCE, TARGET
 from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
 from tailor.prepare.listing import POOL, SHOWN, TEST, TRAIN, VALIDATION, some
+from transtailor.plural import counted
 
 LIMIT_BITS = 2
 BLOCK = 1024  # images that are compared with all others at once
@@ -168,5 +169,6 @@ def groups_text(groups: NDArray[np.int64]) -> str:
     has_several = images_of_group > 1
     image_count = int(images_of_group[has_several].sum())
     group_count = int(has_several.sum())
-    text = f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
-    return f"{text}, by which splits may be larger or smaller than asked" if group_count else text
+    text = f"{image_count} images look like another one"
+    groups_of_them = f"they are in {counted(group_count, 'group')}, each stays whole"
+    return f"{text}; {groups_of_them}, by which splits may be larger or smaller than asked" if group_count else text

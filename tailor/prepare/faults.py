@@ -68,11 +68,8 @@ class Faults:
         refused = [entry for kind in self.kinds for entry in kind.refused]
         lines = [f"{in_one_line(self._for_user(str(at.path)))}\t{printable(at.reason)}\n" for at in refused]
         write_file(file, "".join(lines))
-        count = "It is" if len(refused) == 1 else f"All {len(refused)} are"
         texts = self._for_user("; and\n".join(map(str, self.kinds)))
-        raise FilesRefused(
-            f"{texts}; then type the same command again{kept}. {count} with the reason in {file}", refused
-        )
+        raise FilesRefused(f"{texts}; then type the same command again{kept}. {file} has each with the reason", refused)
 
     def _for_user(self, text: str) -> str:
         """Return a text with paths as the user knows them: below the folder that was given, or in an archive."""

@@ -1,12 +1,11 @@
 """The layout of any image folder: root/<class>/*.jpg, or root/{train,val,test}/<class>/*.jpg."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from tailor.common.errors import ConfigError
 from tailor.prepare import listing
 from tailor.prepare.archive import is_archive
-from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text
+from tailor.prepare.listing import FileListing, FilesRefused, Refused, as_text
 
 CLASS_FOLDERS = (
     "put the images of each class into a folder of its own, or give a table of the images and their classes in --labels"
@@ -17,22 +16,19 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     """List the images of one folder with a folder for each class; a folder that only has one folder is entered.
 
     Raises:
-        ConfigError: not such a folder, a class without images, a split that occurs twice or has other classes.
+        ConfigError: not such a folder, a class without images, or a split that occurs twice.
     """
     root = enter(roots)
-    file_listing = _list_in(root)
-    return with_outer_files(file_listing, roots[0], root)
-
-
-def with_outer_files(file_listing: FileListing, outermost: Path, root: Path) -> FileListing:
-    """Return a listing of `root` together with the files that were passed on the way to it from `outermost`."""
-    entered = [folder for folder in root.parents if folder.is_relative_to(outermost)]
+    entered = [folder for folder in root.parents if folder.is_relative_to(roots[0])]
     others = [path for folder in entered for path in listing.loose_files(folder)]
-    outer = listing.listing_of((), others, outermost)
-    return replace(
-        file_listing,
-        left_out=outer.left_out + file_listing.left_out,
-        left_out_images=outer.left_out_images + file_listing.left_out_images,
+    return _joined([listing.listing_of((), others, roots[0]), _list_in(root)])
+
+
+def _joined(parts: list[FileListing]) -> FileListing:
+    return FileListing(
+        files=tuple(file for part in parts for file in part.files),
+        left_out=tuple(name for part in parts for name in part.left_out),
+        left_out_images=tuple(name for part in parts for name in part.left_out_images),
     )
 
 
@@ -57,20 +53,9 @@ def _list_in(root: Path) -> FileListing:
         )
     if listing.TRAIN not in folder_of_split:
         raise ConfigError(f"{root} has the splits {', '.join(folder_of_split)}, but not {listing.TRAIN!r}; add it")
-    listing_of_split = {}
-    for split in listing.SPLITS:
-        if split in folder_of_split:
-            listing_of_split[split] = listing.list_class_folders(folder_of_split[split], root, split)
-    _expect_same_classes(folder_of_split, listing_of_split)
-    files: list[ImageFile] = []
-    outer = listing.listing_of((), listing.loose_files(root), root)
-    left_out = list(outer.left_out)
-    left_out_images = list(outer.left_out_images)
-    for split_listing in listing_of_split.values():
-        files += split_listing.files
-        left_out += split_listing.left_out
-        left_out_images += split_listing.left_out_images
-    return FileListing(files=tuple(files), left_out=tuple(left_out), left_out_images=tuple(left_out_images))
+    splits = [split for split in listing.SPLITS if split in folder_of_split]
+    parts = [listing.list_class_folders(folder_of_split[split], root, split) for split in splits]
+    return _joined([listing.listing_of((), listing.loose_files(root), root), *parts])
 
 
 def _say_no_folders(root: Path) -> str:
@@ -120,27 +105,3 @@ def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
     return folder_of_split
-
-
-def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:
-    """Raise FilesRefused for the classes that one split has and another has not.
-
-    `val` may lack some: a trial draws its validation split from all images but those of `test`.
-    """
-    classes_of_split: dict[str, set[str]] = {}
-    for split, split_listing in listing_of_split.items():
-        classes_of_split[split] = {file.class_name for file in split_listing.files}
-    all_classes: set[str] = set().union(*classes_of_split.values())
-    missing: list[Path] = []
-    for split, classes in classes_of_split.items():
-        if split == listing.VALIDATION:
-            continue
-        missing += [folder_of_split[split] / name for name in sorted(all_classes - classes)]
-    missing = [folder for folder in missing if not listing.is_set_aside(folder)]
-    if missing:
-        names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
-        raise FilesRefused(
-            f"the splits {', '.join(listing_of_split)} differ in their classes, there is no {names}; give each class "
-            "a folder with images in every split, or, if the images of a split have no labels, move its folder away",
-            [Refused(folder, "a class of another split, not of this one") for folder in missing],
-        )

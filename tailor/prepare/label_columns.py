@@ -19,12 +19,14 @@ IMAGE_WORDS = _IMAGE_WORDS | {"file", "filename", "fname", "filepath", "path"}
 ID_WORDS = frozenset({"id", "idcode", "name"})  # of the image, if no column has one of IMAGE_WORDS
 _CLASS_WORDS = frozenset(word + end for word in ("class", "label", "category") for end in ("", "id", "name"))
 CLASS_WORDS = _CLASS_WORDS | {"labels", "findinglabels", "target", "species", "breed", "diagnosis", "dx"}
-SPLIT_WORDS = frozenset({"split"})
 _EXAMPLES = {
     "image": "image, image_id, filename, path, id, ...",
     "class": "class, label, category, target, species, ...",
 }
-FOLDER_WORDS = frozenset({"relativepath", "folder", "foldername", "subfolder", "directory", "dir"})
+FOLDER_WORDS = frozenset({
+    "relativepath", "folder", "foldername", "folderpath", "imagefolder", "subfolder", "directory", "dir", "dirname",
+    "imagedir",
+})  # fmt: skip
 ONE = ("1", "1.0", "true")
 ZERO = ("0", "0.0", "false")
 BLANK = r"\s\u00ad\u200b\u200e\u200f\u2060\ufeff"  # in a pattern: spaces, and what has no width, as copied texts have
@@ -79,7 +81,7 @@ class LabelColumns:
 
     def image_of(self, values: Sequence[str]) -> str:
         """Return the image that a line says, with its folder if that has a column."""
-        folder = "" if self.folder is None else values[self.folder].replace("\\", "/").strip("/")
+        folder = "" if self.folder is None else values[self.folder].replace("\\", "/").rstrip("/")
         return f"{folder}/{values[self.image]}" if folder else values[self.image]
 
     def class_of(self, values: Sequence[str]) -> str:
@@ -92,9 +94,8 @@ class LabelColumns:
             return values[self.classes[0]]
         ones = [self.names[index] for index in self.classes if values[index].casefold() in ONE]
         if len(ones) != 1:
-            raise ValueError(
-                f"{len(ones)} of its classes are 1 ({', '.join(ones)})" if ones else "none of its classes is 1"
-            )
+            several = f"{len(ones)} of its classes are 1 ({', '.join(ones)}); remove columns that are no classes"
+            raise ValueError(several if ones else "none of its classes is 1")
         return ones[0]
 
 
@@ -174,9 +175,10 @@ def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: Asked
     class_ = _asked(table, names, "--class-column", asked.class_)
     if image is not None and image == class_:
         raise ConfigError(f"--image-column and --class-column are both {asked.image!r}; name two columns")
-    split = next((index for index, name in enumerate(names) if word_of(name) in SPLIT_WORDS), None)
-    if split in (image, class_):
-        split = None
+    splits = [index for index, name in enumerate(names) if word_of(name) == "split" and index not in (image, class_)]
+    if len(splits) > 1:
+        raise ConfigError(f"{table} has {len(splits)} columns called split; remove all but one")
+    split = splits[0] if splits else None
     named = [index for index, name in enumerate(names) if name and index != split]
     if image is None:
         image = _image_among(table, names, [index for index in named if index != class_], class_ is not None)
@@ -260,7 +262,7 @@ def _only(table: str, names: Sequence[str], candidates: Sequence[int], kind: str
         remedy = f"add {option} NAME with one of these names"
         if kind == "class":
             remedy += (
-                "; if each class has a column of its own, with 1 for its images and 0 for all others, remove the "
+                "; if each class has a column of its own, write 1 for its images and 0 for all others, and remove the "
                 "columns that are neither classes nor the image"
             )
     columns = first_few([name for name in names if name], _SHOWN)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.label_columns import FOLDER_WORDS, ONE, ZERO, AskedColumns, LabelColumns, Line, trimmed, word_of
+from tailor.prepare.label_columns import FOLDER_WORDS, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
@@ -58,25 +58,37 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     there = set(image_names)
     _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
-    file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
+    file_listing = from_lists(root, unique_entries, f"correct {table}, as it is read now: {columns.description()}")
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
-    note = f"{table}: {columns.description()}"
-    for index in columns.unread:
-        words = {line_values[index].casefold() for _, line_values in lines}
-        if words <= listing.SPLIT_NAMES.keys():
-            note += (
-                f"; column {columns.names[index]!r} has {', '.join(sorted(words))}: to use these splits, call it split"
-            )
-        elif words <= {*ONE, *ZERO} and re.search("train|test", columns.names[index], re.IGNORECASE):
-            name = columns.names[index]
-            note += f"; column {name!r} may say the split: to use it, write train or test into a column split"
+    note = f"{table}: {columns.description()}{_notes_of_splits(columns, lines)}"
+    folder_names = {normal_form(PurePosixPath(name).parent.name) for name in image_names}
+    if contradicted := [
+        f"{file.name} ({file.class_name})"
+        for file in file_listing.files
+        if file.class_name in folder_names and file.class_name != normal_form(file.path.parent.name)
+    ]:
+        note += f"; images in a folder that is not called as their class, as others are: {some(contradicted)}"
     if folder:
         note += f"; its images are read without the folder that all of them begin with: {folder}"
     if len(unique_entries) < len(listed):
         note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
     left_out_names = tuple(listing.as_text(path.relative_to(roots[0]).as_posix()) for path in left_out)
     return replace(file_listing, left_out=left_out_names, note=note)
+
+
+def _notes_of_splits(columns: LabelColumns, lines: Sequence[Line]) -> str:
+    """Return what to say of the columns that are not read and may have the split, by their names or values."""
+    notes = ""
+    for index in columns.unread:
+        words = sorted({values[index] for _, values in lines} - {""})
+        text = " ".join([columns.names[index], *words])
+        if 0 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
+            notes += (
+                f"; column {columns.names[index]!r} ({', '.join(words)}) may say the split: to use it, call it split, "
+                f"with {', '.join(listing.SPLITS)} in its lines"
+            )
+    return notes
 
 
 def _lines(table: Path) -> list[Line]:
@@ -157,14 +169,19 @@ def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Ma
     """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
     In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    If it leads to none, and images' names have no folders, it counts, too: images elsewhere may have the same names.
     """
+    doubtful = columns
     for index, name in enumerate(columns.names):
         in_folders = replace(columns, folder=index)
         in_some = [values for _, values in lines if values[index]] if index != columns.image else []
         are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
-        if in_some and (any(are_there) if word_of(name) in FOLDER_WORDS else all(are_there)):
+        is_called_folder = word_of(name) in FOLDER_WORDS
+        if in_some and (any(are_there) if is_called_folder else all(are_there)):
             return in_folders
-    return columns
+        if is_called_folder and not any(re.search(r"[/\\]", values[columns.image]) for values in in_some):
+            doubtful = in_folders if in_some else doubtful
+    return doubtful
 
 
 def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str, str]) -> str | None:
@@ -184,9 +201,10 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     for count in range(len(common_parts) + 1):
         if any(is_there("/".join(parts[count:])) for parts in parts_of_names):
             folders = common_parts[:count]
-            is_of_machine = bool(folders) and (folders[0] in ("", ".", "..") or folders[0].endswith(":"))
-            is_dropped = is_of_machine or not folders or folders[-1].lower() == root.name.lower()
-            return "".join(f"{part}/" for part in folders) if is_dropped else None
+            is_of_machine = not folders or folders[0] in ("", ".", "..") or folders[0].endswith(":")
+            if root.name.lower() in map(str.lower, folders):  # what follows it is a folder of its own
+                is_of_machine = folders[-1].lower() == root.name.lower()
+            return "".join(f"{part}/" for part in folders) if is_of_machine else None
     return None
 
 

@@ -1,6 +1,7 @@
 """The image files with their classes and splits, as every layout returns them."""
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -360,7 +361,8 @@ def from_lists(
         missing_of = {_word(name): name for name in missing}
         if alike := [name for name in others if _word(name) in missing_of]:
             pair = in_one_line(f"{alike[0]} for {missing_of[_word(alike[0])]}")
-            there += f"; {len(alike)} have a listed name but for folder, suffix, or upper and lower case: write {pair}"
+            but_for = "folder, suffix, capitals, or an upload's number"
+            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
@@ -381,12 +383,12 @@ def from_lists(
 
 
 def _word(name: str) -> str:
-    """Return an image's name without its folder, its suffix and capitals.
+    """Return an image's name without its folder, its suffix, capitals, and what Label Studio writes before it.
 
-    >>> _word("Station1/IMG_0000.JPG")
-    'img_0000'
+    >>> _word("Station1/IMG_0000.JPG"), _word("/data/upload/1/a1b2c3d4-IMG_0000.JPG")
+    ('img_0000', 'img_0000')
     """
-    return PurePosixPath(name).stem.lower()
+    return re.sub("^[0-9a-f]{8}-", "", PurePosixPath(name).stem.lower())
 
 
 def leads_out(name: str) -> bool:

@@ -254,8 +254,8 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
         escaped = [file.name for file in listing.files if not file.path.as_posix().endswith(file.name)]
         if escaped:
             say(
-                f"note: {counted(len(escaped), 'name')} of images or classes on the disk are not in UTF-8; \\x and two "
-                f"digits stand for each such byte: {some(escaped)}",
+                "note: names of images or classes that are not in UTF-8 on the disk have \\x and two digits for each "
+                f"such byte: {some(escaped)}",
                 to=out,
             )
         if listing.left_out:
@@ -269,17 +269,14 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
             )
         if listing.left_out_images:
             say(
-                f"warning: {len(listing.left_out_images)} of them are images: {some(listing.left_out_images)}; what is "
-                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename, convert or "
-                "download them",
+                f"warning: {counted(len(listing.left_out_images), 'image')} among them: "
+                f"{some(listing.left_out_images)}; what is read is directly in the folder of its class, with a suffix "
+                "such as .jpg: move, rename, convert or download them",
                 to=out,
             )
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
         if archives:
-            say(
-                f"warning: {len(archives)} of them are archives: {some(archives)}; unpack those with images",
-                to=out,
-            )
+            say(f"warning: archives among them: {some(archives)}; unpack those with images", to=out)
 
 
 def _decode(

@@ -33,7 +33,7 @@ MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be valu
 MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
 OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lower case
     "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
-    "_thumbs", "thumbnails",
+    "_thumbs", "thumbnails", "new folder", "backup", "augmented",
 })  # fmt: skip
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
@@ -66,7 +66,7 @@ class SplitRule:
         """Share of the images that is drawn. Raises ConfigError: it is not between 0 and 1."""
         share = TEST_FRACTION if self.fraction is None else self.fraction
         if not 0.0 < share < 1.0:
-            raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
+            raise ConfigError(f"--test-fraction is {share}; expected more than 0 and less than 1, for example 0.2")
         return share
 
     def test_images_of(self, class_images: int) -> int:
@@ -133,7 +133,7 @@ def cut(
         raise ConfigError("the images have a test split of their own; leave --test-fraction and --split-seed out")
     elif not has_test_split(target_files):
         raise ConfigError("the test split has no image of the target's classes; give the whole data set")
-    elif listing.note:  # a table; folders of such classes were refused before
+    else:
         _refuse_one_sided_classes(target_task)
     return {"source": source_task, "target": target_task}
 
@@ -292,12 +292,15 @@ def _refuse_one_sided_classes(task: TaskFiles) -> None:
     """Raise FilesRefused for classes that cannot be learned, or cannot be tested."""
     test_classes = {file.class_name for file in task.files if file.split == TEST}
     other_classes = {file.class_name for file in task.files if file.split != TEST}
-    one_sided = test_classes ^ other_classes
-    if one_sided and not is_any_set_aside():
+    if test_classes != other_classes and not is_any_set_aside():
+        names = [f"{name!r} (no test image)" for name in other_classes - test_classes]
+        names += [f"{name!r} (only test images)" for name in test_classes - other_classes]
+        alike = _alike_classes(task)
+        refused = [file for file in task.files if file.class_name in test_classes ^ other_classes]
         raise FilesRefused(
-            f"classes have all of their images in the test split, or none: {some(map(repr, one_sided))}; give each "
-            "class images for training and for testing, or remove its images",
-            [Refused(file.path, "of a class of one split") for file in task.files if file.class_name in one_sided],
+            f"the splits differ in their classes: {some(names)}; {alike + '; else ' if alike else ''}give each class "
+            "images for training and for testing, or remove its images; if test images have no labels, move them away",
+            [Refused(file.path, "of a class of one split") for file in refused],
         )
 
 

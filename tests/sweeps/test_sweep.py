@@ -126,7 +126,7 @@ def test_the_plan_is_that_of_the_command(tmp_path: Path) -> None:
 def test_mistakes_are_those_of_the_command() -> None:
     with pytest.raises(SpecError, match="did you mean 'trial'"):
         Sweep("small", trail={})
-    with pytest.raises(SpecError, match="cannot name a run folder"):
+    with pytest.raises(SpecError, match="cannot name a run folder; type a name of a-z"):
         Sweep("a/b")
     with pytest.raises(SpecError, match="did you mean"):
         Sweep.read("dmeo")

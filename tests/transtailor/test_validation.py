@@ -52,7 +52,7 @@ def test_a_fraction_is_taken(typed: str, number: float) -> None:
 def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:
     with pytest.raises(ValueError) as told:
         fraction(typed)
-    assert str(told.value) == f"{typed!r}: expected a fraction from 0 to below 1{hint}"
+    assert str(told.value) == f"{typed!r}: expected a fraction below 1, such as 0.2{hint}"
 
 
 def faults(**values: Any) -> list[Fault]:

@@ -50,7 +50,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
     ("words", "reason"),
     [
         (("table", "RUN", "--by", "test_scor"), "did you mean 'test_score'?"),
-        (("table", "RUN", "--at", "20"), "expected a fraction from 0 to below 1; for 20% type 0.2"),
+        (("table", "RUN", "--at", "20"), "expected a fraction below 1, such as 0.2; for 20% type 0.2"),
         (("compare", "RUN", "--against", "ours", "--at", "2.5%"), "for 2.5% type 0.025"),
         (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),
         (("compare", "RUN", "--against", "ours", "--at", "0.5"), "budgets: 0.1, 0.2"),

@@ -136,6 +136,10 @@ MISTAKES: dict[str, tuple[Callable[[Samples], dict[str, Samples]], str]] = {
         lambda made: {"target": replace(made, images=made.images.numpy())},  # type: ignore[arg-type]
         "images of target: expected Samples of tensors, given a ndarray",
     ),
+    "NaN": (
+        lambda made: {"target": replace(made, images=made.images / made.images)},
+        "2560 numbers in the images of target are NaN",
+    ),
     "no target": (lambda made: {"source": made.take(torch.arange(0))}, "it has no 'target'"),
 }
 

@@ -10,7 +10,7 @@ from tests.tailor.prepare.pictures import fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
-ALIKE = "4 have a listed name but for folder, suffix, or upper and lower case: write"
+ALIKE = "4 have a listed name but for folder, suffix, capitals, or an upload's number: write"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -242,7 +242,7 @@ def test_the_class_column_of_a_public_table(tmp_path: Path, header: str, rows: s
         pytest.param(
             "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Edema,Fracture,Support Devices",
             ["0.jpg,Female,68,Frontal,AP,1.0,,,,1.0", "1.jpg,Female,87,Frontal,AP,,-1.0,-1.0,1.0,"],
-            ["{header}: none of them is known as the class's", "1 for its images and 0 for all others"],
+            ["{header}: none of them is known as the class's", "write 1 for its images and 0 for all others"],
             id="chexpert",
         ),
         pytest.param("1 1", ["2 1", "3 2"], ["not a table", "separated by commas, semicolons or tabs"], id="cub200"),
@@ -307,7 +307,7 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
     lines = [f"{number}.jpg,{number % 2},{('train', 'test')[number // 6]}" for number in range(10)]
     lines += [f"{number}.jpg,fox,{only}" for number in (10, 11, 12)]
     (tmp_path / "labels.csv").write_text("\n".join(["name,label,split", *lines]))
-    with pytest.raises(ConfigError, match="all of their images in the test split, or none: 'fox'; .*All 3 are"):
+    with pytest.raises(ConfigError, match=r"differ in their classes: 'fox' \((no|only) test"):
         prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
     options = ("--labels", tmp_path / "labels.csv", "--test-split", "trial")
     assert "of 3 classes" in prepare("pool", origin, tmp_path, *options)
@@ -510,25 +510,47 @@ def test_measured_values_are_not_taken_for_classes_without_a_word(tmp_path: Path
     assert "regression" not in said
 
 
-@pytest.mark.parametrize("column", ["is_test", "Training_Image"])
-def test_a_column_of_0_and_1_that_may_be_the_split_is_named(tmp_path: Path, column: str) -> None:
-    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{number // 2}\n" for number in range(4))
-    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
-    assert f"column {column!r} may say the split: to use it, write train or test into a column split" in said
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("is_test", "0, 1"), ("Training_Image", "0, 1"), ("set", "Test, train"), ("is_valid", "False, True"),
+        ("Usage", "PublicTest, Training"), ("fold", "1, 2"), ("camera", ""), ("RootFolder", ""),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_be_the_split_is_named(tmp_path: Path, column: str, words: str) -> None:
+    said, _ = read(
+        tmp_path,
+        f"image,class,{column}\n"
+        + "".join(
+            f"{number},{'cat' if number % 2 else 'dog'},{(words or 'a, b').split(', ')[number // 2]}\n"
+            for number in range(4)
+        ),
+    )
+    assert f"not read: {column}" in said
+    advice = f"column {column!r} ({words}) may say the split: to use it, call it split, with train, val, test in"
+    assert (advice in said) == bool(words) == ("may say the split" in said)
 
 
-@pytest.mark.parametrize(("column", "is_named"), [("set", True), ("fold", False)])
-def test_a_column_of_splits_that_is_called_otherwise_is_named(tmp_path: Path, column: str, is_named: bool) -> None:
-    words = ("train", "Test") if is_named else ("1", "2")
-    lines = "".join(f"{number},{'cat' if number % 2 else 'dog'},{words[number // 2]}\n" for number in range(4))
-    said, _ = read(tmp_path, f"image,class,{column}\n{lines}")
-    assert ("column 'set' has test, train: to use these splits, call it split" in said) == is_named
+def test_a_table_that_contradicts_the_folders_is_said_to(tmp_path: Path) -> None:
+    names = ("cat/0.jpg", "cat/1.jpg", "cat/2.jpg", "dog/0.jpg")
+    said, _ = read(tmp_path, "image,class\ncat/0,dog\ncat/1,cat\ncat/2,cat\ndog/0,dog\n", names=names)
+    assert "in a folder that is not called as their class, as others are: cat/0.jpg (dog)\n" in said
 
 
 def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: Path) -> None:
     lines = "".join(f"{n},{'cat' if n < 2 else 'dog'},{'training set' if n % 2 else 'test'}\n" for n in range(4))
     refused = refusal(tmp_path, f"image,class,split\n{lines}")
     assert "no such split: 'training set'" in refused and "classes have all" not in refused
+
+
+def test_how_columns_are_read_is_said_where_that_is_the_fault(tmp_path: Path) -> None:
+    rows = [f"{'cat' if number % 2 else 'dog'},{number}" for number in range(4)]
+    said = refusal(tmp_path / "turned", "\n".join(f"{row}.jpg" for row in rows))
+    assert "as it is read now: its first line names no columns: the first one is the image, the second one" in said
+    said = refusal(tmp_path / "splits", "\n".join(["class,image,split,Split", *(f"{row},train,test" for row in rows)]))
+    assert "labels.csv has 2 columns called split; remove all but one" in said
+    said = refusal(tmp_path / "other", "image,cat,dog,male\n0,1,0,1\n1,1,0,0\n2,0,1,0\n3,0,1,0\n")
+    assert "2 of its classes are 1 (cat, male); remove columns that are no classes; an image may" in said
 
 
 def test_lines_with_one_fault_are_named_together(tmp_path: Path) -> None:
@@ -547,6 +569,33 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     said, classes = read(tmp_path, header + "".join(lines), names=(*names, *above))
     assert classes == {name: name[:3] for name in names}
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
+
+
+@pytest.mark.parametrize("column", ["Folder", "image_dir"])
+@pytest.mark.parametrize("above", ["C:\\me\\photos", "/home/me/photos", "images", "old/images"])
+def test_a_column_of_folders_of_another_machine_is_no_leave_to_read_other_images(
+    tmp_path: Path, column: str, above: str
+) -> None:
+    names = (*NAMES, *(f"b/{name}" for name in NAMES))
+    lines = "".join(f"{above}/b,{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
+    _said, classes = read(tmp_path, f"{column},File,class\n{lines}", names=names)
+    assert list(classes) == [f"b/{name}" for name in NAMES]
+
+
+def test_a_folder_that_is_not_there_is_no_leave_to_read_other_images(tmp_path: Path) -> None:
+    names = tuple(f"{name},{'cat' if name < '2' else 'dog'}\n" for name in NAMES)
+    said = refusal(tmp_path / "one", "folder,file,class\n" + "".join(f"b,{name}" for name in names))
+    assert (
+        "are not in" in said
+        and "as it is read now: the image is column 'file', its class 'class', its folder 'folder';" in said
+    )
+    said = refusal(tmp_path / "two", "file,class\n" + "".join(f"/home/me/images/b/{name}" for name in names))
+    assert f"{ALIKE} 0.jpg for /home/me/images/b/0.jpg" in said
+    in_itself = "".join(f"b,b/{name}" for name in names)
+    _said, classes = read(
+        tmp_path / "three", f"folder,file,class\n{in_itself}", names=(*NAMES, *(f"b/{name}" for name in NAMES))
+    )
+    assert list(classes) == [f"b/{name}" for name in NAMES]
 
 
 def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> None:
@@ -573,7 +622,7 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
         ("C:\\me\\{}.JPG", ""),
         ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG; "),
         ("{}.png", f"{ALIKE} 0.jpg for 0.png; "),
-        ("/data/upload/1/a1b2c3d4-{}.jpg", ""),
+        ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg; "),
         ("https://x.org/b{}.jpg", ""),
     ],
 )

@@ -49,7 +49,7 @@ def test_images_below_a_class_and_without_a_suffix_are_counted(tmp_path: Path) -
     assert "note: 43 file(s) are left out" in said and "(40 .jpg, 1 .txt, 1 no suffix, 1 .jfif)" in said.replace(
         "1 no suffix, 1 .jfif, 1 .txt", "1 .txt, 1 no suffix, 1 .jfif"
     )
-    assert "warning: 42 of them are images: cat/in/0.jpg" in said and "move, rename, convert or download them" in said
+    assert "warning: 42 images among them: cat/in/0.jpg" in said and "move, rename, convert or download them" in said
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_class_without_images_says_where_they_may_be(names: list[str], message
 def test_a_test_folder_without_labels_is_explained(names: list[str], tmp_path: Path) -> None:
     class_folders(tmp_path / "train")
     fill(tmp_path, names, first=50)
-    with pytest.raises(ConfigError, match=r"(its images|images of a split) have no labels, move .* away"):
-        list_folder((tmp_path,))
+    with pytest.raises(ConfigError, match=r"(its|test) images have no labels, move .* away"):
+        prepare("pets", tmp_path, tmp_path.with_name("sets"))
 
 
 @pytest.mark.parametrize("faulty", [1, 2, 7])
@@ -230,7 +230,7 @@ def test_names_that_are_not_utf8_are_told(tmp_path: Path) -> None:
     (folder / "dog").rename(folder / os.fsdecode(b"d\xe9g"))
     said = prepare("pets", folder, tmp_path / "sets")
     assert (
-        "note: 6 names of images or classes on the disk are not in UTF-8; " in said
+        "note: names of images or classes that are not in UTF-8 on the disk have " in said
         and "cat/caf\\xe9.jpg, d\\xe9g" in said
     )
 
@@ -239,7 +239,7 @@ def test_what_is_still_in_a_cloud_is_an_image_left_out(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "images")
     (folder / "cat" / ".IMG_7.jpg.icloud").write_bytes(b"bplist00")
     said = prepare("pets", folder, tmp_path / "sets")
-    assert "warning: 1 of them are images: cat/.IMG_7.jpg.icloud; " in said and "or download them" in said
+    assert "warning: 1 image among them: cat/.IMG_7.jpg.icloud; " in said and "or download them" in said
 
 
 def test_an_empty_class_does_not_vanish_from_an_archive(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     (folder / "cat" / "more.zip").write_bytes(b"PK")
     (folder / "fox.tar.gz").write_bytes(b"")
     said = prepare("pets", folder, tmp_path / "sets")
-    assert "warning: 2 of them are archives: cat/more.zip, fox.tar.gz; unpack" in said
+    assert "warning: archives among them: cat/more.zip, fox.tar.gz; unpack" in said
 
 
 def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +292,7 @@ def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys
     pack(class_folders(tmp_path / "others"), tmp_path / "images" / "dog.zip")
     assert main(["data", "prepare", "pets", "--from", str(tmp_path / "images"), "--to", str(tmp_path / "sets")]) == 2
     said = capsys.readouterr()
-    assert "warning: 1 of them are archives: dog.zip; unpack those with images" in said.out
+    assert "warning: archives among them: dog.zip; unpack those with images" in said.out
     assert "the target task has one class, 'cat', of 1 images" in said.err
 
 
