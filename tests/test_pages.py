@@ -11,9 +11,10 @@ import pytest
 import tomli_w
 
 from results.store.schema import TABLES
+from sweeps.spec.axes import SPEC_KEYS
 from sweeps.spec.expand import expand
 from sweeps.spec.nested import merge_tables
-from sweeps.spec.spec import SPEC_KEYS, load_spec
+from sweeps.spec.spec import load_spec
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 from tests.commands import launch, transtailor_command

@@ -12,6 +12,11 @@ from tailor.config.trial import METHODS, TrialConfig
 from transtailor.names import nearest
 
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
+SPEC_KEYS = (
+    *("extends", "name", "trial", "axes", "tuning", "tied_to_seed", "variants", "exclude", "resources", "imports"),
+    *("search", "confirm", "settle", "printed"),
+)
+"""The keys of a spec file: "extends", and the fields of `Spec`."""
 RATE = "rate"
 """In [axes] and [tuning]: the learning rate that the method of each arm really reads, `Method.rate`."""
 SEEDS = ("source.seed", "data.split_seed")
@@ -119,8 +124,6 @@ def overlap(key: str, other_key: str) -> bool:
 
 def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], where: str) -> None:
     """Raise SpecError for a key that neither a trial has nor `other_valid_keys`."""
-    from sweeps.spec.spec import SPEC_KEYS  # here, as that module imports this one
-
     valid_keys = [*TRIAL_KEYS, *other_valid_keys]
     for key in keys:
         if key not in valid_keys:

@@ -15,7 +15,16 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
-from sweeps.spec.axes import TRIAL_KEYS, check_apart, check_axes, check_tied, check_trial_keys, flat_axes, probable_axis
+from sweeps.spec.axes import (
+    SPEC_KEYS,
+    TRIAL_KEYS,
+    check_apart,
+    check_axes,
+    check_tied,
+    check_trial_keys,
+    flat_axes,
+    probable_axis,
+)
 from sweeps.spec.nested import check_plain, merge_tables, set_value
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.ranges import is_range, range_values
@@ -137,10 +146,6 @@ class Spec(BaseModel):
         document["resources"] = self.resources.as_said()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return tomli_w.dumps({key: value for key, value in document.items() if value})
-
-
-SPEC_KEYS = ("extends", *(name for name, field in Spec.model_fields.items() if not field.exclude))
-"""The keys of a spec file."""
 
 
 def load_spec(

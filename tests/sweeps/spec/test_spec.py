@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.errors import SpecError
+from sweeps.spec.axes import SPEC_KEYS
 from sweeps.spec.expand import Expanded, expand
 from sweeps.spec.nested import merge_tables
 from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec
@@ -19,6 +20,10 @@ from tests.sweeps.conftest import WriteSpec
 def trials_of(spec: Spec) -> list[tuple[str, str, int]]:
     """Label, network and seed of each trial, in order."""
     return [(trial.label, trial.config.network, trial.config.seed) for trial in expand(spec)]
+
+
+def test_the_keys_of_a_spec_are_its_fields() -> None:
+    assert set(SPEC_KEYS) == {"extends", *(name for name, field in Spec.model_fields.items() if not field.exclude)}
 
 
 def test_a_crossing_by_hand(write_spec: WriteSpec) -> None:
