@@ -106,11 +106,16 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     """Write a model and its card.
 
     Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` and
-    `class_names` added to `model.json`, and `card.md`.
+    `class_names` added to `model.json`, and `card.md`. Of the same weights that are saved there, the measured speed
+    stays, and so does the licence unless another is given.
     """
+    before = saved_in(folder)
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
     known = asdict(facts)
+    if before.get("sha256") == description["sha256"]:
+        description |= {name: before[name] for name in ("speed",) if name in before}
+        known["licence"] = known["licence"] or before.get("facts", {}).get("licence")
     for name in OF_FILES:
         value = known.pop(name)
         if value is not None:

@@ -1,6 +1,7 @@
 """An exported file is padded only if that is measured to be faster; how fast it is beside the whole network is said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_the_card_says_how_fast_it_is(tmp_path: Path) -> None:
     assert "1.50 times as fast as the whole network" in card and SPEED_UNKNOWN not in card
     assert json.loads((tmp_path / "model.json").read_bytes())["speed"]["whole_latency_ms"] == 3.0
     tailor.load_model(tmp_path)
+
+
+def test_speed_and_licence_stay_where_the_same_weights_are_saved_again(tmp_path: Path) -> None:
+    state = pruned("friedman_mlp")
+    save_with_card(state, facts(licence="MIT"), tmp_path)
+    record_speed(tmp_path, SPEED)
+    card = (tmp_path / "card.md").read_text()
+    save_with_card(state, facts(), tmp_path)
+    assert (tmp_path / "card.md").read_text() == card
+    save_with_card(replace(state, tensors={name: x + 1 for name, x in state.tensors.items()}), facts(), tmp_path)
+    card = (tmp_path / "card.md").read_text()
+    assert SPEED_UNKNOWN in card and "MIT" not in card
 
 
 def test_a_model_without_a_card_gets_none(tmp_path: Path) -> None:
