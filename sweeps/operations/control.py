@@ -26,7 +26,7 @@ from sweeps.spec.spec import find_spec, load_spec
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
-from transtailor.files import list_there
+from transtailor.files import is_there, list_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
 from transtailor.shell import command, launch_words
@@ -294,7 +294,7 @@ def launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pat
             f"to launch it here, type: {to_launch(run, history)}"
         )
     spec = find_spec(options["spec"], folder)
-    if not spec.is_file():
+    if not is_there(spec):
         raise RunFolderError(f"{spec} is gone; to launch the run from its own copy, type: {to_launch(run, history)}")
     return folder, launch_words(launch["argv"])
 

@@ -34,6 +34,7 @@ from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import is_list, settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
+from transtailor.files import is_there
 from transtailor.names import closest, nearest
 from transtailor.shell import command
 from transtailor.validation import list_faults
@@ -285,7 +286,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"no such spec: {path}{nearest_name}; type the path of a TOML file, or a shipped name"
         ) from None
     except OSError as error:
-        if (path / "spec.toml").is_file():
+        if is_there(path / "spec.toml"):
             raise SpecError(f"{path} is the folder of a run; to resume it, type: {command('retry', path)}") from None
         raise SpecError(f"{path}: cannot be read as a spec: {error.strerror}; type the path of a TOML file") from None
     except DocumentError as error:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 import pytest
-from click.shell_completion import ShellComplete
 from pydantic import BaseModel
 
 from results.arms.averaging import NAMED, arms_that_differ, average_over, notes_on_runs
@@ -16,7 +15,6 @@ from results.report.page import page_of
 from results.store.reader import Run, load
 from tailor.config.trial import TrialConfig
 from tests.results.exact_run import Trial, write_run
-from transtailor.__main__ import tree
 
 RIGHT = {(0.01, 1): 60, (0.01, 9): 70, (0.1, 1): 80, (0.1, 9): 90}
 """Learning rate and epochs of an arm -> test images that are named rightly."""
@@ -87,18 +85,6 @@ def test_an_average_says_where_another_setting_follows_from_its_own(tmp_path: Pa
         said = average_over(run, ["method.criterion"])[1]
         assert "prune, normalisation = mean: 2; prune, normalisation = none: 1" in said
         assert "add --over method.normalisation" in said
-
-
-def test_a_shell_completes_what_can_be_averaged_over_and_nothing_else(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "runs" / "birds", [*trials()])
-    (run / "plan.json").touch()  # which makes the folder a run for a shell
-    words = ["table", str(run), "--over"]
-    items = ShellComplete(tree(), {}, "transtailor", "").get_completions(words, "")
-    assert [item.value for item in items] == ["optimisation.epochs", "optimisation.learning_rate"]
-    for item in items:
-        with load(run) as tables:
-            tables.hold(*NAMED)
-            assert average_over(tables, [item.value])
 
 
 def test_a_trial_that_another_run_calls_otherwise_is_named(tmp_path: Path) -> None:
