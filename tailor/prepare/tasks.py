@@ -271,7 +271,7 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
             refused += [Refused(path, f"class {name!r} has {len(files)} image(s)") for path in paths]
     if refused:
         counts = some({file.reason for file in refused})
-        advice = f"; {_measured(task)}" if _measured(task) else ""
+        advice = "".join(f"; {text}" for text in (_measured(task), _alike_classes(task)) if text)
         fixed = test.training_images_per_class if test.leaves_training_images else None
         expected = "two or more" if fixed is None else f"more than {fixed}, or --test-fraction"
         raise FilesRefused(

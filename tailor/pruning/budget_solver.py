@@ -219,14 +219,19 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
         return
     asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
-    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
-    fewest = [budget.widths.rounded_up(1, group.filters_in(shapes), group.filters_each) for group in budget.groups]
-    or_narrower = ", or a smaller pruning.width_multiple" if max(fewest, default=1) > 1 else ""
+    or_narrower = ", or a smaller pruning.width_multiple" if _rounds_widths(budget) else ""
     raise BudgetError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
         f"of {budget.state.network} are removed, and {way}; choose another budget "
         f"({floor(removed * 1000) / 1000:g} can be met here){or_narrower}"
     )
+
+
+def _rounds_widths(budget: Budget) -> bool:
+    """Whether a layer's width is rounded to a multiple, so that a smaller multiple may help."""
+    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
+    fewest = [budget.widths.rounded_up(1, group.filters_in(shapes), group.filters_each) for group in budget.groups]
+    return max(fewest, default=1) > 1
 
 
 def refuse_impossible_budgets(planned: Iterable[Stage], whole: ModelState, candidates: Iterable[Candidate]) -> None:
@@ -255,10 +260,13 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
     least = cost.macs_by_layer(state.network, state.classes, least_shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
     prunable = ", ".join(group.name for group in budget.groups) or "none"
+    smaller = ["budget"]
+    smaller += ["pruning.minimum_filters_fraction"] if max(budget.minimum.values(), default=1) > 1 else []
+    smaller += ["pruning.width_multiple"] if _rounds_widths(budget) else []
     choices = (
-        "choose a smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose "
-        "filters by what is not yet set of pruning.residual = 'coupled', pruning.linear = true and, in a transformer, "
-        "pruning.heads = true and pruning.stream = true"
+        f"choose a smaller {' or '.join(smaller)}, or let more layers lose filters by what is not yet set of "
+        "pruning.residual = 'coupled', pruning.linear = true and, in a transformer, pruning.heads = true and "
+        "pruning.stream = true"
     )
     raise BudgetError(
         f"asked_removed_macs_fraction = {budget.asked_removed_macs_fraction:g} is more than {state.network} can lose, "

@@ -324,8 +324,7 @@ def warn_nothing_removed(state: ModelState, groups: tuple[Group, ...], asked_rem
         )
     log.warning(
         "no filter is removed: %.3f of the MACs are removed already, and the budget is %.3f; the coarsest filters are "
-        "those of %s, %.4f of the MACs each; with larger steps or a smaller pruning.width_multiple each step removes "
-        "some",
+        "those of %s, %.4f of the MACs each; with larger steps each step removes some",
         present,
         asked_removed_macs_fraction,
         layer,

@@ -110,12 +110,14 @@ def test_faults_of_all_kinds_are_named_by_one_call(split: str, tmp_path: Path) -
     for name in ("cat/1.jpg", "eel/2.jpg"):
         (folder / name).write_bytes(b"")
     if not split:
-        fill(folder, ["owl/1.jpg"], first=60)
+        fill(folder, ["owl/1.jpg", "Cat/1.jpg"], first=60)
     with pytest.raises(ConfigError) as refused:
         prepare("pets", root, tmp_path / "sets")
     said = str(refused.value)
     faults = ["begin with a dot", "'fox' has no images", "to what is not there", "line ends", "an empty file"]
-    faults += ["splits overlap"] if split else ["too few images for a test split: class 'owl'"]
+    faults += (
+        ["splits overlap"] if split else ["class 'owl' has 1", "almost the same name are kept apart: 'Cat' and 'cat'"]
+    )
     assert [fault for fault in faults if fault not in said] == [] and "type the same command again" in said
     for path in refused_paths(tmp_path):
         if path.is_dir():

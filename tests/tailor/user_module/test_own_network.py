@@ -366,7 +366,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         linear,
         torch.zeros(1, 8),
         {"asked_removed_macs_fraction": 0.99},
-        "more than Sequential can lose.*; choose .*, or .* by what is not yet set of residual = 'coupled'",
+        "can lose.*; choose a smaller budget or minimum_filters_fraction, or .* not yet set of residual = 'coupled'",
     ),
     "no return": (Forgets, torch.zeros(1, 8), {}, "Forgets returns a NoneType; expected are tensors"),
     "one filter": (
