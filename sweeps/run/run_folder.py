@@ -201,9 +201,9 @@ def check_is_run(run: RunFolder) -> None:
             f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
         )
     if not is_there(run.plan):
-        below = [*(path.parent for path in list_there(run.path, "[!.]*/plan.json")), Path("runs/demo")]
+        example = next((path.parent for path in list_there(run.path, "[!.]*/plan.json")), Path("runs/demo"))
         raise RunFolderError(
-            f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as {below[0]}, or for a "
+            f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as {example}, or for a "
             "new run another --name"
         )
     missing = [path.name for path in (run.spec, run.provenance) if not is_there(path)]

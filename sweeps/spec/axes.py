@@ -13,9 +13,9 @@ from transtailor.names import nearest
 
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 SPEC_KEYS = (
-    *("extends", "name", "trial", "axes", "tuning", "tied_to_seed", "variants", "exclude", "resources", "imports"),
-    *("search", "confirm", "settle", "printed"),
-)
+    "extends", "name", "trial", "axes", "tuning", "tied_to_seed", "variants", "exclude", "resources", "imports",
+    "search", "confirm", "settle", "printed",
+)  # fmt: skip
 """The keys of a spec file: "extends", and the fields of `Spec`."""
 RATE = "rate"
 """In [axes] and [tuning]: the learning rate that the method of each arm really reads, `Method.rate`."""

@@ -203,8 +203,8 @@ def _problems_of_task(
         if actual != expected:
             yield f"the {subject} of {task} is {actual}, expected {expected}"
     for part, numbers in {"images": samples.images, "labels": samples.labels}.items():
-        if numbers.is_floating_point() and not numbers.isfinite().all():
-            yield f"{int((~numbers.isfinite()).sum())} numbers in the {part} of {task} are NaN or infinite"
+        if numbers.is_floating_point() and (count := int((~numbers.isfinite()).sum())):
+            yield f"{count} numbers in the {part} of {task} are NaN or infinite"
     if classes > 1:
         invalid_labels = set(samples.labels.unique().tolist()) - set(range(classes))
         if invalid_labels:

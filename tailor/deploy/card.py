@@ -114,7 +114,8 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     description = read_json(folder / DESCRIPTION_FILE)
     known = asdict(facts)
     if before.get("sha256") == description["sha256"]:
-        description |= {name: before[name] for name in ("speed",) if name in before}
+        if "speed" in before:
+            description["speed"] = before["speed"]
         known["licence"] = known["licence"] or before.get("facts", {}).get("licence")
     for name in OF_FILES:
         value = known.pop(name)

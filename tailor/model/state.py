@@ -288,9 +288,9 @@ def _refuse_other_sizes(state: ModelState, folder: Path) -> None:
 
 def _saved_near(folder: Path) -> str:
     """Ask whether one of the models is meant that are saved in a folder's folders, or beside a file."""
-    places = [folder.parent] if folder.is_file() else sorted(folder.glob("*/"))
-    found = [str(place) for place in places if (place / DESCRIPTION_FILE).is_file()]
-    return f"; did you mean {first_few(found)}?" if found else ""
+    near = [folder.parent] if folder.is_file() else sorted(folder.glob("*/"))
+    models = [str(path) for path in near if (path / DESCRIPTION_FILE).is_file()]
+    return f"; did you mean {first_few(models)}?" if models else ""
 
 
 def _words(error: OSError | ValidationError) -> str:

@@ -173,14 +173,16 @@ def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Ma
     """
     doubtful = columns
     for index, name in enumerate(columns.names):
+        in_some = [values for _, values in lines if values[index]]
+        if index == columns.image or not in_some:
+            continue
         in_folders = replace(columns, folder=index)
-        in_some = [values for _, values in lines if values[index]] if index != columns.image else []
         are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
         is_called_folder = word_of(name) in FOLDER_WORDS
-        if in_some and (any(are_there) if is_called_folder else all(are_there)):
+        if any(are_there) if is_called_folder else all(are_there):
             return in_folders
         if is_called_folder and not any(re.search(r"[/\\]", values[columns.image]) for values in in_some):
-            doubtful = in_folders if in_some else doubtful
+            doubtful = in_folders
     return doubtful
 
 

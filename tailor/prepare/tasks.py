@@ -292,15 +292,14 @@ def _refuse_one_sided_classes(task: TaskFiles) -> None:
     """Raise FilesRefused for classes that cannot be learned, or cannot be tested."""
     test_classes = {file.class_name for file in task.files if file.split == TEST}
     other_classes = {file.class_name for file in task.files if file.split != TEST}
-    if test_classes != other_classes and not is_any_set_aside():
-        names = [f"{name!r} (no test image)" for name in other_classes - test_classes]
-        names += [f"{name!r} (only test images)" for name in test_classes - other_classes]
+    one_sided = test_classes ^ other_classes
+    if one_sided and not is_any_set_aside():
+        names = [f"{name!r} ({'only test images' if name in test_classes else 'no test image'})" for name in one_sided]
         alike = _alike_classes(task)
-        refused = [file for file in task.files if file.class_name in test_classes ^ other_classes]
         raise FilesRefused(
             f"the splits differ in their classes: {some(names)}; {alike + '; else ' if alike else ''}give each class "
             "images for training and for testing, or remove its images; if test images have no labels, move them away",
-            [Refused(file.path, "of a class of one split") for file in refused],
+            [Refused(file.path, "of a class of one split") for file in task.files if file.class_name in one_sided],
         )
 
 
