@@ -381,6 +381,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
         outcome_lines.append(bill(rows))
+        finds_rows = bool(rows.rows(RECOMMENDED_QUERY))
     for trial in failed[:FAILURES_SHOWN]:
         error = hanging(str(trial["error"]), 8)
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {error}")
@@ -398,7 +399,8 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
     say(f"{counts}; next:")
     say(f"  {command('status', run.path)}")
     say(f"  {command('report', run.path)}")
-    say(f"  {command('query', run.path, RECOMMENDED_QUERY)}")
+    if finds_rows:
+        say(f"  {command('query', run.path, RECOMMENDED_QUERY)}")
     say(report)
     return FAILED if failed else SUCCESS
 

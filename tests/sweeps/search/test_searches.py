@@ -88,6 +88,7 @@ def test_it_ends_with_the_confirmed_winner_and_compares_only_what_confirms(seria
         "confirmed winner: proposal " in said
         and " over 2 new seeds: " in said
         and "7 of 12 trials finished, 0 failed, 5 stopped" in said
+        and "transtailor query " in said
     )
     told = re.findall(r"proposal (\d+), test accuracy (\S+)% \[(\S+) … (\S+)\] over 2 new seeds: ", said)
     found = [rows(folder, CONFIRMED.format(number=number)) for number, *_ in told]
@@ -234,6 +235,14 @@ def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> No
     assert "12 trials if none fails, 40 in the grid" in said
     assert "simulated 3 times: 12 trials, " in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_without_confirmation_no_query_is_recommended_that_finds_nothing(tmp_path: Path) -> None:
+    unconfirmed = SPEC.partition("[confirm]")[0].replace("trials = 8", "trials = 2").replace("top = 2", "top = 1")
+    (tmp_path / "spec.toml").write_text(unconfirmed)
+    done = commands.launch("spec.toml", "--site", "serial", folder=tmp_path)
+    assert done.returncode == 0 and "transtailor status " in done.stdout, done.stdout + done.stderr
+    assert "transtailor query " not in done.stdout
 
 
 def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> None:
