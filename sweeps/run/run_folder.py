@@ -17,6 +17,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
 """
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -250,13 +251,17 @@ def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last."""
-    options = options_of_launch(last_launch(history))
+    launch = last_launch(history)
+    options = options_of_launch(launch)
     words = ["--site", options["site"]] if options.get("site", "local") != "local" else []
     words += [f"--only={trial_id}" for trial_id in options.get("only", ())]
     name = run.name
     if options.get("no_sharing"):
         name = name.removesuffix(NOT_SHARED)
         words.append("--no-sharing")
+    cache = Path(launch["folder"]) / options.get("cache", "cache")
+    if cache.resolve() != Path("cache").resolve() and os.access(cache, os.W_OK):  # its stages are not computed again
+        words += ["--cache", str(cache)]
     return command("run", run.spec, "--runs", run.path.parent, "--name", name, *words)
 
 

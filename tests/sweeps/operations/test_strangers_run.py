@@ -241,13 +241,14 @@ def test_retry_knows_a_run_whose_trials_share_no_stages(
 
 
 def test_retry_says_so_if_the_spec_is_gone(run: RunFolder, tmp_path: Path, sweeps_process: Command) -> None:
-    argv = ["launch.py", "gone.toml", "--site", "serial"]
+    argv = ["launch.py", "gone.toml", "--site", "serial", "--cache", "scratch"]
+    (tmp_path / "scratch").mkdir()
     change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
     done = sweeps_process("retry", run.path)
     assert done.stderr.startswith(
         f"error: {tmp_path / 'gone.toml'} is gone; to launch the run from its own copy, type:"
     )
-    assert done.stderr.rstrip().endswith("--name small --site serial")
+    assert done.stderr.rstrip().endswith(f"--name small --site serial --cache {tmp_path / 'scratch'}")
 
 
 def test_retry_shows_what_it_runs_which_is_this_program(
