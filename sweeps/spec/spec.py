@@ -32,7 +32,7 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
 from sweeps.spec.toml_text import set_option, toml_value
-from tailor.config.parsing import is_list, settings_by_name
+from tailor.config.parsing import is_list, nearest_setting, settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.files import is_there
 from transtailor.names import closest, nearest
@@ -401,7 +401,7 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
     is_nearer_to_a_table = probable_name != top_key and closest(top_key, tables) is not None
     if top_key in tables or probable_name is None or is_nearer_to_a_table:
         return nearest(top_key, tables)
-    setting = ".".join([dotted_keys[probable_name], *path[1:]])
+    setting = nearest_setting(".".join([dotted_keys[probable_name], *path[1:]]))
     axis = text if text.strip().startswith("[") else probable_axis(text)
     is_axis = axis != toml_value([text]) and not is_list(setting)
     return f"; did you mean {set_option(f'axes.{setting}={axis}' if is_axis else f'trial.{setting}={text}')}?"

@@ -12,8 +12,10 @@ from tailor.common.settings import Settings
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS, TrialConfig
 from tailor.facts.regularisation import REGULARISERS
-from transtailor.names import nearest
+from transtailor.names import closest, nearest
 from transtailor.validation import Fault, list_faults
+
+_TABLES = ("optimisation", "data", "pruning", "source")  # the first that has a name is meant most often
 
 
 def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
@@ -50,7 +52,7 @@ def settings_by_name() -> Mapping[str, str]:
     'optimisation.learning_rate'
     """
     dotted_names = {name: f"method.{name}" for name in ("asked_removed_macs_fraction", "criterion", "allocation")}
-    for table in ("optimisation", "data", "pruning", "source"):  # the first that has a name is meant most often
+    for table in _TABLES:
         for name in _model_of(TrialConfig, table, None).model_fields:
             dotted_names.setdefault(name, f"{table}.{name}")
     return MappingProxyType(dotted_names)
@@ -60,6 +62,17 @@ def is_list(setting: str) -> bool:
     """Whether a setting of a table of a trial is a list, such as `pruning.exclude`; none of a method is."""
     table, _dot, name = setting.partition(".")
     return isinstance(getattr(TrialConfig.model_fields[table].default, name, None), list | tuple)
+
+
+def nearest_setting(setting: str) -> str:
+    """Return the setting of a table of a trial that was probably meant; the one given if none is near.
+
+    >>> nearest_setting("optimisation.lr")
+    'optimisation.learning_rate'
+    """
+    table, _dot, name = setting.partition(".")
+    near = closest(name, _valid_keys((table,), {})) if table in _TABLES else None
+    return f"{table}.{near}" if near else setting
 
 
 def _message(fault: Fault, raw: dict[str, Any]) -> str:

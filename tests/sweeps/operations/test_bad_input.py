@@ -213,6 +213,7 @@ BAD_ASSIGNMENTS = {
     "seeds=0,1": ["did you mean --set 'axes.seed=[0, 1]'?"],
     "lr=0,001": ["did you mean --set trial.optimisation.learning_rate=0,001?"],
     "seed=[0,1]": ["did you mean --set 'axes.seed=[0,1]'?"],
+    "optimisation.lr=0.1": ["did you mean --set trial.optimisation.learning_rate=0.1?"],
     "pixel_mean=[0.5]": ["did you mean --set 'trial.source.pixel_mean=[0.5]'?"],
     "trial.optimisation.epochs=[1,2]": ["several values are an axis of a spec: axes.optimisation.epochs = ..."],
     "trail.seed=3": ["--set trail.seed=3", "did you mean 'trial'"],
