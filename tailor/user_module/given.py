@@ -28,7 +28,7 @@ IF_YES_OR_NO = (
     "if they answer yes or no, give loss = lambda outputs, targets: "
     "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten().float())"
 )
-ENOUGH = 12  # outputs of other layers that are all between 0 and 1 by chance are no longer expected
+SHAPED = re.compile(r"(Unsafe)?View|Reshape|(Uns|S)queeze|Permute|Transpose|T|Alias|Clone|ToCopy")  # the same numbers
 PLAIN = (Tensor, int, float, str, type(None))
 _calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
 
@@ -227,6 +227,10 @@ def samples_of(
     Raises:
         ConfigError: the loader gives something else than batches of (inputs, targets) for this network and loss.
     """
+    if isinstance(loss, type):
+        raise ConfigError(f"loss is the class {loss.__name__}; give an object of it: {loss.__name__}()")
+    if loss is not None and not callable(loss):
+        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
     if loader is None:
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
@@ -246,11 +250,12 @@ def samples_of(
         targets = torch.cat([batch_targets for _, batch_targets in batches])
     first_inputs, _ = batches[0]
     size = len(first_inputs)
+    _refuse_lost_axis(own, inputs[:2])
     if loss is None:
         outputs = run_copy(own.template, first_inputs)
         if not targets.is_floating_point() or _are_class_numbers(targets, outputs):
             targets = _as_labels(targets, outputs)
-            _refuse_probabilities(own.kind, outputs)
+            _refuse_probabilities(own, first_inputs)
         elif isinstance(outputs, Tensor):
             _refuse_other_values(outputs, targets)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
@@ -267,6 +272,17 @@ def task_of(samples: Samples, outputs: Any) -> str:
         return f"{count}, squared errors"
     occurring = len(samples.labels[samples.labels != IGNORED].unique())
     return f"{count}, cross-entropy over {outputs.shape[1]:,} outputs, {occurring:,} of which are labels"
+
+
+def _refuse_lost_axis(own: OwnNetwork, pair: Tensor) -> None:
+    """Raise ConfigError if the outputs of one input alone lack the axis of the batch, which two inputs have."""
+    alone, of_pair = run_copy(own.template, pair[:1]), run_copy(own.template, pair)
+    is_tensor = isinstance(alone, Tensor) and isinstance(of_pair, Tensor)
+    if is_tensor and 0 < alone.dim() < of_pair.dim():
+        raise ConfigError(
+            f"{own.kind} returns {_kind_of(alone)} for one input, and {_kind_of(of_pair)} for two; keep the axis of "
+            "the batch in its code, as flatten(1) and squeeze(-1) do, and squeeze() does not"
+        )
 
 
 def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,9 +312,11 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
 def _kind_of(batch: Any) -> str:
     """Return what a batch is, with what is in it.
 
-    >>> _kind_of(([1], {}))
-    'a tuple of list, dict'
+    >>> _kind_of(([1], {})), _kind_of(torch.zeros(2, 1))
+    ('a tuple of list, dict', 'a tensor (2, 1) of torch.float32')
     """
+    if isinstance(batch, Tensor):
+        return f"a tensor {tuple(batch.shape)} of {batch.dtype}"
     kind = f"a {type(batch).__name__}"
     if isinstance(batch, dict):
         return f"{kind} of {', '.join(map(repr, batch))}"
@@ -337,19 +355,23 @@ def _are_shares(rows: Tensor) -> bool:
     return bool((rows >= 0.0).all()) and torch.allclose(rows.sum(dim=1), torch.ones(()).to(rows))
 
 
-def _refuse_probabilities(kind: str, outputs: Any) -> None:
+def _refuse_probabilities(own: OwnNetwork, inputs: Tensor) -> None:
     """Raise ConfigError if outputs for cross-entropy are those of a softmax or of a sigmoid."""
+    outputs = copied(own.template).eval().requires_grad_(True)(inputs)
     if classes_of(outputs) == 1:
         return
     if _are_shares(outputs):
         raise ConfigError(
-            f"{kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax out of the "
+            f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax out of the "
             "module, or give loss = lambda outputs, labels: torch.nn.functional.nll_loss(outputs.log(), labels)"
         )
-    if outputs.numel() >= ENOUGH and bool(((outputs > 0) & (outputs < 1)).all()):
+    node = outputs.grad_fn
+    while node is not None and SHAPED.fullmatch(node.name().partition("Backward")[0]):
+        node = node.next_functions[0][0]
+    if node is not None and "sigmoid" in node.name().lower():
         raise ConfigError(
-            f"{kind} returns numbers between 0 and 1, as a sigmoid does, and cross-entropy takes their softmax; leave "
-            "the sigmoid out of the module, or, if that is meant, give loss = torch.nn.CrossEntropyLoss()"
+            f"{own.kind} ends in a sigmoid, and cross-entropy takes the softmax of its outputs; leave the sigmoid out "
+            "of the module, or, if that is meant, give loss = torch.nn.CrossEntropyLoss()"
         )
 
 
@@ -395,19 +417,32 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
 
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:
     """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
+    outputs = copied(own.template).eval().requires_grad_(True)(batch.images)
     with explain_errors(
-        "the loss of the first batch cannot be computed",
-        "give loss = FUNCTION, of outputs and targets, such as torch.nn.MSELoss()",
+        f"the loss of the first batch cannot be computed from outputs that are {_kind_of(outputs)} and targets that "
+        f"are {_kind_of(batch.labels)}",
+        _how_to_give_loss(outputs),
     ):
-        model = copied(own.template).eval().requires_grad_(True)
-        value = batch.loss_sum(model(batch.images)) / batch.global_count
+        value = batch.loss_sum(outputs) / batch.global_count
         if value.numel() != 1 or not bool(torch.isfinite(value)):
-            raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
+            is_what = value.item() if value.numel() == 1 else _kind_of(value)
+            raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number, a mean")
         if not value.requires_grad:
             raise ConfigError(
                 "the loss of the first batch has no gradient; leave out of it .detach(), .item(), .numpy() and "
                 "torch.no_grad(), and compute it from the outputs"
             )
+
+
+def _how_to_give_loss(outputs: Any) -> str:
+    """Return what to type if the loss cannot be computed from such outputs."""
+    if isinstance(outputs, Tensor):
+        return "give loss = FUNCTION, of such outputs and targets"
+    parts = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)
+    part = next((f"outputs[{key!r}]" for key, value in parts if isinstance(value, Tensor)), "...")
+    return (
+        f"choose one of the outputs: loss = lambda outputs, targets: torch.nn.functional.cross_entropy({part}, targets)"
+    )
 
 
 def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:

@@ -118,10 +118,61 @@ def test_a_softmax_in_the_module_is_named_and_the_loss_for_it_works() -> None:
 def test_a_sigmoid_in_the_module_is_named_unless_a_loss_is_given() -> None:
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.Sigmoid())
     loader = [(torch.randn(6, 8), LABELS)]
-    with pytest.raises(ConfigError, match="Sequential returns numbers between 0 and 1, as a sigmoid does") as found:
+    with pytest.raises(ConfigError, match="Sequential ends in a sigmoid, and cross-entropy takes the softmax") as found:
         tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader)
     loss = eval(str(found.value).partition("loss = ")[2])  # noqa: S307  # what the message says to type
     assert tailor.prune(network, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader, loss=loss).groups
+    without = network[:3]
+    nn.init.zeros_(without[2].weight)
+    nn.init.constant_(without[2].bias, 0.5)  # outputs between 0 and 1 of no sigmoid
+    assert tailor.prune(without, torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader).groups
+
+
+class Returning(nn.Module):
+    """A network of two layers whose outputs are returned in another form."""
+
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.form = form
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.form(self.layers(inputs))
+
+
+@pytest.mark.parametrize("form", [lambda outputs: {"aux": None, "logits": outputs}, lambda outputs: (outputs, outputs)])
+@pytest.mark.parametrize("loss", [None, nn.MSELoss()])
+def test_the_loss_that_is_advised_for_several_outputs_works(form: Callable[[Tensor], Any], loss: Any) -> None:
+    prune = partial(tailor.prune, Returning(form), torch.zeros(1, 8), asked_removed_macs_fraction=0.4)
+    loader = [(torch.randn(6, 8), LABELS)]
+    with pytest.raises(ConfigError, match="from outputs that are a .* choose one of the outputs") as found:
+        prune(loader=loader, loss=loss)
+    advised = eval(str(found.value).partition("loss = ")[2])  # noqa: S307  # what the message says to type
+    assert prune(loader=loader, loss=advised).groups
+
+
+@pytest.mark.parametrize("sizes", [[6, 1], [6], [1]])
+def test_outputs_that_lose_the_axis_of_the_batch_for_one_input_are_refused(sizes: list[int]) -> None:
+    loader = [(torch.randn(size, 8), LABELS[:size]) for size in sizes]
+    prune = partial(tailor.prune, example_input=torch.zeros(1, 8), asked_removed_macs_fraction=0.4, loader=loader * 2)
+    with pytest.raises(ConfigError, match=r"returns a tensor \(3,\) .* for one input, .*keep the axis of the batch"):
+        prune(Returning(torch.squeeze))
+    assert prune(Returning(lambda outputs: outputs.squeeze(-1))).groups
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [(nn.CrossEntropyLoss, r"give an object of it: CrossEntropyLoss\(\)"), ("mse", "loss is 'mse'; give a function")],
+)
+def test_a_loss_that_is_no_function_is_named(loss: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tailor.prune(
+            nn.Linear(8, 3),
+            torch.zeros(1, 8),
+            asked_removed_macs_fraction=0.4,
+            loader=[(torch.randn(6, 8), LABELS)],
+            loss=loss,
+        )
 
 
 @pytest.mark.parametrize(
