@@ -167,7 +167,7 @@ def test_outputs_that_lose_the_axis_of_the_batch_for_one_input_are_refused(sizes
 def test_a_loss_that_is_no_function_is_named(loss: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tailor.prune(
-            nn.Linear(8, 3),
+            Returning(torch.relu),
             torch.zeros(1, 8),
             asked_removed_macs_fraction=0.4,
             loader=[(torch.randn(6, 8), LABELS)],
