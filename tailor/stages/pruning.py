@@ -56,6 +56,14 @@ class ScoreFilters(Stage):
     seed: int | None  # None: the criterion draws no random numbers
     step: int = neutral(1)  # of a path, if the criterion draws: each step has its own numbers
 
+    @property
+    def version(self) -> int:
+        if self.task is None or self.batch_size is None or self.placement is None:
+            return 1
+        images = self.task.train_images
+        is_divided = images <= self.batch_size or (self.task.images_per_class is None and images % self.batch_size == 0)
+        return 1 if is_divided else 2  # a smaller last batch weighs less
+
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
         work = size.train_images * size.both_passes if self.task else 0.0

@@ -106,7 +106,7 @@ def prune(
         table: file that `transtailor model table` wrote for a network with the same layers and input.
         criterion: a name from docs/criteria.md; by default `taylor`, which reads the loader. No criterion that reads
             only weights is a default: on photographs those that were tried were behind random filters.
-        loader: batches of (inputs, targets) of the task. It is read once, into memory.
+        loader: batches of (inputs, targets) of the task. It is read once, into memory, and batched anew.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
         settings: `residual`, `linear` (True here), `stream`, `heads`, `conv_groups`, `exclude`,
             `minimum_filters_fraction`, `width_multiple` (8 here unless eight filters of a layer are more than 0.05 of
@@ -173,7 +173,7 @@ def transtailor(
     Args:
         model, example_input, loss: as of `prune`.
         asked_removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
-        loader: batches of (inputs, targets) of the target task, read once, into memory.
+        loader: batches of (inputs, targets) of the target task, read once, into memory, and batched anew.
         settings: as of `prune`, but for `allocation` and `normalisation`; of the method `steps`, `alpha_epochs`,
             `alpha_learning_rate`, `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others
             of docs/training.md. The last layer has the same learning rate, unless `head_learning_rate` is given.

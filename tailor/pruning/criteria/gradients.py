@@ -32,7 +32,9 @@ def _mean_over_batches(
 ) -> dict[str, Tensor]:
     """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z) at gates z.
 
-    L is the mean loss of the mini-batch over all ranks; norms use their running statistics.
+    L is the mean loss of the mini-batch over all ranks; norms use their running statistics. Batches weigh as their
+    images do: else one image that is left for the last batch would decide as much as a whole batch, or more, because
+    its gradient is noisier.
 
     Args:
         gates: site -> z (F,); at sites that are not in it, z is 1.
@@ -53,15 +55,16 @@ def _mean_over_batches(
     z = torch.cat([parameter.detach() for parameter in parameters])
     repeatable = RepeatableBackward(model)
     total = torch.zeros(sum(lengths), device=ranks.device)
-    count = 0
+    weights = 0.0
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
         loss = batch.loss_sum(model(batch.images)) / batch.global_count
         with repeatable.context(batch.images):
             gradients = _gradients(loss, dict(zip(site_of, parameters, strict=True)))
         gradient = ranks.sum(torch.cat(gradients))  # one message for all layers
-        total += size_of(gradient * z)
-        count += 1
-    means = (total / count).cpu().split(lengths)
+        weight = batch.global_count / scoring.batch_size
+        total += size_of(gradient * z) * weight
+        weights += weight
+    means = (total / weights).cpu().split(lengths)
     return {layer: mean.clone() for layer, mean in zip(site_of, means, strict=True)}
 
 

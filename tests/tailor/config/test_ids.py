@@ -23,22 +23,22 @@ GOLDEN_IDS = {
     "gbn": "bb4bcc6195797d26",
     "head_only": "ade9b91f8bb19f21",
     "pac_net": "9141899e6385b6d2",
-    "prune": "9513e2b7f3e74eb3",
+    "prune": "7bf34fafab3b6302",
     "sfp": "adc4c6120aac3d6d",
     "smaller_dense": "30bb41bb9b958873",
     "target_aware_adaptation": "b649c2b0e578c32c",
-    "transtailor": "4b0133fa5ba5a146",
+    "transtailor": "9f17ca819594daf9",
 }
 GOLDEN_KEYS = [
     "19294308ce2e58c9",
     "c1a87961355d8cc9",
     "23f6965d69ce8e3e",
     "b41c2042f6ecd8af",
-    "66762cf6aec69c07",
-    "4bef4b96e51ab7f3",
-    "d1294d12a8c13d47",
-    "88c7adc3fbb7a754",
-    "628c8c9b9297cc24",
+    "19b13cc5277e9153",
+    "8cd37148a2be0f90",
+    "748a567a2bb2a814",
+    "7a8af16fcbdddf50",
+    "088c844bd83b6697",
 ]
 
 NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it

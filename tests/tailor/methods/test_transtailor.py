@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,11 @@ def test_one_step_of_alpha_by_hand(network: str, run: Run, shared_cache: Cache) 
 
 
 def slow_beta(state: ModelState, batch_size: int, site: str, index: int) -> float:
-    """|dL/dalpha x alpha| of one filter, averaged over mini-batches."""
+    """|dL/dalpha x alpha| of one filter, averaged over mini-batches, a smaller one with the weight of its images."""
     factor, batches = state.alpha[site][index].item(), train_batches(batch_size)
-    return sum(abs(slow_derivative(state, state.alpha, site, index, b) * factor) for b in batches) / len(batches)
+    images = [len(batch.labels) for batch in batches]
+    sizes = [abs(slow_derivative(state, state.alpha, site, index, batch) * factor) for batch in batches]
+    return sum(map(mul, sizes, images)) / sum(images)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
