@@ -44,7 +44,7 @@ _HINTS = (
     ("Unescaped '\\'", BACKSLASH),
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
-    ("Cannot overwrite a value", "the key is set twice"),
+    ("Cannot overwrite a value", "the key is set twice, or a table of a list lacks a bracket: it begins as in [[variants]]"),
     ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
 )
 
@@ -203,7 +203,7 @@ def _hint(problem: str) -> str:
     return ""
 
 
-def find_line(text: str, keys: Sequence[str]) -> int | None:
+def find_line(text: str, keys: Sequence[str], below: int = -1) -> int | None:
     r"""Return the number of the line that sets `keys`, or else of the table around it; None if the text has neither.
 
         >>> find_line("[data]\nname = 'digits'", ["data", "name"])
@@ -211,9 +211,10 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
 
     Args:
         keys: those of the tables above it and its own; for an array of tables its name, then the number from 1.
+        below: the line has more of the keys than so many.
     """
     best_line = None
-    most_keys_in_common = -1
+    most_keys_in_common = below
     for number, line_keys in _keys_by_line(text):
         in_common = min(len(line_keys), len(keys))
         is_on_the_way = line_keys[:in_common] == tuple(keys[:in_common])

@@ -256,9 +256,8 @@ def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str
         return " ".join(options)
     text = "" if spec.path is None else read_text(spec.path)
     for table_path in _paths_of_tables(combination):
-        line = find_line(text, [*table_path, *keys])
-        is_in_table = line is not None and line != find_line(text, table_path)
-        if is_in_table:
+        line = find_line(text, [*table_path, *keys], below=len(table_path))
+        if line is not None:
             origin = "[trial]" if table_path == ("trial",) else combination.origin
             return f"{spec.where} {origin}, line {line}"
     return f"{spec.where} {combination.origin}"

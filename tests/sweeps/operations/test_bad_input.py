@@ -67,6 +67,10 @@ BAD_SPECS = {
         TRIAL + 'network = "digits_vvg"\n[axes]\nseed = [0, 1]\n[[variants]]\nlabel = "a"\n',
         ["spec.toml [trial], line 4: network", "did you mean 'digits_vgg'"],
     ),
+    "a line of [trial] before a variant with axes": (
+        TRIAL + 'network = "digits_vg"\n[[variants]]\naxes.seed = [0]\n',
+        ["spec.toml [trial], line 4: network"],
+    ),
     "a setting of the second variant": (
         TRIAL + '[[variants]]\nlabel = "a"\n[[variants]]\noptimisation.epochs = "x"\n',
         ["spec.toml [[variants]] 2, line 7: optimisation.epochs"],
