@@ -44,7 +44,10 @@ _HINTS = (
     ("Unescaped '\\'", BACKSLASH),
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
-    ("Cannot overwrite a value", "the key is set twice, or a table of a list lacks a bracket: it begins as in [[variants]]"),
+    (
+        "Cannot overwrite a value",
+        "the key is set twice, or a table of a list lacks a bracket: it begins as in [[variants]]",
+    ),
     ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
 )
 

@@ -326,11 +326,15 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
             f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
             "them there, or remove the folders"
         )
-    below = [path for folder in folders for path in files_below(folder) if is_image(path)]
+    images_below = {folder: [path for path in files_below(folder) if is_image(path)] for folder in folders}
+    below = [path for images in images_below.values() for path in images]
     if below:
         message += (
             f"; {len(below)} images are in folders inside of them, or have no such suffix: {some(map(str, below), 2)}"
         )
+    holders = [folder.name for folder, images in images_below.items() if images]
+    if len(holders) == 1:
+        message += f"; if the folders in {as_text(holders[0])!r} are the classes, give that folder: --from"
     if not split:
         message += f"; names of splits are {', '.join(SPLIT_NAMES)}"
     raise FilesRefused(message, [Refused(folder, "a class without images") for folder in folders])

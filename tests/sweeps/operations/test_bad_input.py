@@ -130,6 +130,10 @@ BAD_SPECS = {
     ),
     "optimiser in capitals": (TRIAL + 'optimisation.optimiser = "Adam"\n', ["'Adam'", "did you mean 'adam'"]),
     "variants without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n[variants]\n", ["line 6", "[[variants]]"]),
+    "variants of which one lacks a bracket": (
+        TRIAL + "[variants]\nlabel = 'a'\n[[variants]]\nlabel = 'b'\n",
+        ["line 6", "or a table of a list lacks a bracket: it begins as in [[variants]]"],
+    ),
     "variant without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n", ["spec.toml variants", "[[variants]]"]),
     "data set of the catalogue in a folder": (
         TRIAL + 'data = { name = "digits", root = "here" }\n',
