@@ -112,10 +112,6 @@ def _refuse_norm(optimisation: Optimisation, network: str, method: str) -> None:
         return
     if not NETWORKS[network].has_norm:
         raise ValueError(f"optimisation.norm = {norm!r} is about BatchNorm, and {network} has none; leave it out")
-    if method in ("head_only", "pac_net"):
-        raise ValueError(
-            f"optimisation.norm = {norm!r} has no effect with {method}, which never changes the norms; leave it out"
-        )
     if norm == "frozen" and method == "gbn":
         raise ValueError("method 'gbn' trains the factors of norms, and optimisation.norm = 'frozen' keeps them")
 
@@ -166,7 +162,7 @@ def _refuse_for_method(optimisation: Optimisation, method: str) -> None:
     if optimisation.distillation_weight and method in ("head_only", "fine_tune", "pac_net", "sfp"):
         raise ValueError(
             f"distillation_weight = {optimisation.distillation_weight}: the unpruned network teaches pruned ones, and "
-            f"method {method!r} fine-tunes no pruned network; leave it out"
+            f"method {method!r} fine-tunes no pruned network; leave it out, or set it to 0.0 for this method"
         )
     if optimisation.ema_decay is not None and method == "sfp":
         raise ValueError(

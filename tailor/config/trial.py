@@ -356,8 +356,8 @@ class TrialConfig(Settings):
             )
         if self.pruning.shift_means and self.method.filters_only:
             raise ValueError(
-                f"pruning.shift_means = true has no effect on method {self.method.name!r}; leave it out, or choose "
-                "method 'transtailor' or 'prune'"
+                f"pruning.shift_means = true has no effect on method {self.method.name!r}; leave it out, set it to "
+                "false for this method, or choose method 'transtailor' or 'prune'"
             )
         return self
 
@@ -369,7 +369,8 @@ class TrialConfig(Settings):
         given = f"pruning.scores_from = {name!r}"
         if "pruning.scores_from" in self.unread:
             raise ValueError(
-                f"{given} has no effect: method {self.method.name!r} scores no filters by images; leave it out"
+                f"{given} has no effect: method {self.method.name!r} scores no filters by images; leave it out, or set "
+                "it to 'target' for this method"
             )
         target = self.data.info
         if target.target_classes < CLASSES:

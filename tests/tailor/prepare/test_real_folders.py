@@ -57,7 +57,8 @@ def test_images_below_a_class_and_without_a_suffix_are_counted(tmp_path: Path) -
     [
         (
             ["eel/deep/a.jpg", "eel/deep/b.jpg"],
-            r"class 'eel' has no images: .*; 2 images are in folders inside of them.*; if the folders in 'eel' are the classes, give that",
+            r"class .eel. has no images: .*; 2 images are in folders inside of them.*; if the folders in .eel. are the "
+            r"classes, give that",
         ),
         (
             ["eel/a", "eel/b"],
