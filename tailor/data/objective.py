@@ -4,6 +4,7 @@ Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real 
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from tailor.facts.metrics import Metric, default_metric
 
 Loss = Callable[[Any, Tensor], Tensor]
 """Of outputs and labels: the mean loss, a scalar."""
+_SAME_NUMBERS = re.compile(r"(Unsafe)?View|Reshape|(Uns|S)queeze|Permute|Transpose|T|Alias|Clone|ToCopy")
+"""Operations, as autograd calls them, that only give outputs another shape or place."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +75,28 @@ def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> T
     else:
         total = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
     return total if labels.dim() == 1 else total / math.prod(labels.shape[1:])
+
+
+def last_function(outputs: Tensor) -> str:
+    """Return "softmax" or "sigmoid" if outputs (N, K) are those of one, of which cross-entropy should not take another.
+
+    A softmax is known by its sums, a sigmoid by the operation that autograd has noted; "" for all else.
+
+    >>> weights = torch.zeros(2, 4, requires_grad=True)
+    >>> last_function(weights.softmax(dim=1)), last_function(weights.sigmoid()), last_function(weights * 1)
+    ('softmax', 'sigmoid', '')
+    """
+    if are_shares(outputs):
+        return "softmax"
+    node = outputs.grad_fn
+    while node is not None and _SAME_NUMBERS.fullmatch(node.name().partition("Backward")[0]):
+        node = node.next_functions[0][0]
+    return "sigmoid" if node is not None and "sigmoid" in node.name().lower() else ""
+
+
+def are_shares(rows: Tensor) -> bool:
+    """Whether each of several rows has numbers from 0 on that sum to 1."""
+    return bool((rows >= 0.0).all()) and torch.allclose(rows.sum(dim=1), torch.ones(()).to(rows))
 
 
 def weighted_loss_sum(outputs: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -16,6 +16,7 @@ import tailor.stages as stages
 from tailor.common.errors import ConfigError, explain_errors
 from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
+from tailor.data.objective import last_function
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
 from tailor.execution.untrained import trained_images
@@ -144,6 +145,12 @@ def _try_images(
         description = f"a tensor {tuple(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"
         raise ConfigError(
             f"{attempt} it makes {description}; a trial expects one tensor of outputs ({count}, {classes})"
+        )
+    function = last_function(outputs) if classes > 1 else ""
+    if function:
+        raise ConfigError(
+            f"it ends in a {function}, and a trial's loss, cross-entropy, takes a softmax of its outputs; leave the "
+            f"{function} out of it"
         )
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
-from tailor.data.objective import Loss
+from tailor.data.objective import Loss, are_shares, last_function
 from tailor.data.task_data import Batch, Samples
 from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model.factors import FACTORS
@@ -28,7 +28,6 @@ IF_YES_OR_NO = (
     "if they answer yes or no, give loss = lambda outputs, targets: "
     "torch.nn.functional.binary_cross_entropy_with_logits(outputs.flatten(), targets.flatten().float())"
 )
-SHAPED = re.compile(r"(Unsafe)?View|Reshape|(Uns|S)queeze|Permute|Transpose|T|Alias|Clone|ToCopy")  # the same numbers
 PLAIN = (Tensor, int, float, str, type(None))
 _calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
 
@@ -341,18 +340,13 @@ def _are_class_numbers(targets: Tensor, outputs: Any) -> bool:
     are_whole = bool((targets == targets.round()).all())
     if targets.shape[1:] in (outputs.shape[2:], (1, *outputs.shape[2:])):
         return are_whole
-    are_shares = outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:] and _are_shares(targets)
-    if are_shares and not are_whole:
+    are_rows = outputs.dim() == 2 and targets.shape[1:] == outputs.shape[1:] and are_shares(targets)
+    if are_rows and not are_whole:
         raise ConfigError(
             f"the targets are rows of {targets.shape[1]} shares that sum to 1; give loss = torch.nn.CrossEntropyLoss() "
             "if they are probabilities of classes, or loss = torch.nn.MSELoss() if they are values"
         )
-    return are_shares
-
-
-def _are_shares(rows: Tensor) -> bool:
-    """Whether each of several rows has numbers from 0 on that sum to 1."""
-    return bool((rows >= 0.0).all()) and torch.allclose(rows.sum(dim=1), torch.ones(()).to(rows))
+    return are_rows
 
 
 def _refuse_probabilities(own: OwnNetwork, inputs: Tensor) -> None:
@@ -360,15 +354,13 @@ def _refuse_probabilities(own: OwnNetwork, inputs: Tensor) -> None:
     outputs = copied(own.template).eval().requires_grad_(True)(inputs)
     if classes_of(outputs) == 1:
         return
-    if _are_shares(outputs):
+    function = last_function(outputs)
+    if function == "softmax":
         raise ConfigError(
             f"{own.kind} returns probabilities, and cross-entropy takes a softmax itself; leave the softmax out of the "
             "module, or give loss = lambda outputs, labels: torch.nn.functional.nll_loss(outputs.log(), labels)"
         )
-    node = outputs.grad_fn
-    while node is not None and SHAPED.fullmatch(node.name().partition("Backward")[0]):
-        node = node.next_functions[0][0]
-    if node is not None and "sigmoid" in node.name().lower():
+    if function == "sigmoid":
         raise ConfigError(
             f"{own.kind} ends in a sigmoid, and cross-entropy takes the softmax of its outputs; leave the sigmoid out "
             "of the module, or, if that is meant, give loss = torch.nn.CrossEntropyLoss()"

@@ -46,6 +46,8 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("without_classes", PRUNE, 1, "cannot be built with num_classes = 5 .*unexpected keyword argument"),
         ("no_module", {"name": "fine_tune"}, 1, "its builder returns a OrderedDict; expected a torch.nn.Module"),
         ("pair", {"name": "fine_tune"}, 1, r"2 images .* in training mode it makes a tuple; .* expects .*\(2, 5\)"),
+        ("softmaxed", {"name": "fine_tune"}, 1, "it ends in a softmax, .*; leave the softmax out of it"),
+        ("sigmoid", {"name": "fine_tune"}, 1, "it ends in a sigmoid, .*; leave the sigmoid out of it"),
         ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
         ("headless", PRUNE, 1, r": network: .*head = '9' .* no layer with 5 outputs.* it has 8 \(given: 'headless'\)$"),
         (

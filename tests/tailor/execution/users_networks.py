@@ -137,6 +137,18 @@ def scaled(num_classes):
     return of_code(lambda maps: maps.flatten(1) * (WIDTH / maps.shape[1]))
 
 
+def softmaxed(num_classes):
+    from torch import nn
+
+    return plain(num_classes).append(nn.Softmax(dim=1))
+
+
+def sigmoid(num_classes):
+    from torch import nn
+
+    return plain(num_classes).append(nn.Sigmoid())
+
+
 def without_classes():
     return plain(5)
 
@@ -148,7 +160,7 @@ def no_module(num_classes):
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
 HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
-BUILDERS += (fixed, scaled, shared)
+BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid)
 for builder in (*BUILDERS, without_classes, no_module):
     name = builder.__name__
     head = HEADS.get(name, "8")
