@@ -195,9 +195,10 @@ def _choose_factors(
     varying: Mapping[str, list[str]], of: Sequence[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
     """Choose the factors; return them, their aliases, and why they are not all settings that vary."""
+    of_several_values = [name for name, levels in varying.items() if len({*levels} - {NOT_READ}) > 1]
     for name in of:
-        if name not in varying:
-            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, varying)}")
+        if name not in of_several_values:
+            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, of_several_values)}")
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:

@@ -155,6 +155,8 @@ def test_crossed_settings_beside_one_that_a_network_does_not_read_are_not_called
         (found,) = effects_of(findings_of(run))
     assert list(found.factors) == ["network", "rate"] and dict(found.aliases) == {"network": ["norm"]}
     assert not any("Not all combinations" in note for note in found.notes)
+    with load(tmp_path) as run, pytest.raises(ResultsError, match=r"--of norm: no such setting varies here \(valid: "):
+        effects_of(findings_of(run), of=["norm"])  # it has one value, where it is read
 
 
 @pytest.mark.parametrize("label", ["TransTailor", "transtailor"])  # before and after "head_only" in the order of names
