@@ -364,9 +364,13 @@ def from_lists(
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
         missing_of = {_word(name): name for name in missing}
         if alike := [name for name in others if _word(name) in missing_of]:
-            pair = in_one_line(f"{alike[0]} for {missing_of[_word(alike[0])]}")
+            times = Counter(map(_word, alike))
+            word = min(times, key=times.__getitem__)  # one of a single file, if there is one
+            files = [name for name in alike if _word(name) == word]
+            names = in_one_line(f"{' or '.join(files[:2])} for {missing_of[word]}")
+            which = ", whichever is meant" if len(files) > 1 else ""
             but_for = "folder, suffix, capitals, or an upload's number"
-            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}"
+            there += f"; {len(alike)} have a listed name but for {but_for}: write {names}{which}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
