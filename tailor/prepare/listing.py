@@ -362,15 +362,16 @@ def from_lists(
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
         others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
-        missing_of = {_word(name): name for name in missing}
-        if alike := [name for name in others if _word(name) in missing_of]:
-            times = Counter(map(_word, alike))
-            word = min(times, key=times.__getitem__)  # one of a single file, if there is one
-            files = [name for name in alike if _word(name) == word]
-            names = in_one_line(f"{' or '.join(files[:2])} for {missing_of[word]}")
-            which = ", whichever is meant" if len(files) > 1 else ""
+        words = Counter(map(_word, missing))
+        if alike := [name for name in others if _word(name) in words]:
+            words += Counter(map(_word, alike))
+            word = min(map(_word, alike), key=words.__getitem__)  # of one file and one name, if there is one
+            there_are = [name for name in alike if _word(name) == word]
+            names = [name for name in missing if _word(name) == word]
+            pair = in_one_line(f"{' or '.join(there_are[:2])} for {' or '.join(names[:2])}")
+            which = ", whichever is meant" if words[word] > 2 else ""
             but_for = "folder, suffix, capitals, or an upload's number"
-            there += f"; {len(alike)} have a listed name but for {but_for}: write {names}{which}"
+            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}{which}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",

@@ -618,6 +618,8 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
         tmp_path / "two", "image,class\n0.jpg,x\n1.jpg,y\n", names=("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg")
     )
     assert f"{ALIKE} a/0.jpg or b/0.jpg for 0.jpg, whichever is meant; " in said
+    said = refusal(tmp_path / "top", "image,class\na/0.jpg,x\nb/0.jpg,y\n", names=("0.jpg",))
+    assert "write 0.jpg for a/0.jpg or b/0.jpg, whichever is meant; " in said
 
 
 @pytest.mark.parametrize(
