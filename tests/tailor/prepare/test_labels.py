@@ -1,12 +1,13 @@
 """A table says the class of each image: its columns are found by their names, and what is in doubt is refused."""
 
 import csv
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from tailor.common.errors import ConfigError
-from tests.tailor.prepare.pictures import fill, prepare
+from tests.tailor.prepare.pictures import encoded, fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
@@ -354,12 +355,12 @@ def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["images", "images/inner"])
 def test_images_that_no_line_names_are_counted_wherever_they_are(tmp_path: Path, place: str) -> None:
-    fill(tmp_path / "images", ["loose.jpg"], first=20)
+    fill(tmp_path / place, ["loose.jpg"], first=20)
     fill(tmp_path / place, ["deep/a.jpg", "deep/b.jpg", "deep/c.jpg", "deep/d.jpg", "unlisted/e.jpg"])
     (tmp_path / "labels.csv").write_text("path,class\ndeep/a.jpg,cat\ndeep/b.jpg,dog\ndeep/c.jpg,cat\ndeep/d.jpg,dog\n")
     said = prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv")
     inner = place.removeprefix("images").lstrip("/")
-    names = sorted([f"{inner}/unlisted/e.jpg".lstrip("/"), "loose.jpg"])
+    names = sorted(f"{inner}/{name}".lstrip("/") for name in ("unlisted/e.jpg", "loose.jpg"))
     assert f"2 file(s) are left out, because they are not lines of the table (2 .jpg): {', '.join(names)}\n" in said
 
 
@@ -443,6 +444,16 @@ def test_images_may_be_in_one_folder_of_the_given_one(tmp_path: Path, names: tup
     lines = [f"{written.format(name)},{'cat' if name < '2' else 'dog'}\n" for name in NAMES]
     _, found = read(tmp_path, "image,class\n" + "".join(lines), names=names)
     assert list(found.values()) == ["cat", "cat", "dog", "dog"]
+
+
+@pytest.mark.parametrize("beside", ["notes/", "masks/of/0.jpg", "masks/of/only/0.jpg"])
+def test_images_in_the_given_folder_go_before_what_is_below_it(tmp_path: Path, beside: str) -> None:
+    (tmp_path / "images" / beside.rpartition("/")[0]).mkdir(parents=True)
+    if not beside.endswith("/"):
+        fill(tmp_path / "images", [beside], first=20)
+    read(tmp_path, "image,class\n0,cat\n1,cat\n2,dog\n3,dog\n")
+    first = min(listed(tmp_path / "made"), key=lambda line: line["name"])
+    assert first["file_sha256"] == hashlib.sha256(encoded(0)).hexdigest()
 
 
 def test_images_that_are_refused_are_not_said_to_be_others(tmp_path: Path) -> None:
