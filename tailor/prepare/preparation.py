@@ -118,6 +118,13 @@ def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) 
         raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}")
     if origin.is_file():
         refuse_html(origin)
+        if not archive.is_archive(origin) and (
+            layout.official is None or origin.suffix.lower() not in (".txt", ".mat")
+        ):
+            raise ConfigError(
+                f"{option} {origin} is neither a folder nor an archive ({', '.join(archive.SUFFIXES)}); give "
+                f"{layout.expects} there, and a table of labels in --labels"
+            )
     has_class_folders = layout.official is None and (request.labels is None or option == "--source-from")
     if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(
@@ -201,7 +208,7 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
     Archives are unpacked below `work`, and noted in `unpacked`. Lists are copied to a folder of their own.
     """
     roots: list[Path] = []
-    lists = [path for path in origins if path.suffix.lower() in (".txt", ".mat")]
+    lists = [path for path in origins if path.is_file() and not archive.is_archive(path)]
     for origin in origins:
         if origin.is_dir():
             roots.append(origin)
@@ -216,11 +223,6 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
                 )
             roots.append(folder)
             unpacked[folder] = origin
-        elif origin not in lists:
-            raise ConfigError(
-                f"{origin} is neither a folder nor an archive; expected a folder, a {', '.join(archive.SUFFIXES)} "
-                "file, or a list (.txt, .mat) of an official data set"
-            )
     if lists:
         lists_folder = work / "lists"
         lists_folder.mkdir(exist_ok=True)
