@@ -15,6 +15,7 @@ from tailor.prepare.folder import enter
 from tailor.prepare.label_columns import FOLDER_WORDS, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
+from transtailor.lines import lines_of
 from transtailor.names import nearest
 from transtailor.plural import counted, first_few
 
@@ -97,9 +98,9 @@ def _lines(table: Path) -> list[Line]:
         text = read_text(table)
     except (OSError, DocumentError) as error:
         raise ConfigError(f"--labels {table}: {error}; give a CSV file") from error
-    first_line = text.partition("\n")[0]
+    first_line = next((line for line in lines_of(text) if set(DELIMITERS) & set(line)), "")
     delimiter = max(DELIMITERS, key=first_line.count)
-    names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
+    names_delimiter = re.fullmatch(r"sep=[,;\t]", first_line)  # Excel's
     lines = []
     csv.field_size_limit(max(len(text), csv.field_size_limit()))  # masks are long, and so is a quote that nobody closed
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -110,7 +111,7 @@ def _lines(table: Path) -> list[Line]:
         stripped = [trimmed(re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", trimmed(value))) for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
-    if not lines or len(lines[0][1]) < 2:
+    if all(len(values) < 2 for _, values in lines):
         raise ConfigError(
             f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
             "first line such as image,class and then a line for each image"
@@ -194,7 +195,7 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     """
 
     def is_there(name: str) -> bool:
-        return normal_form(name) in full_name_of or (not listing.leads_out(name) and (root / name).is_file())
+        return normal_form(name) in full_name_of or (not listing.leads_out(name) and listing.is_file(root / name))
 
     if any(map(is_there, names)):
         return None
@@ -317,14 +318,17 @@ def _refuse_several_classes(root: Path, table: Path, listed: Iterable[tuple[str,
     for name, class_name, _split_name in listed:
         classes_of[name][class_name] = None
     class_names = {class_name for classes in classes_of.values() for class_name in classes}
+    parted = {name: labels for name in sorted(class_names) if len(labels := labels_in(name, class_names)) > 1}
     several = {}
     for name, classes in classes_of.items():
-        labels = [label for class_name in classes for label in labels_in(class_name, class_names)]
+        labels = [label for class_name in classes for label in parted.get(class_name, [class_name])]
         if len(labels) > 1:
             several[name] = f"{name} ({', '.join(labels)})"
     if several:
+        as_one = [f"; if {name!r} is one class, call it {'_'.join(labels)}" for name, labels in parted.items()][:1]
         raise FilesRefused(
-            f"{table}: {counted(len(several), 'image')} with several classes: {some(several.values())}; {ONE_CLASS}",
+            f"{table}: {counted(len(several), 'image')} with several classes: {some(several.values())}; "
+            f"{ONE_CLASS}{''.join(as_one)}",
             [Refused(root / name, f"several classes: {text}") for name, text in several.items()],
         )
 
