@@ -67,7 +67,17 @@ def find(name: str) -> WeightsInfo:
         )
     if of_same_network:
         raise ConfigError(f"no such weights: {name!r} (valid: {', '.join(of_same_network)})")
-    raise ConfigError(f"no such weights: {name!r}{nearest(name, list(table()))}")
+    raise ConfigError(f"no such weights: {name!r}{nearest_names(name)}")
+
+
+def nearest_names(typed: str) -> str:
+    """Return the end of an error message: the names of the weights of a network, or those nearest to what was typed."""
+    return nearest(typed, names_of(typed.casefold()) or table())
+
+
+def names_of(network: str) -> list[str]:
+    """Return the names of the weights of a network."""
+    return [name for name, info in table().items() if info.network == network]
 
 
 def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
@@ -121,12 +131,15 @@ def check_pin(weights: str, sha256: str) -> None:
 def refuse_other_network(weights: str | None, network: str) -> None:
     """Raise ConfigError if these are weights by name, of another network."""
     if weights is not None and is_name(weights) and find(weights).network != network:
-        own_weights = [name for name, info in table().items() if info.network == network]
-        advice = f"choose {' or '.join(own_weights)}" if own_weights else "no weights of it have a name: give a file"
         raise ConfigError(
             f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
-            f"{advice}"
+            f"{what_to_give(network)}"
         )
+
+
+def what_to_give(network: str) -> str:
+    """Return what source.weights may be for a network."""
+    return f"give source.weights the path of the file{''.join(f', or {name}' for name in names_of(network))}"
 
 
 def sha256_of(path: Path) -> str:
