@@ -79,15 +79,19 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
 
 
 def _notes_of_splits(columns: LabelColumns, lines: Sequence[Line]) -> str:
-    """Return what to say of the columns that are not read and may have the split, by their names or values."""
+    """Return what to say of the columns that are not read, and of folders, that may have the split."""
+    values_of = {f"column {columns.names[index]!r}": {values[index] for _, values in lines} for index in columns.unread}
+    if columns.split is None:
+        folders = {part for _, values in lines for part in PurePosixPath(values[columns.image]).parts[:-1]}
+        values_of["the folder of each image"] = {name for name in folders if name.casefold() in listing.SPLIT_NAMES}
     notes = ""
-    for index in columns.unread:
-        words = sorted({values[index] for _, values in lines} - {""})
-        text = " ".join([columns.names[index], *words])
-        if 0 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
+    for what, values in values_of.items():
+        words = sorted(values - {""})
+        text = " ".join([what, *words])
+        if 1 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
             notes += (
-                f"; column {columns.names[index]!r} ({', '.join(words)}) may say the split: to use it, call it split, "
-                f"with {', '.join(listing.SPLITS)} in its lines"
+                f"; {what} ({', '.join(words)}) may say the split: to use it, give it in a column called split, with "
+                f"{', '.join(listing.SPLITS)} in its lines"
             )
     return notes
 

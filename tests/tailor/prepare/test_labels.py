@@ -541,8 +541,16 @@ def test_a_column_that_may_be_the_split_is_named(tmp_path: Path, column: str, wo
         ),
     )
     assert f"not read: {column}" in said
-    advice = f"column {column!r} ({words}) may say the split: to use it, call it split, with train, val, test in"
+    advice = f"column {column!r} ({words}) may say the split: to use it, give it in a column called split, with train"
     assert (advice in said) == bool(words) == ("may say the split" in said)
+
+
+@pytest.mark.parametrize("has_column", [True, False])
+def test_folders_that_may_be_the_split_are_named(tmp_path: Path, has_column: bool) -> None:
+    names = [f"{split}/{number}.jpg" for split in ("test", "train") for number in range(4)]
+    lines = [f"{name},{name[-5]},{name.split('/')[0] if has_column else ''}\n" for name in names]
+    said, _ = read(tmp_path, f"image,class,{'split' * has_column}\n{''.join(lines)}", names=tuple(names))
+    assert ("the folder of each image (test, train) may say the split: to use it, give it in" in said) != has_column
 
 
 def test_a_table_that_contradicts_the_folders_is_said_to(tmp_path: Path) -> None:
