@@ -87,13 +87,14 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     table already has are kept. A file that is not there is given a digest that no file has, so that plans can be made.
 
     Raises:
-        ConfigError: there are no such weights.
+        ConfigError: there are no such weights, or a file's have a name, and the pixels of others.
     """
     weights = raw.get("weights")
     if not isinstance(weights, str):
         return raw
     if not is_name(weights):
         if raw.get("weights_sha256") is not None or is_there(Path(weights).expanduser()):
+            _refuse_other_pixels(raw)
             return raw
         return raw | {"weights_sha256": hashlib.sha256(f"not there: {weights}".encode()).hexdigest()}
     info = find(weights)
@@ -105,6 +106,17 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     }
     given_values = {key: value for key, value in raw.items() if value is not None}
     return facts | given_values
+
+
+def _refuse_other_pixels(raw: dict[str, Any]) -> None:
+    """Raise ConfigError for a file of weights that have a name, and so pixels of their own, where none are given."""
+    sha256 = str(raw.get("weights_sha256"))
+    for name, info in table().items():
+        if sha256.startswith(info.sha256) and not raw.keys() >= {"pixel_mean", "pixel_std"}:
+            raise ConfigError(
+                f"source.weights = {raw['weights']!r} are {name}, trained with pixel_mean = {list(info.pixel_mean)}, "
+                f"pixel_std = {list(info.pixel_std)}; give these, or the name in place of the file and its SHA-256"
+            )
 
 
 def check_pin(weights: str, sha256: str) -> None:

@@ -136,6 +136,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": "net.pth", "weights_sha256": "1" * 8}, r"has 8 digits; .* by all 64 \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "G" * 64}, r"expected 64 digits of 0-9a-f \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "1" * 64, "weights_folder": "w"}, r"is no such name; leave it out"),
+    ({"weights": "net.pth", "weights_sha256": DIGITS * 8}, rf"are {NAME}, trained with pixel_mean = .* give these, or"),
     ({"weights": NAME, "pixel_std": [0.0]}, r"pixel_std = \[0.0\]: pixels are divided by it"),
     ({"weights": NAME, "pixel_mean": [103.53, 116.28, 123.675], "pixel_std": [1.0]}, r"of pixels in \[0, 1\]; divide"),
     ({"weights": NAME, "pixel_mean": [0.5, 0.5]}, r"source.pixel_mean has 2 numbers, and photographs has 3 channels"),
