@@ -150,6 +150,11 @@ def _columns(
     def is_image(value: str) -> bool:
         return normal_form(value) in full_name_of or Path(value).suffix.lower() in listing.SUFFIXES
 
+    file_names = {PurePosixPath(name).name for name in full_name_of.values()}
+
+    def is_file(value: str) -> bool:
+        return re.split(r"[/\\]", value)[-1] in file_names
+
     are_named = label_columns.has_names(str(table), lines, asked, is_image)
     if are_named:
         names, lines = first, lines[1:]
@@ -163,7 +168,7 @@ def _columns(
                 "first line that names them, such as image,class,split"
             )
     _refuse_lines(table, [_misfit(line, names) for line in lines if len(line[1]) != len(names)])
-    columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
+    columns = label_columns.choose(str(table), names, lines, asked, is_file) if are_named else label_columns.UNNAMED
     columns = _with_folders(columns, lines, full_name_of)
     for _, values in lines:
         values[columns.image] = columns.image_of(values)

@@ -116,6 +116,15 @@ def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: tuple[s
         prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
 
 
+@pytest.mark.parametrize("number", ["id", "image_id"])
+def test_a_number_of_a_line_is_not_taken_for_an_image_beside_names_of_images(tmp_path: Path, number: str) -> None:
+    table = f"{number},jpg,class\n1,0.jpg,cat\n2,C:\\me\\1.jpg,cat\n3,2.jpg,dog\n0,3.jpg,dog\n"
+    advised = f"--image-column {number} or --image-column jpg"
+    assert f"several may be the image's; add {advised}" in refusal(tmp_path, table)
+    _, found = read(tmp_path, table.replace("C:\\me\\", ""), "--image-column", "jpg")
+    assert list(found.values()) == ["cat", "cat", "dog", "dog"]
+
+
 def test_columns_of_one_name_are_to_be_renamed(tmp_path: Path) -> None:
     table = "image,label,label\n0.jpg,cat,1\n1.jpg,dog,2\n"
     assert "several may be the class's; give each column a name of its own" in refusal(tmp_path, table)
