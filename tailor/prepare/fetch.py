@@ -116,7 +116,11 @@ def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) ->
     except ConfigError:
         raise
     except (OSError, HTTPException, ValueError) as error:  # the last: an invalid length or path
-        raise ConfigError(_explain_failure(error, url, target)) from error
+        reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
+        raise ConfigError(
+            f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, "
+            f"and copy it to {target}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     say(f"{name}: {target}, SHA-256 {sha256}{pin_note}", to=out)
@@ -156,14 +160,6 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
         if size_bytes is not None and file.tell() != size_bytes:
             raise ConfigError(f"{url} ended after {file.tell()} of {size_bytes} bytes; not kept: type it again")
     return digest.hexdigest()
-
-
-def _explain_failure(error: Exception, url: str, target: Path) -> str:
-    reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
-    return (
-        f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, and "
-        f"copy it to {target}"
-    )
 
 
 def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]]:

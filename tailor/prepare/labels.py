@@ -204,7 +204,7 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     """
 
     def is_there(name: str) -> bool:
-        return normal_form(name) in full_name_of or (not listing.leads_out(name) and listing.is_file(root / name))
+        return normal_form(name) in full_name_of or listing.is_file_below(root, name)
 
     if any(map(is_there, names)):
         return None

@@ -401,20 +401,16 @@ def _word(name: str) -> str:
     return re.sub("^[0-9a-f]{8}-", "", PurePosixPath(name).stem.lower())
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; False for a text that no file can be called, such as a long address."""
-    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises OSError for it
-
-
-def leads_out(name: str) -> bool:
-    """Whether a name leads out of the folder that it is relative to."""
+def is_file_below(folder: Path, name: str) -> bool:
+    """Whether there is a file of this name below a folder; False if it leads out, or no file can be called so."""
     path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
+    leads_out = path.is_absolute() or ".." in path.parts
+    return not leads_out and os.path.isfile(folder / name)  # noqa: PTH113  # Path.is_file raises for a long address
 
 
 def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """Return the path of each listed name that is there, also of one that the disk has in another Unicode form."""
-    path_of = {name: folder / name for name in names if not leads_out(name) and is_file(folder / name)}
+    path_of = {name: folder / name for name in names if is_file_below(folder, name)}
     perhaps_in_another_form = [name for name in names if name not in path_of and not name.isascii()]
     if perhaps_in_another_form:
         on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}
