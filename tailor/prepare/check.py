@@ -21,16 +21,14 @@ SHOWN = 20  # classes, and copies of each kind, that are listed
 def check(folder: Path, list_all: bool) -> Iterator[str]:
     """Verify a prepared data set, and look for images that are in it twice."""
     from tailor.facts import manifest
-    from tailor.prepare import arrays, duplicates, progress
+    from tailor.prepare import arrays, duplicates
     from tailor.prepare.images_file import files_digest, read_images
 
     shown = sys.maxsize if list_all else SHOWN
     absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
     root = absolute.parent
     name = absolute.name
-    files_bytes = sum(file.size_bytes for file in manifest.read(root, name).files.values())
-    with progress.show_progress(sys.stdout, f"verifying {name}", files_bytes, "bytes") as advance:
-        data_set = arrays.verify(root, name, advance)
+    data_set = verify(root, name)
     yield from describe(data_set)
     yield "all files are unchanged"
     images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
@@ -50,6 +48,16 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
             yield f"  {pair.left} = {pair.right} ({pair.bits} bits differ)"
         if len(pairs) > shown:
             yield f"  and {len(pairs) - shown} more (--all lists them)"
+
+
+def verify(root: Path, name: str) -> "DataManifest":
+    """Read all files of a prepared data set, with progress; return its manifest. Raises as `arrays.verify`."""
+    from tailor.facts import manifest
+    from tailor.prepare import arrays, progress
+
+    files_bytes = sum(file.size_bytes for file in manifest.read(root, name).files.values())
+    with progress.show_progress(sys.stdout, f"verifying {name}", files_bytes, "bytes") as advance:
+        return arrays.verify(root, name, advance)
 
 
 def describe(data_set: "DataManifest") -> Iterator[str]:
