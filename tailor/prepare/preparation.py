@@ -170,17 +170,11 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
     made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split, "archives": archives}
     drawn = round(test.share * len(tasks[TARGET].labels)) if test.by_trial else None
     write_manifest(prepared, request.name, tasks, images, drawn, made, request.image_px)
-    publish(_copies(request, prepared, work) | {prepared: request.folder})  # its own name last: then all are there
-
-
-def _copies(request: Request, prepared: Path, work: Path) -> dict[Path, Path]:
-    """Copy the data set for each of its other names; returns the copies, and the folders that they will be."""
-    copies = {}
-    for name in request.also:
-        copy = work / f"also.{name}"
-        copy_under(prepared, name, copy)
-        copies[copy] = manifest.folder_of(request.root, name)
-    return copies
+    copies = {
+        copy_under(prepared, name, work / f"also.{name}"): manifest.folder_of(request.root, name)
+        for name in request.also
+    }
+    publish(copies | {prepared: request.folder})  # its own name last: then all are there
 
 
 def _list(
