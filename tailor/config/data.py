@@ -202,7 +202,9 @@ class DataConfig(Settings):
         images_left = info.target_images - info.test_images
         if self.train_images >= images_left:
             most = "fewer" if info.pool else f"at most {images_left - 1}"
-            advice = f"choose {most}" if images_left > 1 else "the data set needs more images"
+            advice = (
+                f"choose {most}" if images_left > 1 else "the data set needs more images, or fewer of them for testing"
+            )
             raise ValueError(
                 f"train_images = {self.train_images} leaves no validation image: {self.name} has {images_left} target "
                 f"images in addition to its {info.test_images} test images; {advice}"

@@ -3,14 +3,14 @@
 import itertools
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.facts.official import OFFICIAL
-from tailor.facts.weights import FOLDER, is_name
+from tailor.facts.weights import FOLDER, is_name, what_to_give
 from transtailor.files import is_there
 from transtailor.plural import counted
 from transtailor.shell import command
@@ -31,33 +31,33 @@ def refuse_missing_data(trials: Sequence[TrialConfig]) -> None:
     for data in itertools.chain((trial.data for trial in trials), (trial.donor for trial in trials)):
         if data is not None and not data.info.is_there:
             absent.setdefault((data.root, data.name), data)
-    weights: dict[tuple[str, Path], None] = {}  # each once, in the order of the trials
+    network_of: dict[tuple[str, Path], str] = {}  # by weights, in the order of the trials
     for trial in trials:
         file = trial.source.weights_file
         if file is not None and trial.source.weights is not None and not is_there(file):
-            weights[trial.source.weights, file] = None
+            network_of[trial.source.weights, file] = trial.network
     if not absent:
         return
     alike: dict[tuple[object, ...], list[DataConfig]] = defaultdict(list)  # those that one command prepares
     for data in absent.values():
         alike[data.layout or data.name, data.image_px, data.root, data.expected].append(data)
     count = counted(len(absent), "data set")
-    what = f"{count} and weights are" if weights else f"{count} {'is' if count.startswith('1 ') else 'are'}"
+    what = f"{count} and weights are" if network_of else f"{count} {'is' if count.startswith('1 ') else 'are'}"
     lines = [
-        *_how_to_get_weights(weights),
+        *_how_to_get_weights(network_of),
         *itertools.chain.from_iterable(map(_how_to_prepare, alike.values())),
     ]
     raise DataMissing("\n".join([f"{what} not there; to get all, type in this order:", *lines]))
 
 
-def _how_to_get_weights(weights: Iterable[tuple[str, Path]]) -> Iterator[str]:
-    for name, file in weights:
+def _how_to_get_weights(network_of: Mapping[tuple[str, Path], str]) -> Iterator[str]:
+    for (name, file), network in network_of.items():
         if is_name(name):
             yield f"# no weights at {file}: on a machine with a network"
             is_usual = file.parent == Path(FOLDER).resolve()
             yield command("fetch", name, *(() if is_usual else ("--to", file.parent)))
         else:
-            yield f"# no weights at {file}: give source.weights the path of the file, or one of torchvision's names"
+            yield f"# no weights at {file}: {what_to_give(network)}"
 
 
 def _how_to_prepare(sets: Sequence[DataConfig]) -> Iterator[str]:

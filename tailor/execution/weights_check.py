@@ -7,7 +7,7 @@ from tailor.common.errors import ConfigError
 from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
 from tailor.execution.missing import refuse_missing_data
-from tailor.facts.weights import is_name, verify
+from tailor.facts.weights import is_name, verify, what_to_give
 from transtailor.shell import command
 
 
@@ -19,23 +19,23 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
     """
     trials = list(trials)
     refuse_missing_data(trials)
-    weights_of_file: dict[tuple[Path, str], str] = {}  # by path and SHA-256
+    trial_of_file: dict[tuple[Path, str], TrialConfig] = {}  # by path and SHA-256
     trials_to_load = []
     for trial in trials:
         _refuse_other_table(trial)
         source = trial.source
         file = source.weights_file
         if source.weights is not None and source.weights_sha256 is not None and file is not None:
-            weights_of_file[file, source.weights_sha256] = source.weights
+            trial_of_file[file, source.weights_sha256] = trial
             if trial.method.keeps_source_head or not is_name(source.weights):
                 trials_to_load.append(trial)
     missing = []
-    for (file, _sha256), weights in weights_of_file.items():
+    for (file, _sha256), trial in trial_of_file.items():
         if not file.is_file():
-            missing.append(f"no weights at {file}{_how_to_get(file, weights)}")
+            missing.append(f"no weights at {file}; {_how_to_get(file, trial)}")
     if missing:
         raise ConfigError("\n".join(missing))
-    for file, sha256 in weights_of_file:
+    for file, sha256 in trial_of_file:
         verify(file, sha256)
     if trials_to_load:
         _refuse_unfit_weights(trials_to_load)
@@ -84,7 +84,7 @@ def _refuse_other_table(trial: TrialConfig) -> None:
         table.asked_ms(budget.asked_latency_ms, budget.asked_latency_fraction)
 
 
-def _how_to_get(file: Path, weights: str) -> str:
-    if is_name(weights):
-        return f"; on a machine with a network, type: {command('fetch', weights, '--to', file.parent)}"
-    return "; give source.weights the path of the file, or one of torchvision's names (see docs/weights.md)"
+def _how_to_get(file: Path, trial: TrialConfig) -> str:
+    if is_name(str(trial.source.weights)):
+        return f"on a machine with a network, type: {command('fetch', trial.source.weights, '--to', file.parent)}"
+    return what_to_give(trial.network)

@@ -67,7 +67,17 @@ def find(name: str) -> WeightsInfo:
         )
     if of_same_network:
         raise ConfigError(f"no such weights: {name!r} (valid: {', '.join(of_same_network)})")
-    raise ConfigError(f"no such weights: {name!r}{nearest(name, list(table()))}")
+    raise ConfigError(f"no such weights: {name!r}{nearest_names(name)}")
+
+
+def nearest_names(typed: str) -> str:
+    """Return the end of an error message: the names of the weights of a network, or those nearest to what was typed."""
+    return nearest(typed, names_of(typed.casefold()) or table())
+
+
+def names_of(network: str) -> list[str]:
+    """Return the names of the weights of a network."""
+    return [name for name, info in table().items() if info.network == network]
 
 
 def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
@@ -77,13 +87,14 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     table already has are kept. A file that is not there is given a digest that no file has, so that plans can be made.
 
     Raises:
-        ConfigError: there are no such weights.
+        ConfigError: there are no such weights, or a file's have a name, and the pixels of others.
     """
     weights = raw.get("weights")
     if not isinstance(weights, str):
         return raw
     if not is_name(weights):
         if raw.get("weights_sha256") is not None or is_there(Path(weights).expanduser()):
+            _refuse_other_pixels(raw)
             return raw
         return raw | {"weights_sha256": hashlib.sha256(f"not there: {weights}".encode()).hexdigest()}
     info = find(weights)
@@ -95,6 +106,17 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     }
     given_values = {key: value for key, value in raw.items() if value is not None}
     return facts | given_values
+
+
+def _refuse_other_pixels(raw: dict[str, Any]) -> None:
+    """Raise ConfigError for a file of weights that have a name, and so pixels of their own, where none are given."""
+    sha256 = str(raw.get("weights_sha256"))
+    for name, info in table().items():
+        if sha256.startswith(info.sha256) and not raw.keys() >= {"pixel_mean", "pixel_std"}:
+            raise ConfigError(
+                f"source.weights = {raw['weights']!r} are {name}, trained with pixel_mean = {list(info.pixel_mean)}, "
+                f"pixel_std = {list(info.pixel_std)}; give these, or the name in place of the file and its SHA-256"
+            )
 
 
 def check_pin(weights: str, sha256: str) -> None:
@@ -121,12 +143,15 @@ def check_pin(weights: str, sha256: str) -> None:
 def refuse_other_network(weights: str | None, network: str) -> None:
     """Raise ConfigError if these are weights by name, of another network."""
     if weights is not None and is_name(weights) and find(weights).network != network:
-        own_weights = [name for name, info in table().items() if info.network == network]
-        advice = f"choose {' or '.join(own_weights)}" if own_weights else "no weights of it have a name: give a file"
         raise ConfigError(
             f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
-            f"{advice}"
+            f"{what_to_give(network)}"
         )
+
+
+def what_to_give(network: str) -> str:
+    """Return what source.weights may be for a network."""
+    return f"give source.weights the path of the file{''.join(f', or {name}' for name in names_of(network))}"
 
 
 def sha256_of(path: Path) -> str:

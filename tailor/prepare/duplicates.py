@@ -59,7 +59,7 @@ def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str
     source = [image for image in images if image.task == SOURCE]
     target = [image for image in images if image.task == TARGET]
     trained = [image for image in target if image.split not in (TEST, POOL)]
-    mislabelled = "in another class", "remove those in the wrong folder, and prepare again"
+    mislabelled = "in another class", "remove those of the wrong class, and prepare again"
     in_both_tasks = "in the other task, source or target", "remove them from one, or scores may be too good"
     on_both_sides = "on the other side of the test split", "remove them from one, or test scores will be too good"
     repeated = "among the images that are not for testing", "remove the copies, or validation scores may be too good"

@@ -1,13 +1,9 @@
-"""Download weights, for nodes without internet.
-
-Weights are fetched by name. Data sets and weights in your own files are only checked. Without torch.
-"""
+"""Download weights by name, for nodes without internet. Without torch."""
 
 import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from tailor.common.errors import ConfigError
-from tailor.facts import datasets, pins, weights
+from tailor.facts import pins, weights
 from transtailor import cli
 from transtailor.documents import DocumentError, describe_fault, read_toml, walk
 from transtailor.errors import INTERRUPTED, SUCCESS
@@ -29,16 +25,6 @@ BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60.0  # without a byte
 
 
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What the TOML files of trials or specs need."""
-
-    names: tuple[str, ...]  # of weights
-    folders: tuple[str, ...]  # where weights by name are looked for
-    files: tuple[tuple[str, str], ...]  # the user's own weights and their SHA-256
-    data: tuple[tuple[str, str], ...]  # name and root of prepared data sets
-
-
 @cli.command(example="trial.toml")
 @cli.argument("what", nargs=-1, required=True)
 @cli.option(
@@ -49,14 +35,18 @@ class Needs:
 )
 @cli.option("--origin", default=ORIGIN, metavar="URL", help="where the files are: https, file, or http on this machine")
 def fetch(what: tuple[str, ...], to: Path | None, origin: str) -> int:
-    """Bring weights by name to this machine, and check what trials read.
+    """Bring weights by name to this machine.
 
     WHAT is a TOML file of a trial or a sweep, or weights by name, such as ResNet18_Weights.IMAGENET1K_V1. What was
     fetched before a failure is whole.
     """
     _refuse_open(origin)
     try:
-        _fetch_all(needs_of(what), to, origin, sys.stdout)
+        places = places_of(what)
+        if not places:
+            say("no weights by name are asked for; `transtailor plan` checks files and data")
+        for name, folder in dict.fromkeys((name, (to or folder).expanduser()) for name, folder in places):
+            fetch_weights(name, folder, sys.stdout, origin)
     except KeyboardInterrupt:
         say("interrupted; no file is incomplete: type the same command again")
         return INTERRUPTED
@@ -75,61 +65,26 @@ def _refuse_open(url: str) -> None:
         raise ConfigError(f"{url}: expected https://..., file://... or, only on this machine, http://127.0.0.1...")
 
 
-def _fetch_all(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
-    for name, root in needs.data:
-        info = datasets.info(name, root)
-        say(f"data set {name} is there, {info.target_images} images of the target", to=out)
-    for file, sha256 in needs.files:
-        weights.verify(Path(file), sha256)
-        say(f"{file} is there", to=out)
-    if not needs.names:
-        say("no weights by name are asked for", to=out)
-    folders = [to] if to else [Path(folder) for folder in needs.folders or (weights.FOLDER,)]
-    for folder in folders:
-        for name in needs.names:
-            fetch_weights(name, folder.expanduser(), out, origin)
+def places_of(what: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the weights by name that these names and TOML files need, each with the folder where it is looked for.
 
-
-def needs_of(what: Sequence[str]) -> Needs:
-    """Return what these names of weights and TOML files need.
-
-    A TOML file is searched for names of weights in all its values (a trial, an axis, a variant) and for tables
-    `source` and `data`. So is the file that it `extends`.
+    A TOML file is searched for names of weights in all its values (a trial, an axis, a variant), and so is the file
+    that it `extends`.
 
     Raises:
         ConfigError: a file that cannot be read, or an unknown name.
     """
-    documents: list[Any] = [word if weights.is_name(word) else _read(Path(word)) for word in what]
-    names: list[str] = []
-    folders: list[str] = []
-    files: list[tuple[str, str]] = []
-    data: list[tuple[str, str]] = []
-    for value in walk(documents):
-        if isinstance(value, str) and weights.is_name(value) and value not in names:
-            weights.find(value)  # raises for an unknown name
-            names.append(value)
-        if isinstance(value, dict):
-            folder = value.get("weights_folder")
-            if "weights_folder" in value and str(folder) not in folders:
-                folders.append(str(folder))
-            files += _own_weights(value)
-            if isinstance(value.get("root"), str) and "name" in value:
-                data.append((value["name"], _own_path(value["root"])))
-    return Needs(names=tuple(names), folders=tuple(folders), files=tuple(files), data=tuple(data))
-
-
-def _own_weights(table: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the user's own file of weights in a table, and its SHA-256; empty if the table has none."""
-    file = table.get("weights")
-    sha256 = table.get("weights_sha256")
-    if not isinstance(file, str) or not isinstance(sha256, str) or weights.is_name(file):
-        return []
-    return [(_own_path(file), sha256)]
-
-
-def _own_path(path: str) -> str:
-    """Return the path with the user's own folder in place of ~, as trials read it."""
-    return str(Path(path).expanduser())
+    places: dict[tuple[str, Path], None] = {}
+    for word in what:
+        values = list(walk([word] if weights.is_name(word) else _read(Path(word))))
+        folders = [
+            str(value["weights_folder"]) for value in values if isinstance(value, dict) and "weights_folder" in value
+        ]
+        for name in values:
+            if isinstance(name, str) and weights.is_name(name):
+                weights.find(name)  # raises for an unknown name
+                places |= {(name, Path(folder)): None for folder in folders or [weights.FOLDER]}
+    return list(places)
 
 
 def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
@@ -161,7 +116,11 @@ def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) ->
     except ConfigError:
         raise
     except (OSError, HTTPException, ValueError) as error:  # the last: an invalid length or path
-        raise ConfigError(_explain_failure(error, url, target)) from error
+        reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
+        raise ConfigError(
+            f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, "
+            f"and copy it to {target}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     say(f"{name}: {target}, SHA-256 {sha256}{pin_note}", to=out)
@@ -203,14 +162,6 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
     return digest.hexdigest()
 
 
-def _explain_failure(error: Exception, url: str, target: Path) -> str:
-    reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
-    return (
-        f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, and "
-        f"copy it to {target}"
-    )
-
-
 def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     """Return the content of a TOML file, and of the files that it extends."""
     if path.resolve() in extended_by:
@@ -219,8 +170,7 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]
         document = read_toml(path)
     except OSError as error:
         raise ConfigError(
-            f"cannot read {path}: {error}; expected a TOML file, or weights by name such as "
-            "ResNet18_Weights.IMAGENET1K_V1"
+            f"cannot read {path}: {error}; expected a TOML file, or weights by name{weights.nearest_names(str(path))}"
         ) from error
     except DocumentError as error:
         raise ConfigError(f"{path}: {describe_fault(path, error)}") from error

@@ -88,9 +88,9 @@ def enter(roots: tuple[Path, ...], *, has_class_folders: bool = True) -> Path:
     root = roots[0]
     while True:
         folders = listing.subfolders(root)
-        if len(folders) != 1:
-            return root
-        if listing.images_in(folders[0]) and (has_class_folders or listing.images_in(root)):
+        if not has_class_folders:
+            folders = [folder for folder in folders if any(map(listing.is_image, listing.files_below(folder)))]
+        if len(folders) != 1 or listing.images_in(folders[0] if has_class_folders else root):
             return root
         if has_class_folders and listing.split_of(folders[0]) in (listing.TRAIN, listing.TEST):
             return root

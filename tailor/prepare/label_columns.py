@@ -159,7 +159,9 @@ def _sign_of_data(lines: Sequence[Line], is_image: Callable[[str], bool]) -> str
     return ""
 
 
-def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: AskedColumns) -> LabelColumns:
+def choose(
+    table: str, names: Sequence[str], lines: Sequence[Line], asked: AskedColumns, is_file: Callable[[str], bool]
+) -> LabelColumns:
     """Return the columns to read of a table.
 
     Args:
@@ -167,6 +169,7 @@ def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: Asked
         names: of the columns.
         lines: the lines below the names, each with a value for each column.
         asked: the columns that the user named.
+        is_file: whether a value is the whole name of an image that is there.
 
     Raises:
         ConfigError: the names leave a doubt; the text has all names, and what to type.
@@ -181,7 +184,8 @@ def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: Asked
     split = splits[0] if splits else None
     named = [index for index, name in enumerate(names) if name and index != split]
     if image is None:
-        image = _image_among(table, names, [index for index in named if index != class_], class_ is not None)
+        of_files = [index for index in named if any(is_file(values[index]) for _, values in lines)]
+        image = _image_among(table, names, [index for index in named if index != class_], of_files, class_ is not None)
     if class_ is None:
         classes = _classes_among(table, names, [index for index in named if index != image], lines)
     else:
@@ -189,9 +193,13 @@ def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: Asked
     return LabelColumns(names=tuple(names), image=image, classes=classes, split=split)
 
 
-def _image_among(table: str, names: Sequence[str], free: Sequence[int], class_is_known: bool) -> int:
+def _image_among(
+    table: str, names: Sequence[str], free: Sequence[int], of_files: Sequence[int], class_is_known: bool
+) -> int:
     """Return the column of the image, of those that are free; without a known name, it is the only one."""
     candidates = _with_words(names, free, IMAGE_WORDS) or _with_words(names, free, ID_WORDS)
+    if not set(candidates) & set(of_files):  # a line's number, say, may be the name of another line's image
+        candidates = sorted({*candidates, *of_files})
     if not candidates and class_is_known and len(free) == 1:
         return free[0]
     return _only(table, names, candidates, "image")

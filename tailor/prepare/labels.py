@@ -15,6 +15,7 @@ from tailor.prepare.folder import enter
 from tailor.prepare.label_columns import FOLDER_WORDS, AskedColumns, LabelColumns, Line, trimmed, word_of
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
+from transtailor.lines import lines_of
 from transtailor.names import nearest
 from transtailor.plural import counted, first_few
 
@@ -78,15 +79,19 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
 
 
 def _notes_of_splits(columns: LabelColumns, lines: Sequence[Line]) -> str:
-    """Return what to say of the columns that are not read and may have the split, by their names or values."""
+    """Return what to say of the columns that are not read, and of folders, that may have the split."""
+    values_of = {f"column {columns.names[index]!r}": {values[index] for _, values in lines} for index in columns.unread}
+    if columns.split is None:
+        folders = {part for _, values in lines for part in PurePosixPath(values[columns.image]).parts[:-1]}
+        values_of["the folder of each image"] = {name for name in folders if name.casefold() in listing.SPLIT_NAMES}
     notes = ""
-    for index in columns.unread:
-        words = sorted({values[index] for _, values in lines} - {""})
-        text = " ".join([columns.names[index], *words])
-        if 0 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
+    for what, values in values_of.items():
+        words = sorted(values - {""})
+        text = " ".join([what, *words])
+        if 1 < len(words) <= listing.SHOWN and re.search(r"train|test|valid|fold(?!er)|holdout", text, re.IGNORECASE):
             notes += (
-                f"; column {columns.names[index]!r} ({', '.join(words)}) may say the split: to use it, call it split, "
-                f"with {', '.join(listing.SPLITS)} in its lines"
+                f"; {what} ({', '.join(words)}) may say the split: to use it, give it in a column called split, with "
+                f"{', '.join(listing.SPLITS)} in its lines"
             )
     return notes
 
@@ -97,9 +102,9 @@ def _lines(table: Path) -> list[Line]:
         text = read_text(table)
     except (OSError, DocumentError) as error:
         raise ConfigError(f"--labels {table}: {error}; give a CSV file") from error
-    first_line = text.partition("\n")[0]
+    first_line = next((line for line in lines_of(text) if set(DELIMITERS) & set(line)), "")
     delimiter = max(DELIMITERS, key=first_line.count)
-    names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
+    names_delimiter = re.fullmatch(r"sep=[,;\t]", first_line)  # Excel's
     lines = []
     csv.field_size_limit(max(len(text), csv.field_size_limit()))  # masks are long, and so is a quote that nobody closed
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -110,7 +115,7 @@ def _lines(table: Path) -> list[Line]:
         stripped = [trimmed(re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", trimmed(value))) for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
-    if not lines or len(lines[0][1]) < 2:
+    if all(len(values) < 2 for _, values in lines):
         raise ConfigError(
             f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
             "first line such as image,class and then a line for each image"
@@ -145,6 +150,11 @@ def _columns(
     def is_image(value: str) -> bool:
         return normal_form(value) in full_name_of or Path(value).suffix.lower() in listing.SUFFIXES
 
+    file_names = {PurePosixPath(name).name for name in full_name_of.values()}
+
+    def is_file(value: str) -> bool:
+        return re.split(r"[/\\]", value)[-1] in file_names
+
     are_named = label_columns.has_names(str(table), lines, asked, is_image)
     if are_named:
         names, lines = first, lines[1:]
@@ -158,7 +168,7 @@ def _columns(
                 "first line that names them, such as image,class,split"
             )
     _refuse_lines(table, [_misfit(line, names) for line in lines if len(line[1]) != len(names)])
-    columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
+    columns = label_columns.choose(str(table), names, lines, asked, is_file) if are_named else label_columns.UNNAMED
     columns = _with_folders(columns, lines, full_name_of)
     for _, values in lines:
         values[columns.image] = columns.image_of(values)
@@ -194,7 +204,7 @@ def _folder_of_names(root: Path, names: Sequence[str], full_name_of: Mapping[str
     """
 
     def is_there(name: str) -> bool:
-        return normal_form(name) in full_name_of or (not listing.leads_out(name) and (root / name).is_file())
+        return normal_form(name) in full_name_of or listing.is_file_below(root, name)
 
     if any(map(is_there, names)):
         return None
@@ -317,14 +327,17 @@ def _refuse_several_classes(root: Path, table: Path, listed: Iterable[tuple[str,
     for name, class_name, _split_name in listed:
         classes_of[name][class_name] = None
     class_names = {class_name for classes in classes_of.values() for class_name in classes}
+    parted = {name: labels for name in sorted(class_names) if len(labels := labels_in(name, class_names)) > 1}
     several = {}
     for name, classes in classes_of.items():
-        labels = [label for class_name in classes for label in labels_in(class_name, class_names)]
+        labels = [label for class_name in classes for label in parted.get(class_name, [class_name])]
         if len(labels) > 1:
             several[name] = f"{name} ({', '.join(labels)})"
     if several:
+        as_one = [f"; if {name!r} is one class, call it {'_'.join(labels)}" for name, labels in parted.items()][:1]
         raise FilesRefused(
-            f"{table}: {counted(len(several), 'image')} with several classes: {some(several.values())}; {ONE_CLASS}",
+            f"{table}: {counted(len(several), 'image')} with several classes: {some(several.values())}; "
+            f"{ONE_CLASS}{''.join(as_one)}",
             [Refused(root / name, f"several classes: {text}") for name, text in several.items()],
         )
 

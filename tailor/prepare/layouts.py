@@ -199,7 +199,7 @@ def _matlab(path: Path, field: str) -> NDArray[Any]:
         raise ConfigError(f"{path} is not a MATLAB file with {field!r}: {error!r}; download the lists again") from error
 
 
-LAYOUTS.add("folder", Layout(expects="a folder or an archive with a folder for each class", list_images=list_folder))
+LAYOUTS.add("folder", Layout(expects="a folder or an archive of images", list_images=list_folder))
 for _list_images in (caltech256, cub200, stanford_dogs, indoor67, flowers102, stanford40):
     _official = OFFICIAL[_list_images.__name__]
     _expects = f"{' and '.join(_official.file_names)}, or a folder with all of them unpacked"

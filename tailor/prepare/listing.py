@@ -334,7 +334,8 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
         )
     holders = [folder.name for folder, images in images_below.items() if images]
     if len(holders) == 1:
-        message += f"; if the folders in {as_text(holders[0])!r} are the classes, give that folder: --from"
+        give = "move them one folder up, and remove it" if split else "give that folder, unpacked, in --from"
+        message += f"; if the folders in {as_text(holders[0])!r} are the classes, {give}"
     if not split:
         message += f"; names of splits are {', '.join(SPLIT_NAMES)}"
     raise FilesRefused(message, [Refused(folder, "a class without images") for folder in folders])
@@ -365,13 +366,13 @@ def from_lists(
         words = Counter(map(_word, missing))
         if alike := [name for name in others if _word(name) in words]:
             words += Counter(map(_word, alike))
-            word = min(map(_word, alike), key=words.__getitem__)  # of one file and one name, if there is one
+            word = max(map(_word, alike), key=words.__getitem__)  # of several files or names, if there is one
             there_are = [name for name in alike if _word(name) == word]
             names = [name for name in missing if _word(name) == word]
             pair = in_one_line(f"{' or '.join(there_are[:2])} for {' or '.join(names[:2])}")
-            which = ", whichever is meant" if words[word] > 2 else ""
+            which = "whichever is meant" if words[word] > 2 else "if they are the same images"
             but_for = "folder, suffix, capitals, or an upload's number"
-            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}{which}"
+            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}, {which}"
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
@@ -400,15 +401,16 @@ def _word(name: str) -> str:
     return re.sub("^[0-9a-f]{8}-", "", PurePosixPath(name).stem.lower())
 
 
-def leads_out(name: str) -> bool:
-    """Whether a name leads out of the folder that it is relative to."""
+def is_file_below(folder: Path, name: str) -> bool:
+    """Whether there is a file of this name below a folder; False if it leads out, or no file can be called so."""
     path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
+    leads_out = path.is_absolute() or ".." in path.parts
+    return not leads_out and os.path.isfile(folder / name)  # noqa: PTH113  # Path.is_file raises for a long address
 
 
 def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """Return the path of each listed name that is there, also of one that the disk has in another Unicode form."""
-    path_of = {name: folder / name for name in names if not leads_out(name) and (folder / name).is_file()}
+    path_of = {name: folder / name for name in names if is_file_below(folder, name)}
     perhaps_in_another_form = [name for name in names if name not in path_of and not name.isascii()]
     if perhaps_in_another_form:
         on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}

@@ -118,6 +118,13 @@ def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) 
         raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}")
     if origin.is_file():
         refuse_html(origin)
+        if not archive.is_archive(origin) and (
+            layout.official is None or origin.suffix.lower() not in (".txt", ".mat")
+        ):
+            raise ConfigError(
+                f"{option} {origin} is neither a folder nor an archive ({', '.join(archive.SUFFIXES)}); give "
+                f"{layout.expects} there, and a table of labels in --labels"
+            )
     has_class_folders = layout.official is None and (request.labels is None or option == "--source-from")
     if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):
         raise ConfigError(
@@ -163,17 +170,11 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
     made = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split, "archives": archives}
     drawn = round(test.share * len(tasks[TARGET].labels)) if test.by_trial else None
     write_manifest(prepared, request.name, tasks, images, drawn, made, request.image_px)
-    publish(_copies(request, prepared, work) | {prepared: request.folder})  # its own name last: then all are there
-
-
-def _copies(request: Request, prepared: Path, work: Path) -> dict[Path, Path]:
-    """Copy the data set for each of its other names; returns the copies, and the folders that they will be."""
-    copies = {}
-    for name in request.also:
-        copy = work / f"also.{name}"
-        copy_under(prepared, name, copy)
-        copies[copy] = manifest.folder_of(request.root, name)
-    return copies
+    copies = {
+        copy_under(prepared, name, work / f"also.{name}"): manifest.folder_of(request.root, name)
+        for name in request.also
+    }
+    publish(copies | {prepared: request.folder})  # its own name last: then all are there
 
 
 def _list(
@@ -201,7 +202,7 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
     Archives are unpacked below `work`, and noted in `unpacked`. Lists are copied to a folder of their own.
     """
     roots: list[Path] = []
-    lists = [path for path in origins if path.suffix.lower() in (".txt", ".mat")]
+    lists = [path for path in origins if path.is_file() and not archive.is_archive(path)]
     for origin in origins:
         if origin.is_dir():
             roots.append(origin)
@@ -216,11 +217,6 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
                 )
             roots.append(folder)
             unpacked[folder] = origin
-        elif origin not in lists:
-            raise ConfigError(
-                f"{origin} is neither a folder nor an archive; expected a folder, a {', '.join(archive.SUFFIXES)} "
-                "file, or a list (.txt, .mat) of an official data set"
-            )
     if lists:
         lists_folder = work / "lists"
         lists_folder.mkdir(exist_ok=True)

@@ -136,8 +136,8 @@ def write_manifest(
     manifest.write(prepared, data_set)
 
 
-def copy_under(prepared: Path, name: str, folder: Path) -> None:
-    """Make `folder` a copy of a finished data set under another name; its arrays are the same files where links can be.
+def copy_under(prepared: Path, name: str, folder: Path) -> Path:
+    """Make `folder`, and return it: a finished data set under another name; its arrays are the same files if they can.
 
     Raises:
         OSError: the disk is full.
@@ -153,6 +153,7 @@ def copy_under(prepared: Path, name: str, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     first = DataManifest.from_values(json.loads((prepared / manifest.MANIFEST_FILE).read_bytes()))
     manifest.write(folder, replace(first, name=name))
+    return folder
 
 
 def _stored_file(path: Path, shape: tuple[int, ...]) -> manifest.StoredFile:

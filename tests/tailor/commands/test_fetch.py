@@ -17,7 +17,7 @@ from tailor.facts import pins, weights
 from tailor.facts.weights import WeightsInfo
 from tailor.prepare import fetch as fetching
 from tailor.prepare.fetch import fetch_weights as fetch
-from tailor.prepare.fetch import needs_of
+from tailor.prepare.fetch import places_of
 from transtailor.__main__ import main
 
 NAME, OTHER = "ResNet18_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
@@ -248,33 +248,13 @@ def test_the_command_reads_trials_and_specs(server: Server, info: WeightsInfo, t
     """Names stand in a trial, in an axis, and in the spec that another extends."""
     Path("base.toml").write_text(f'[trial.source]\nweights = "{NAME}"\nweights_folder = "w"\n')
     Path("spec.toml").write_text(f'extends = "base.toml"\n[axes]\n"source.weights" = ["{OTHER}", "{NAME}"]\n')
-    needs = needs_of(["spec.toml"])
-    assert set(needs.names) == {NAME, OTHER}
-    assert needs.folders == ("w",)
     Path("trial.toml").write_text(f'[source]\nweights = "{NAME}"\n')
+    places = [(OTHER, Path("w")), (NAME, Path("w")), (NAME, Path("weights"))]
+    assert places_of(["spec.toml", "trial.toml", NAME]) == places
     assert main(["fetch", "trial.toml", "--origin", server.origin]) == 0
     assert (tmp_path / "weights" / info.file).read_bytes() == CONTENT
     assert main(["fetch", "base.toml", "--origin", server.origin]) == 0
     assert (tmp_path / "w" / info.file).read_bytes() == CONTENT
-
-
-def test_a_place_below_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "net.pth").write_bytes(CONTENT)
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
-    Path("trial.toml").write_text(f'[source]\nweights = "~/net.pth"\nweights_sha256 = "{sha256}"\n')
-    assert main(["fetch", "trial.toml"]) == 0
-
-
-@pytest.mark.usefixtures("info")
-def test_the_folder_of_home_is_written_out_in_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    Path("trial.toml").write_text('[data]\nname = "birds"\nroot = "~/datasets"\n')
-    assert main(["fetch", "trial.toml"]) == 2
-    said = capsys.readouterr().err
-    assert f"--to {tmp_path}/datasets" in said and "~" not in said
 
 
 def test_a_mirror_can_be_a_folder(info: WeightsInfo, tmp_path: Path) -> None:
@@ -287,8 +267,6 @@ def test_a_mirror_can_be_a_folder(info: WeightsInfo, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[data]\nname = "birds"\nroot = "datasets"\n', "no data set 'birds' is prepared in"),
-        ('[source]\nweights = "net.pth"\nweights_sha256 = "' + "1" * 64 + '"\n', "cannot read net.pth"),
         ('[source]\nweights = "ResNet18_Weights.DEFAULT"\n', "give an exact name: ResNet18_Weights.IMAGENET1K_V1"),
         ("[source\n", "is not valid TOML"),
         ('extends = "trial.toml"\n', "extends itself"),
@@ -304,6 +282,13 @@ def test_what_a_trial_needs_and_is_not_there_is_named(
     assert not Path("weights").exists()
 
 
-def test_neither_a_file_nor_a_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fetch", "nothing"]) == 2
-    assert "expected a TOML file, or weights by name such as" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("ResNet18", "; did you mean 'ResNet18_Weights.IMAGENET1K_V1'? (valid: ResNet18_Weights.IMAGENET1K_V1)"),
+        ("MobileNet_V2_Weights", "; did you mean 'MobileNet_V2_Weights.IMAGENET1K_"),
+    ],
+)
+def test_neither_a_file_nor_a_name(typed: str, names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", typed]) == 2
+    assert f"expected a TOML file, or weights by name{names}" in capsys.readouterr().err

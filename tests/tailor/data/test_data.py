@@ -169,6 +169,6 @@ def test_a_data_set_of_test_images_alone_is_not_told_to_train_on_fewer() -> None
     record = replace(DATASETS["digits"], target_images=348)
     with (
         DATASETS.borrow("tested", record),
-        pytest.raises(ConfigError, match="the data set needs more images"),
+        pytest.raises(ConfigError, match="needs more images, or fewer of them for testing"),
     ):
         parse_trial({"method": "head_only", "data": {"name": "tested"}}, "test")

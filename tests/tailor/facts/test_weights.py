@@ -130,12 +130,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": "VGG16_Weights.IMAGENET1K_FEATURES"}, r"no such weights: .* \(valid: VGG16_Weights.IMAGENET1K_V1\)"),
     (
         {"weights": "ResNet18_Weights.IMAGENET1K_V1"},
-        r"weights of resnet18, and the network is mobilenet_v2; choose MobileNet_V2_Weights.IMAGENET1K_V1 or Mobile",
+        r"the network is mobilenet_v2; give source.weights the path of the file, or MobileNet_V2_Weights.IMAGENET1K_V1",
     ),
     ({"weights": NAME, "weights_sha256": "0" * 64}, r"is not that of MobileNet_V2_.*, which begins with 7ebf99e0"),
     ({"weights": "net.pth", "weights_sha256": "1" * 8}, r"has 8 digits; .* by all 64 \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "G" * 64}, r"expected 64 digits of 0-9a-f \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "1" * 64, "weights_folder": "w"}, r"is no such name; leave it out"),
+    ({"weights": "net.pth", "weights_sha256": DIGITS * 8}, rf"are {NAME}, trained with pixel_mean = .* give these, or"),
     ({"weights": NAME, "pixel_std": [0.0]}, r"pixel_std = \[0.0\]: pixels are divided by it"),
     ({"weights": NAME, "pixel_mean": [103.53, 116.28, 123.675], "pixel_std": [1.0]}, r"of pixels in \[0, 1\]; divide"),
     ({"weights": NAME, "pixel_mean": [0.5, 0.5]}, r"source.pixel_mean has 2 numbers, and photographs has 3 channels"),
@@ -188,7 +189,7 @@ def test_missing_weights_are_refused_with_what_to_type(tmp_path: Path) -> None:
     expected = f"no weights at {folder}/mobilenet_v2-7ebf99e0.pth; .*: .*fetch {NAME} --to {folder}"
     with pytest.raises(ConfigError, match=expected):
         refuse_missing([trial(weights=NAME)])
-    with pytest.raises(ConfigError, match=r"no weights at .*/net.pth; give source.weights the path of the file"):
+    with pytest.raises(ConfigError, match=r"no weights at .*/net.pth; give .* the path of the file, or MobileNet_V2_"):
         refuse_missing([trial(weights="net.pth", weights_sha256="1" * 64)])
     refuse_missing([parse_trial({"method": {"name": "head_only"}}, "test")])  # which trains its own
 

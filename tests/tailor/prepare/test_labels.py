@@ -1,12 +1,13 @@
 """A table says the class of each image: its columns are found by their names, and what is in doubt is refused."""
 
 import csv
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from tailor.common.errors import ConfigError
-from tests.tailor.prepare.pictures import fill, prepare
+from tests.tailor.prepare.pictures import encoded, fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
@@ -115,6 +116,15 @@ def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: tuple[s
         prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
 
 
+@pytest.mark.parametrize("number", ["id", "image_id"])
+def test_a_number_of_a_line_is_not_taken_for_an_image_beside_names_of_images(tmp_path: Path, number: str) -> None:
+    table = f"{number},jpg,class\n1,0.jpg,cat\n2,C:\\me\\1.jpg,cat\n3,2.jpg,dog\n0,3.jpg,dog\n"
+    advised = f"--image-column {number} or --image-column jpg"
+    assert f"several may be the image's; add {advised}" in refusal(tmp_path, table)
+    _, found = read(tmp_path, table.replace("C:\\me\\", ""), "--image-column", "jpg")
+    assert list(found.values()) == ["cat", "cat", "dog", "dog"]
+
+
 def test_columns_of_one_name_are_to_be_renamed(tmp_path: Path) -> None:
     table = "image,label,label\n0.jpg,cat,1\n1.jpg,dog,2\n"
     assert "several may be the class's; give each column a name of its own" in refusal(tmp_path, table)
@@ -128,8 +138,8 @@ def test_columns_without_a_table_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "classes"),
     [
-        ("image,class\n0,scab|rust\n1,rust\n", "0.jpg (scab, rust)"),
-        ("image,class\n0,scab rust\n1,rust\n2,scab\n", "0.jpg (scab, rust)"),
+        ("image,class\n0,scab|rust\n1,rust\n", "; if 'scab|rust' is one class, call it scab_rust"),
+        ("image,class\n0,scab rust\n1,rust\n2,scab\n", "; if 'scab rust' is one class, call it scab_rust"),
         ("image,class\n0,rust\n1,rust\n0.jpg,scab\n", "0.jpg (rust, scab)"),
         ("image,rust,scab,mould\n0,1,0,0\n1,0,1,1\n", "line 3: 2 of its classes are 1 (scab, mould)"),
         ("image,rust,scab,mould\n0,1,0,0\n1,0,0,0\n", "line 3: none of its classes is 1"),
@@ -329,6 +339,8 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
         (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
         (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
         ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
+        (b"Of 2024\nimage;class\n0.jpg;cat\n1.jpg;dog\n", "line 2 names the columns; remove what is above it"),
+        (f"image,class\n0,cat\n1,dog\n{'n' * 300},dog\n".encode(), "1 of 3 listed images are not in .*: nnn"),
     ],
 )
 def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -339,8 +351,9 @@ def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content:
     assert not (tmp_path / "root" / "animals").exists()
 
 
-def test_lines_that_spreadsheets_add_are_no_images(tmp_path: Path) -> None:
-    _said, found = read(tmp_path, "sep=;\nimage;class\n0;cat\n1;dog\n2;cat\n3;dog\n;\n;\n")
+@pytest.mark.parametrize("above", ["sep=;\n", "\n"])
+def test_lines_that_spreadsheets_add_are_no_images(tmp_path: Path, above: str) -> None:
+    _said, found = read(tmp_path, f"{above}image;class\n0;cat\n1;dog\n2;cat\n3;dog\n;\n;\n")
     assert list(found.values()) == ["cat", "dog", "cat", "dog"]
 
 
@@ -354,12 +367,12 @@ def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["images", "images/inner"])
 def test_images_that_no_line_names_are_counted_wherever_they_are(tmp_path: Path, place: str) -> None:
-    fill(tmp_path / "images", ["loose.jpg"], first=20)
+    fill(tmp_path / place, ["loose.jpg"], first=20)
     fill(tmp_path / place, ["deep/a.jpg", "deep/b.jpg", "deep/c.jpg", "deep/d.jpg", "unlisted/e.jpg"])
     (tmp_path / "labels.csv").write_text("path,class\ndeep/a.jpg,cat\ndeep/b.jpg,dog\ndeep/c.jpg,cat\ndeep/d.jpg,dog\n")
     said = prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv")
     inner = place.removeprefix("images").lstrip("/")
-    names = sorted([f"{inner}/unlisted/e.jpg".lstrip("/"), "loose.jpg"])
+    names = sorted(f"{inner}/{name}".lstrip("/") for name in ("unlisted/e.jpg", "loose.jpg"))
     assert f"2 file(s) are left out, because they are not lines of the table (2 .jpg): {', '.join(names)}\n" in said
 
 
@@ -445,6 +458,16 @@ def test_images_may_be_in_one_folder_of_the_given_one(tmp_path: Path, names: tup
     assert list(found.values()) == ["cat", "cat", "dog", "dog"]
 
 
+@pytest.mark.parametrize("beside", ["notes/", "masks/of/0.jpg", "masks/of/only/0.jpg"])
+def test_images_in_the_given_folder_go_before_what_is_below_it(tmp_path: Path, beside: str) -> None:
+    (tmp_path / "images" / beside.rpartition("/")[0]).mkdir(parents=True)
+    if not beside.endswith("/"):
+        fill(tmp_path / "images", [beside], first=20)
+    read(tmp_path, "image,class\n0,cat\n1,cat\n2,dog\n3,dog\n")
+    first = min(listed(tmp_path / "made"), key=lambda line: line["name"])
+    assert first["file_sha256"] == hashlib.sha256(encoded(0)).hexdigest()
+
+
 def test_images_that_are_refused_are_not_said_to_be_others(tmp_path: Path) -> None:
     said = refusal(tmp_path, "image,class\n0,cat\n0,dog\n1,cat\n2,dog\n3,cat\n4,dog\n")
     assert "1 image with several classes" in said and "1 of 4 listed images are not in" in said
@@ -527,8 +550,16 @@ def test_a_column_that_may_be_the_split_is_named(tmp_path: Path, column: str, wo
         ),
     )
     assert f"not read: {column}" in said
-    advice = f"column {column!r} ({words}) may say the split: to use it, call it split, with train, val, test in"
+    advice = f"column {column!r} ({words}) may say the split: to use it, give it in a column called split, with train"
     assert (advice in said) == bool(words) == ("may say the split" in said)
+
+
+@pytest.mark.parametrize("has_column", [True, False])
+def test_folders_that_may_be_the_split_are_named(tmp_path: Path, has_column: bool) -> None:
+    names = [f"{split}/{number}.jpg" for split in ("test", "train") for number in range(4)]
+    lines = [f"{name},{name[-5]},{name.split('/')[0] if has_column else ''}\n" for name in names]
+    said, _ = read(tmp_path, f"image,class,{'split' * has_column}\n{''.join(lines)}", names=tuple(names))
+    assert ("the folder of each image (test, train) may say the split: to use it, give it in" in said) != has_column
 
 
 def test_a_table_that_contradicts_the_folders_is_said_to(tmp_path: Path) -> None:
@@ -606,14 +637,15 @@ def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> 
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
     said = refusal(tmp_path / "gone", "image,class\n" + "".join(f"b/{name},x\n" for name in NAMES))
     assert f"4 of 4 listed images are not in {tmp_path / 'gone' / 'images'}: b/0.jpg, " in said
-    assert f"{ALIKE} 0.jpg for b/0.jpg; " in said
+    assert f"{ALIKE} 0.jpg for b/0.jpg, if they are the same images; " in said
     table = "File,RelativePath,Species\n0.jpg,,cat\n1.jpg,,cat\n0.jpg,b,dog\n1.jpg,b,dog\n"
     said = refusal(tmp_path, table, names=("0.jpg", "1.jpg", "b/0.jpg"))
     assert f"1 of 4 listed images are not in {tmp_path / 'images'}: b/1.jpg; give" in said
     said = refusal(
         tmp_path / "other", "image,class\n0.jpg,x\n1.jpg,x\n0.jpg,y\n", names=("a/0.jpg", "b/0.jpg", "c/1.jpg")
     )
-    assert f"{ALIKE} c/1.jpg for 1.jpg; ".replace("4", "3") in said and "several classes" not in said
+    both = f"{ALIKE} a/0.jpg or b/0.jpg for 0.jpg, whichever is meant; ".replace("4", "3")
+    assert both in said and "several classes" not in said
     said = refusal(
         tmp_path / "two", "image,class\n0.jpg,x\n1.jpg,y\n", names=("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg")
     )
@@ -625,15 +657,15 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
 @pytest.mark.parametrize(
     ("wrong", "case"),
     [
-        ("C:\\me\\{}.JPG", ""),
-        ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG; "),
-        ("{}.png", f"{ALIKE} 0.jpg for 0.png; "),
-        ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg; "),
-        ("https://x.org/b{}.jpg", ""),
+        ("C:\\me\\{}.JPG", "give the whole"),
+        ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG, if they"),
+        ("{}.png", f"{ALIKE} 0.jpg for 0.png, if they"),
+        ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg, if they"),
+        ("https://x.org/b{}.jpg", "give the whole"),
     ],
 )
 def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str, case: str) -> None:
     lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
     said = refusal(tmp_path, "image,class\n" + "".join(lines))
     assert f"4 of 4 listed images are not in {tmp_path / 'images'}: {wrong.format(0)}, " in said
-    assert f"there are 4 others, such as 0.jpg; {case}give the whole archive of images, or correct" in said
+    assert f"there are 4 others, such as 0.jpg; {case}" in said

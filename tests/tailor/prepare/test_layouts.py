@@ -285,6 +285,7 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
         (["test/cat/1.jpg", "val/cat/1.jpg"], "but not 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "train/dog/x.txt", "test/cat/1.jpg"], "class 'dog' has no images"),
+        (["train/images/cat/1.jpg", "test/cat/1.jpg"], "in 'images' are the classes, move them one folder up"),
         (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and also teste; .*train, training, val"),
         (
             ["treino/cat/1.jpg", "teste/cat/1.jpg"],
