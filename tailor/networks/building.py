@@ -1,6 +1,8 @@
 """Networks by name, built at their original widths or at the widths of given tensors."""
 
 import copy
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -76,6 +78,28 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         first_names |= {name for name, _ in module.named_parameters(path, recurse=False, remove_duplicate=False)}
         first_names |= {name for name, _ in module.named_buffers(path, recurse=False, remove_duplicate=False)}
     return {name: tensor for name, tensor in model.state_dict().items() if name in first_names}
+
+
+def refuse_no_module(model: Any, who: str) -> None:
+    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights.
+
+    Args:
+        model: what a user gave.
+        who: of the message, such as "model is".
+    """
+    kind = type(model).__name__
+    if kind == "OptimizedModule":
+        raise ConfigError(f"{who} a compiled module, which is not analysed; give it without torch.compile")
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
+        return
+    advice = ""
+    if isinstance(model, type):
+        advice = f": type {model.__name__}(...)"
+    elif isinstance(getattr(model, "model", None), nn.Module):
+        advice = f": type the .model of this {kind}"
+    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
+        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
+    raise ConfigError(f"{who} a {kind}; expected a torch.nn.Module whose code is Python{advice}")
 
 
 def refuse_unregistered(model: nn.Module) -> None:
@@ -223,7 +247,6 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    model = function_of(NETWORKS[name].builder)(num_classes=classes)
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{name}: its builder returns a {type(model).__name__}; expected a torch.nn.Module")
+    model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
+    refuse_no_module(model, f"{name}: its builder returns")
     return model

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,12 @@ from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
 from tailor.data.objective import Loss, are_shares, last_function
 from tailor.data.task_data import Batch, Samples
+from tailor.execution.network_check import refuse_unfit_module
 from tailor.facts.networks import NETWORKS, NetworkInfo
-from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
-from tailor.networks.building import copied, refuse_unregistered
+from tailor.networks.building import copied, refuse_no_module
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
-NUMBERS = (torch.float32, torch.float64)
 IGNORED = -100  # the label that cross-entropy leaves out
 IF_YES_OR_NO = (
     "if they answer yes or no, give loss = lambda outputs, targets: "
@@ -116,70 +114,11 @@ def copy_module(model: nn.Module) -> OwnNetwork:
         ConfigError: the module is not one that can be pruned.
     """
     kind = type(model).__name__
-    _refuse_no_module(model, kind)
-    tensors = _checked_tensors(model, kind)
+    refuse_no_module(model, "model is")
+    refuse_unfit_module(model)
     with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
         template = copied(model).cpu()
-    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
-
-
-def _refuse_no_module(model: Any, kind: str) -> None:
-    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights."""
-    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
-        return
-    advice = ""
-    if isinstance(model, type):
-        advice = f": type {model.__name__}(...)"
-    elif isinstance(getattr(model, "model", None), nn.Module):
-        advice = f": type the .model of this {kind}"
-    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
-        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
-    raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
-
-
-@torch.no_grad()
-def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
-    """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
-    refuse_unregistered(model)
-    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
-    if others:
-        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
-    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
-    tensors = list(tensor_of.values())
-    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
-    if taken:
-        raise ConfigError(
-            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
-        )
-    if kind == "OptimizedModule":
-        raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
-    if not list(model.parameters()):
-        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
-    others = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
-    if others:
-        raise ConfigError(
-            f"{kind} has parameters that are no floats, {', '.join(others[:3])}; make them buffers: "
-            "self.register_buffer(NAME, tensor)"
-        )
-    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
-    if coarse:
-        raise ConfigError(
-            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; prune model.float() "
-            "and convert the result: pruned.model.half()"
-        )
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) > 1 or any(device.type == "meta" for device in devices):
-        raise ConfigError(
-            f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
-        )
-    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
-    if broken:
-        raise ConfigError(
-            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
-        )
-    return tensors
+    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=next(model.parameters()).device)
 
 
 def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
@@ -421,8 +360,8 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
             raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number, a mean")
         if not value.requires_grad:
             raise ConfigError(
-                "the loss of the first batch has no gradient; leave out of it .detach(), .item(), .numpy() and "
-                "torch.no_grad(), and compute it from the outputs"
+                "the loss of the first batch has no gradient; compute it from the outputs, and leave .detach(), "
+                f".item(), .numpy() and torch.no_grad() out of it and of {own.kind}"
             )
 
 

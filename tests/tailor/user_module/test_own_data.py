@@ -333,7 +333,7 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
     "no gradient": (
         [(torch.ones(2, 8), torch.zeros(2).long())],
         lambda outputs, labels: F.cross_entropy(outputs.detach(), labels),
-        r"the loss of the first batch has no gradient; leave out of it \.detach\(\)",
+        r"the loss of the first batch has no gradient; compute it from the outputs, and leave \.detach\(\)",
     ),
     "losses": (
         [(torch.ones(2, 8), torch.zeros(2).long())],
