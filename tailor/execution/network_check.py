@@ -292,9 +292,10 @@ def refuse_single_images(
         )
         if norm is not None:
             key = "source.batch_size" if isinstance(stage, stages.TrainSource) else "optimisation.batch_size"
+            advice = _other_batch_size(images, training, world_size, key)
             raise ConfigError(
-                f"{images} images in batches of {training.batch_size} leave a last batch in which {norm}, would get "
-                f"one value per channel, which has no variance; {_other_batch_size(images, training, world_size, key)}"
+                f"{counted(images, 'image')} in batches of {training.batch_size} leave a last batch in which {norm}, "
+                f"would get one value per channel, which has no variance; {advice}"
             )
 
 

@@ -165,10 +165,7 @@ def samples_of(
     Raises:
         ConfigError: the loader gives something else than batches of (inputs, targets) for this network and loss.
     """
-    if isinstance(loss, type):
-        raise ConfigError(f"loss is the class {loss.__name__}; give an object of it: {loss.__name__}()")
-    if loss is not None and not callable(loss):
-        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
+    _refuse_no_loss(loss)
     if loader is None:
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
@@ -196,7 +193,7 @@ def samples_of(
             _refuse_probabilities(own, first_inputs)
         elif isinstance(outputs, Tensor):
             _refuse_other_values(outputs, targets)
-    _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
+    try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
 
@@ -210,6 +207,15 @@ def task_of(samples: Samples, outputs: Any) -> str:
         return f"{count}, squared errors"
     occurring = len(samples.labels[samples.labels != IGNORED].unique())
     return f"{count}, cross-entropy over {outputs.shape[1]:,} outputs, {occurring:,} of which are labels"
+
+
+def _refuse_no_loss(loss: Any) -> None:
+    if isinstance(loss, type):
+        raise ConfigError(f"loss is the class {loss.__name__}; give an object of it: {loss.__name__}()")
+    if loss is not None and not callable(loss):
+        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
+    if getattr(loss, "reduction", "") == "sum":
+        raise ConfigError("loss is a sum over the batch; give its mean: reduction = 'mean'")
 
 
 def _refuse_lost_axis(own: OwnNetwork, pair: Tensor) -> None:
@@ -243,6 +249,10 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             f"batch {number} of loader has inputs {tuple(inputs.shape)} of {inputs.dtype} and targets "
             f"{tuple(targets.shape)}; expected inputs (B, {shape}) of {example.dtype}, as in example_input, and "
             "targets (B, ...)"
+        )
+    if not bool(inputs.isfinite().all()):
+        raise ConfigError(
+            f"the inputs in batch {number} of loader have numbers that are NaN or infinite; leave them out"
         )
     return inputs, targets
 
@@ -346,23 +356,30 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
     return targets
 
 
-def _try_loss(own: OwnNetwork, batch: Batch) -> None:
-    """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
-    outputs = copied(own.template).eval().requires_grad_(True)(batch.images)
+def try_loss(own: OwnNetwork, batch: Batch, *, in_training: bool = False) -> None:
+    """Raise ConfigError unless the loss of a batch is a number that depends on the weights, also backward in training.
+
+    What the module itself raises is passed on.
+    """
+    outputs = copied(own.template).train(in_training).requires_grad_(True)(batch.images)
+    mode = ", in training mode," if in_training else ""
     with explain_errors(
-        f"the loss of the first batch cannot be computed from outputs that are {_kind_of(outputs)} and targets that "
-        f"are {_kind_of(batch.labels)}",
+        f"the loss of the first batch cannot be computed from outputs that{mode} are {_kind_of(outputs)} and targets "
+        f"that are {_kind_of(batch.labels)}",
         _how_to_give_loss(outputs),
     ):
-        value = batch.loss_sum(outputs) / batch.global_count
-        if value.numel() != 1 or not bool(torch.isfinite(value)):
-            is_what = value.item() if value.numel() == 1 else _kind_of(value)
-            raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number, a mean")
+        value = batch.loss(outputs, batch.labels) if batch.loss else batch.loss_sum(outputs)
+        is_number = isinstance(value, Tensor) and value.numel() == 1
+        if not is_number or not bool(value.isfinite()):
+            is_what = value.item() if is_number else _kind_of(value)
+            raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number in a tensor")
         if not value.requires_grad:
             raise ConfigError(
                 "the loss of the first batch has no gradient; compute it from the outputs, and leave .detach(), "
                 f".item(), .numpy() and torch.no_grad() out of it and of {own.kind}"
             )
+        if in_training:
+            value.backward()
 
 
 def _how_to_give_loss(outputs: Any) -> str:
@@ -378,6 +395,8 @@ def _how_to_give_loss(outputs: Any) -> str:
 
 def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
     """Raise ConfigError unless each float has its output, and they are values; axes of length 1 count for nothing."""
+    if not bool(targets.isfinite().all()):
+        raise ConfigError("the targets of loader have numbers that are NaN or infinite; leave their samples out")
     sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
     sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
     if sizes_of_outputs != sizes_of_targets:

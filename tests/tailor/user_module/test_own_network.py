@@ -404,7 +404,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         {},
         "parameters that are no floats, order; make them buffers",
     ),
-    "half": (lambda: linear().half(), torch.zeros(1, 8).half(), {}, "weights of torch.float16.*give it in float32, model.float()"),
+    "half": (
+        lambda: linear().half(),
+        torch.zeros(1, 8).half(),
+        {},
+        "weights of torch.float16.*give it in float32, model.float()",
+    ),
     "compiled": (
         lambda: torch.compile(linear()),
         torch.zeros(1, 8),
