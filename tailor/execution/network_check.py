@@ -206,10 +206,7 @@ def _try_images(
 
 def _refuse_unused_parameters(model: nn.Module) -> None:
     """Raise ConfigError if a parameter got no gradient, although the model trains it and has just been trained."""
-    unused = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            unused.append(name)
+    unused = [name for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
     if unused:
         raise ConfigError(
             f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "

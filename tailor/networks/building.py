@@ -1,8 +1,6 @@
 """Networks by name, built at their original widths or at the widths of given tensors."""
 
 import copy
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -81,25 +79,13 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def refuse_no_module(model: Any, who: str) -> None:
-    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights.
-
-    Args:
-        model: what a user gave.
-        who: of the message, such as "model is".
-    """
+    """Raise ConfigError unless what a user gave is a module of Python; `who` begins the message: "model is"."""
     kind = type(model).__name__
-    if kind == "OptimizedModule":
-        raise ConfigError(f"{who} a compiled module, which is not analysed; give it without torch.compile")
-    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
-        return
-    advice = ""
-    if isinstance(model, type):
-        advice = f": type {model.__name__}(...)"
-    elif isinstance(getattr(model, "model", None), nn.Module):
-        advice = f": type the .model of this {kind}"
-    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
-        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
-    raise ConfigError(f"{who} a {kind}; expected a torch.nn.Module whose code is Python{advice}")
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule) or kind == "OptimizedModule":
+        raise ConfigError(
+            f"{who} a {kind}; expected a torch.nn.Module as the class of a network makes it, neither compiled nor "
+            "scripted; type model.load_state_dict(...) for weights, and .model of what has the network in it"
+        )
 
 
 def refuse_unregistered(model: nn.Module) -> None:

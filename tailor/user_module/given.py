@@ -57,14 +57,9 @@ class OwnNetwork:
     def head(self, outputs: Any) -> str:
         """The last layer with as many outputs as the network, else the last layer; "" if there is none."""
         classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-        layers = [""]
-        fitting = []
-        for name, parameter in self.template.named_parameters():
-            if parameter.dim() > 1:
-                layers.append(name.removesuffix(".weight"))
-                if parameter.shape[0] == classes:
-                    fitting.append(layers[-1])
-        return fitting[-1] if fitting else layers[-1]
+        matrices = {name: len(tensor) for name, tensor in self.template.named_parameters() if tensor.dim() > 1}
+        fitting = [name for name, outputs_count in matrices.items() if outputs_count == classes]
+        return ["", *matrices, *fitting][-1].removesuffix(".weight")
 
 
 @contextmanager
@@ -128,12 +123,8 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         ConfigError: it is no batch of inputs of the module, or the outputs are no tensors.
     """
     kind = own.kind
-    what = type(example_input).__name__
-    is_batch = False
-    if isinstance(example_input, Tensor):
-        what = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
-        is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
-    if not is_batch:
+    what = _kind_of(example_input)
+    if not isinstance(example_input, Tensor) or example_input.dim() < 2 or not example_input.is_floating_point():
         raise ConfigError(
             f"example_input is {what}; expected a batch of inputs as {kind} reads them: a tensor of floats (B, ...), "
             "such as torch.zeros(1, 3, 224, 224), or of an array torch.as_tensor(array).float()"
@@ -210,9 +201,7 @@ def task_of(samples: Samples, outputs: Any) -> str:
 
 
 def _refuse_no_loss(loss: Any) -> None:
-    if isinstance(loss, type):
-        raise ConfigError(f"loss is the class {loss.__name__}; give an object of it: {loss.__name__}()")
-    if loss is not None and not callable(loss):
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
         raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
     if getattr(loss, "reduction", "") == "sum":
         raise ConfigError("loss is a sum over the batch; give its mean: reduction = 'mean'")

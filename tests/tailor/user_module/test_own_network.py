@@ -181,10 +181,10 @@ def test_excluded_modules_keep_all_filters() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (nn.Module, r"model is a type; .*: type Module\(...\)"),
-        ({"weight": torch.zeros(3)}, "model is a dict; .*: make it of its class, and type model.load_state_dict"),
-        (torch.jit.ScriptModule(), "model is a ScriptModule; .* make it of its class, and type model.load_state_dict"),
-        ("net.pth", "model is a str; .* whose code is Python: make it of its class, and type model.load"),
+        (nn.Module, "model is a type; expected a torch.nn.Module as the class of a network makes it"),
+        ({"weight": torch.zeros(3)}, "model is a dict; .* type model.load_state_dict"),
+        (torch.jit.ScriptModule(), "model is a ScriptModule; .* scripted; type model.load_state_dict"),
+        ("net.pth", "model is a str; .* type model.load_state_dict"),
     ],
 )
 def test_what_is_no_module_is_named(given: Any, message: str) -> None:
@@ -396,7 +396,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         lambda: tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3),
         torch.zeros(1, 8),
         {},
-        "type the .model of this PrunedNetwork",
+        "model is a PrunedNetwork; .* and .model of what has the network in it",
     ),
     "parameters of integers": (
         with_integers,
@@ -414,7 +414,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         lambda: torch.compile(linear()),
         torch.zeros(1, 8),
         {},
-        "model is a compiled module.*without torch.compile",
+        "model is a OptimizedModule; .* neither compiled nor",
     ),
     "extra state": (Extra, torch.zeros(1, 8), {}, "Extra has state that is no tensor, _extra_state"),
     "not finite": (lambda: broken(linear()), torch.zeros(1, 8), {}, "not finite, in 0.weight"),
@@ -428,7 +428,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     ),
     "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),
     "integers": (linear, torch.zeros(1, 8).long(), {}, "of torch.int64; expected a batch .* floats"),
-    "no tensor": (linear, [1.0], {}, r"example_input is list; .* torch.as_tensor\(array\).float\(\)"),
+    "no tensor": (linear, [1.0], {}, r"example_input is a list of float; .* torch.as_tensor\(array\).float\(\)"),
     "not of prune": (linear, torch.zeros(1, 8), {"epochs": 3}, "epochs is a setting of other methods or of trials"),
     "shape": (linear, torch.zeros(1, 9), {}, r"does not run on example_input, a tensor \(1, 9\).*; give a batch"),
     "branches": (Branches, torch.ones(1, 8), {}, "Branches cannot be analysed .*; its forward must run"),
