@@ -26,7 +26,6 @@ RUNTIMES = ("eager", "compiled", "onnxruntime")
 PRECISIONS = ("float32", "bf16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 AS_PRUNED = "as pruned"  # the widths of a model without padding
-MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)
 module_option = cli.option(
@@ -43,29 +42,18 @@ def timing_options(function: cli.Function) -> cli.Function:
         cli.option(
             "--runtime", type=click.Choice(RUNTIMES), help="default: onnxruntime if installed, on a GPU compiled"
         ),
-        cli.option("--repeats", default=50, metavar="N", help="forward passes timed"),
-        cli.option("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)"),
+        cli.option("--repeats", default=50, type=click.IntRange(min=2), metavar="N", help="forward passes timed"),
+        cli.option("--threads", type=cli.COUNT, metavar="N", help="CPU threads (default: as many as torch takes)"),
         cli.option("--device", default="auto", help="auto, cpu or cuda"),
-        cli.option("--batch", default=1, metavar="N", help="images of a forward pass"),
+        cli.option("--batch", default=1, type=cli.COUNT, metavar="N", help="images of a forward pass"),
     ):
         function = decorate(function)
     return function
 
 
-def refuse_too_few(**timing: int | None) -> None:
-    """Raise ConfigError if a number by which a model is timed is too small; None means that it was not given."""
-    for name, value in timing.items():
-        if value is not None and value < MINIMUM[name]:
-            raise ConfigError(f"--{name} is {value}; expected {MINIMUM[name]} or more")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How models are timed, as `timing_options` give it.
-
-    Raises:
-        ConfigError: a number is too small.
-    """
+    """How models are timed, as `timing_options` give it."""
 
     batch: int = 1  # images of a forward pass
     device: str = "auto"  # or cpu, or cuda
@@ -74,9 +62,6 @@ class Timing:
     runtime: Literal["eager", "compiled", "onnxruntime"] | None = None  # None: what a user would deploy
     precision: Literal["float32", "bf16"] | None = None
     memory_format: Literal["contiguous", "channels_last"] | None = None
-
-    def __post_init__(self) -> None:
-        refuse_too_few(**{name: getattr(self, name) for name in MINIMUM})
 
     def here(self) -> "tuple[Circumstance, torch.device]":
         """Return the circumstance on this machine, and the device.

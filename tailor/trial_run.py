@@ -30,7 +30,7 @@ LIVE_PERIOD_S = 0.5  # between two updates of the line about a stage on a termin
 @cli.option("--save", type=cli.FOLDER, help="folder to save each operating point's sub-model in")
 @cli.option("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
 @cli.option("--device", default="auto", help="auto, cpu or cuda")
-@cli.option("--threads", default=1, metavar="N", help="CPU threads of each rank")
+@cli.option("--threads", default=1, type=cli.COUNT, metavar="N", help="CPU threads of each rank")
 def run(
     trial: Path,
     imports: tuple[Path, ...],
@@ -51,8 +51,6 @@ def run(
 
     config = read_trial(trial, imports)
     refuse_unsavable(save, licence)
-    if threads < 1:
-        raise ConfigError(f"--threads is {threads}; expected 1 or more")
     refuse_unwritable(cache, "--cache", ConfigError)
     ranks = join(device, threads=threads)
     macs_before: int | None = None  # of the operating point before

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
+    "COUNT",
     "FILE",
     "FOLDER",
     "FRACTION",
@@ -265,6 +266,7 @@ class _Run(click.Path):
         return items or [CompletionItem(incomplete, type="dir")]
 
 
+COUNT = click.IntRange(min=1)
 FRACTION = _Fraction()
 PATH = _Path()
 FILE = _Path(dir_okay=False)

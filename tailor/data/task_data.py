@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailor.common.errors import ConfigError
+from tailor.common.errors import ConfigError, explain_errors
 from tailor.common.heartbeat import beat
 from tailor.common.registry import function_of
 from tailor.common.seeds import stream
@@ -139,12 +139,14 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
 def _load(name: str, root: str | None, _sha256: str | None) -> dict[str, Samples]:
     """Load a data set. With the digest as argument, a data set that was prepared again is read again."""
     info = datasets.info(name, root)
-    loader = function_of(info.loader)
     if root is not None:
-        prepared: dict[str, Samples] = loader(root, name)
+        prepared: dict[str, Samples] = function_of(info.loader)(root, name)
         return prepared
-    loaded: dict[str, Samples] = loader()
-    problems = list(_problems(loaded, info))
+    with explain_errors(f"data set {name!r} cannot be loaded", "mend the loader of its DataInfo"):
+        loaded: dict[str, Samples] = function_of(info.loader)()
+    problems = [f"its loader returns a {type(loaded).__name__}, expected a dictionary of 'source' and 'target'"]
+    if isinstance(loaded, dict):
+        problems = list(_problems(loaded, info))
     if problems:
         raise ConfigError(f"data set {name!r} is not what its DataInfo says: {'; '.join(problems)}; change one of both")
     sha256 = digest(loaded)
@@ -162,6 +164,8 @@ def _problems(loaded: dict[str, Samples], info: DataInfo) -> Iterator[str]:
 
     The record's number of target images includes the test images.
     """
+    if info.test_images < 1:
+        yield f"its test_images is {info.test_images}, expected 1 or more"
     for task, samples in loaded.items():
         for part in ("images", "labels", "ids"):
             given = getattr(samples, part, None)
@@ -195,6 +199,7 @@ def _problems_of_task(
         "number of ids": (len(samples.ids), count),
         "number of images": (images_count, count),
         "shape of a sample": (tuple(samples.images.shape[1:]), tuple(input_shape)),
+        "shape of a label": (tuple(samples.labels.shape[1:]), ()),
         "type of labels": (samples.labels.dtype, label_type),
     }
     if samples.images.dtype != torch.uint8:
@@ -205,7 +210,7 @@ def _problems_of_task(
     for part, numbers in {"images": samples.images, "labels": samples.labels}.items():
         if numbers.is_floating_point() and (count := int((~numbers.isfinite()).sum())):
             yield f"{count} numbers in the {part} of {task} are NaN or infinite"
-    if classes > 1:
+    if classes != 1:
         invalid_labels = set(samples.labels.unique().tolist()) - set(range(classes))
         if invalid_labels:
             yield f"{task} has labels such as {min(invalid_labels)}, expected 0 to {classes - 1}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailor.common.errors import ConfigError
-from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model, refuse_too_few
+from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
 from transtailor.documents import read_json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @cli.option(
     "--time/--no-time", "times", default=True, help="ONNX: time it beside the whole network; off: no padding either"
 )
-@cli.option("--threads", type=int, metavar="N", help="CPU threads for timing (default: torch's)")
+@cli.option("--threads", type=cli.COUNT, metavar="N", help="CPU threads for timing (default: torch's)")
 @cli.option("--int8", is_flag=True, help="ONNX: also a file of 8-bit integers, with its accuracy and its time")
 @cli.option("--data-root", type=cli.FOLDER, help="folder of prepared data sets, if --int8 needs one")
 @imports_option
@@ -55,7 +55,6 @@ def export(
     if batch != "dynamic" and not (batch.isdecimal() and int(batch) >= 1):
         raise ConfigError(f"--batch is {batch!r}; expected a number of 1 or more, or dynamic")
     images_at_once = None if batch == "dynamic" else int(batch)
-    refuse_too_few(threads=threads)
     if int8 and (to != "onnx" or images_at_once is not None):
         raise ConfigError("--int8 is for files of ONNX that take any number of images: --to onnx, without --batch")
     with opened_model(folder, module) as state:

@@ -16,15 +16,15 @@ from transtailor.files import refuse_unwritable_file
 
 @cli.command(example="mobilenet_v2 --image-px 224 --classes 6 --threads 1 --out mobilenet_v2.table.json")
 @cli.argument("network")
-@cli.option("--image-px", type=int, required=True, metavar="N", help="height and width of the images")
-@cli.option("--classes", default=1000, metavar="N", help="outputs of the network: the target's classes")
+@cli.option("--image-px", type=cli.COUNT, required=True, metavar="N", help="height and width of the images")
+@cli.option("--classes", default=1000, type=cli.COUNT, metavar="N", help="outputs of the network: the target's classes")
 @cli.option("--out", type=cli.FILE, required=True, metavar="FILE", help="file to write")
 @cli.option(
     "--residual", type=click.Choice(["inside", "coupled"]), default="coupled", help="as pruning.residual of the trials"
 )
 @cli.option("--linear/--no-linear", default=True, help="as pruning.linear of the trials")
-@cli.option("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)")
-@cli.option("--batch", default=1, metavar="N", help="images of a forward pass")
+@cli.option("--threads", type=cli.COUNT, metavar="N", help="CPU threads (default: as many as torch takes)")
+@cli.option("--batch", default=1, type=cli.COUNT, metavar="N", help="images of a forward pass")
 @imports_option
 def table(
     network: str,
@@ -44,8 +44,6 @@ def table(
     refuse_unwritable_file(out, "--out", ConfigError)
     load_modules(imports)
     channels = NETWORKS[network].input_shape[0]
-    if image_px < 1 or classes < 1:
-        raise ConfigError(f"--image-px {image_px} --classes {classes}; expected 1 or more of both")
     from tailor.deploy.block_table import measure_table
     from tailor.stages import GroupRule
 

@@ -11,7 +11,7 @@ from torch import nn
 import tailor.stages as stages
 from tailor.common.errors import ConfigError
 from tailor.prepare.listing import some
-from tailor.pruning.group_records import Group, GroupMember
+from tailor.pruning.group_records import Group, members_of
 from tailor.stages import Stage
 
 Written = tuple[set[str], str]
@@ -55,7 +55,7 @@ def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, groups
     if stage.mode in ("off", "grad"):
         return NOTHING
     carriers = []
-    for member in _members(groups):
+    for member in members_of(groups):
         if stage.placement == "before_norm":
             carriers.append(member.layer)
         else:
@@ -65,13 +65,13 @@ def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, groups
 
 @written.register
 def _train_gates(_stage: stages.TrainGates, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
-    norms = [member.norm for member in _members(groups) if member.norm]
+    norms = [member.norm for member in members_of(groups) if member.norm]
     return _weight_and_bias(norms), "trains them as gates"
 
 
 @written.register
 def _fine_tune_softly(_stage: stages.FineTuneSoftly, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
-    return {f"{member.layer}.weight" for member in _members(groups)}, "sets filters to zero"
+    return {f"{member.layer}.weight" for member in members_of(groups)}, "sets filters to zero"
 
 
 @written.register
@@ -104,15 +104,5 @@ def _train_source(stage: stages.TrainSource, model: nn.Module, _groups: tuple[Gr
     return {name for name, _ in model.named_parameters()}, "draws all weights of a narrower network"
 
 
-def _members(groups: tuple[Group, ...]) -> list[GroupMember]:
-    members: list[GroupMember] = []
-    for group in groups:
-        members += group.members
-    return members
-
-
 def _weight_and_bias(modules: Iterable[str]) -> set[str]:
-    names = set()
-    for module in modules:
-        names |= {f"{module}.weight", f"{module}.bias"}
-    return names
+    return {f"{module}.{part}" for module in modules for part in ("weight", "bias")}

@@ -21,6 +21,7 @@ from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
 from tailor.execution.untrained import trained_images
 from tailor.facts.networks import NETWORKS, NetworkInfo
+from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import refuse_unknown_norms
@@ -34,6 +35,7 @@ from tailor.training.layer_order import layer_numbers
 from transtailor.plural import counted
 
 T = TypeVar("T")
+NUMBERS = (torch.float32, torch.float64)
 
 
 class _RunError(Exception):
@@ -113,9 +115,7 @@ def _try_training(
     """Raise ConfigError unless the network runs on images, forward and backward, and uses all that it trains."""
     with explain_errors(f"it cannot be built with num_classes = {classes}", "mend its builder"):
         model = building.build(network, classes, seed=0)
-    building.refuse_unregistered(model)
-    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
-        raise ConfigError("it has lazy layers, which have no width before their first call; give them their widths")
+    refuse_unfit_module(model)
     _refuse_head(model, NETWORKS[network].head, classes)
     _try_images(model, 1, input_shape, classes, "evaluation")
     _try_images(model, 2, input_shape, classes, "evaluation")
@@ -123,6 +123,52 @@ def _try_training(
     if has_several_ranks:
         refuse_unknown_norms(model)
         _refuse_unused_parameters(model)
+
+
+@torch.no_grad()
+def refuse_unfit_module(model: nn.Module) -> None:
+    """Raise ConfigError unless a user's module has tensors that can be trained, pruned and saved."""
+    kind = type(model).__name__
+    building.refuse_unregistered(model)
+    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if others:
+        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
+    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
+    tensors = list(tensor_of.values())
+    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
+    if taken:
+        raise ConfigError(
+            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
+        )
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ConfigError(
+            f"{kind} has lazy layers, which have no width yet; give them widths, or run it once: model(inputs)"
+        )
+    if not list(model.parameters()):
+        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
+    others = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
+    if others:
+        raise ConfigError(
+            f"{kind} has parameters that are no floats, {', '.join(others[:3])}; make them buffers: "
+            "self.register_buffer(NAME, tensor)"
+        )
+    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
+    if coarse:
+        raise ConfigError(
+            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; give it in float32, "
+            "model.float(), and convert the result, such as pruned.model.half()"
+        )
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
+        raise ConfigError(
+            f"{kind} is on {', '.join(sorted(map(str, devices)))}; give it on one device that holds its numbers: "
+            "model.to('cpu'), or make it there if it is on 'meta'"
+        )
+    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    if broken:
+        raise ConfigError(
+            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
+        )
 
 
 def _try_images(
@@ -137,14 +183,18 @@ def _try_images(
     except _RunError as error:
         location = f", in {error.module}" if error.module else ""
         raise ConfigError(
-            f"it does not run {attempt}{location}: {error.reason}; mend its code, or give its "
-            "NetworkInfo another input_shape"
+            f"it does not run {attempt}{location}: {error.reason}; mend its code, which "
+            "gets float32, or give its NetworkInfo another input_shape"
         ) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
         is_tensor = isinstance(outputs, Tensor)
         description = f"a tensor {tuple(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"
         raise ConfigError(
             f"{attempt} it makes {description}; a trial expects one tensor of outputs ({count}, {classes})"
+        )
+    if mode == "training" and not outputs.requires_grad:
+        raise ConfigError(
+            "its outputs have no gradient; leave .detach(), .item(), .numpy() and torch.no_grad() out of its code"
         )
     function = last_function(outputs) if classes > 1 else ""
     if function:
@@ -156,10 +206,7 @@ def _try_images(
 
 def _refuse_unused_parameters(model: nn.Module) -> None:
     """Raise ConfigError if a parameter got no gradient, although the model trains it and has just been trained."""
-    unused = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            unused.append(name)
+    unused = [name for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
     if unused:
         raise ConfigError(
             f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "
@@ -242,9 +289,10 @@ def refuse_single_images(
         )
         if norm is not None:
             key = "source.batch_size" if isinstance(stage, stages.TrainSource) else "optimisation.batch_size"
+            advice = _other_batch_size(images, training, world_size, key)
             raise ConfigError(
-                f"{images} images in batches of {training.batch_size} leave a last batch in which {norm}, would get "
-                f"one value per channel, which has no variance; {_other_batch_size(images, training, world_size, key)}"
+                f"{counted(images, 'image')} in batches of {training.batch_size} leave a last batch in which {norm}, "
+                f"would get one value per channel, which has no variance; {advice}"
             )
 
 

@@ -34,12 +34,15 @@ class DataInfo:
     files_sha256: str = ""  # of a prepared one: its digest of files; "" if it has none
     is_there: bool = True  # False: only known from the facts of official data sets, or expected by the user
 
+    def __post_init__(self) -> None:
+        for name in ("input_shape", "class_names"):  # a list is as good
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
 
 DATASETS: Registry[DataInfo] = Registry("data set")
 
 for _name, _facts in json.loads((Path(__file__).parent / "embedded_datasets.json").read_bytes()).items():
-    _lists = {_key: tuple(_value) for _key, _value in _facts.items() if isinstance(_value, list)}
-    DATASETS.add(_name, DataInfo(**_facts | _lists))
+    DATASETS.add(_name, DataInfo(**_facts))
 
 
 def info(name: str, root: str | None = None) -> DataInfo:

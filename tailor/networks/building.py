@@ -78,6 +78,16 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in first_names}
 
 
+def refuse_no_module(model: Any, who: str) -> None:
+    """Raise ConfigError unless what a user gave is a module of Python; `who` begins the message: "model is"."""
+    kind = type(model).__name__
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule) or kind == "OptimizedModule":
+        raise ConfigError(
+            f"{who} a {kind}; expected a torch.nn.Module as the class of a network makes it, neither compiled nor "
+            "scripted; type model.load_state_dict(...) for weights, and .model of what has the network in it"
+        )
+
+
 def refuse_unregistered(model: nn.Module) -> None:
     """Raise ConfigError if layers or weights of the model are in a plain list, tuple or dictionary.
 
@@ -223,7 +233,6 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    model = function_of(NETWORKS[name].builder)(num_classes=classes)
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{name}: its builder returns a {type(model).__name__}; expected a torch.nn.Module")
+    model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
+    refuse_no_module(model, f"{name}: its builder returns")
     return model

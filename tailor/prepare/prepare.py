@@ -65,7 +65,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 )
 @cli.option(
     "--threads",
-    type=int,
+    type=cli.COUNT,
     default=lambda: min(MOST_THREADS, usable_cores()),
     show_default="cores, at most 4",
     help="images decoded at once",
@@ -88,8 +88,6 @@ def prepare(
     from tailor.prepare.preparation import Request
     from tailor.prepare.preparation import prepare as prepare_data_set
 
-    if threads < 1:
-        raise ConfigError(f"--threads is {threads}; expected 1 or more")
     by_trial = test_split == "trial"
     if by_trial and split_seed is not None:
         raise ConfigError(

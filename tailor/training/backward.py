@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tailor.common.determinism import RepeatableBackward
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import Batch
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
@@ -99,6 +100,11 @@ class Backward:
         loss = batch.loss_sum(outputs, self._training.label_smoothing)
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, batch.images)
+        if not loss.requires_grad:
+            raise ConfigError(
+                "the loss has no gradient by what is trained: the network's forward runs it under torch.no_grad() or "
+                "detaches what it puts out; freeze layers by requires_grad_(False) instead"
+            )
         weight = self._ranks.world_size / batch.global_count  # DDP averages over ranks
         with self._forward.repeatable.context(batch.images):
             if penalty is None:

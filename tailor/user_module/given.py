@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,12 @@ from tailor.common.errors import ConfigError, TrainingError, explain_errors
 from tailor.common.torch_private import tree_leaves
 from tailor.data.objective import Loss, are_shares, last_function
 from tailor.data.task_data import Batch, Samples
+from tailor.execution.network_check import refuse_unfit_module
 from tailor.facts.networks import NETWORKS, NetworkInfo
-from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
-from tailor.networks.building import copied, refuse_unregistered
+from tailor.networks.building import copied, refuse_no_module
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
-NUMBERS = (torch.float32, torch.float64)
 IGNORED = -100  # the label that cross-entropy leaves out
 IF_YES_OR_NO = (
     "if they answer yes or no, give loss = lambda outputs, targets: "
@@ -59,14 +57,9 @@ class OwnNetwork:
     def head(self, outputs: Any) -> str:
         """The last layer with as many outputs as the network, else the last layer; "" if there is none."""
         classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-        layers = [""]
-        fitting = []
-        for name, parameter in self.template.named_parameters():
-            if parameter.dim() > 1:
-                layers.append(name.removesuffix(".weight"))
-                if parameter.shape[0] == classes:
-                    fitting.append(layers[-1])
-        return fitting[-1] if fitting else layers[-1]
+        matrices = {name: len(tensor) for name, tensor in self.template.named_parameters() if tensor.dim() > 1}
+        fitting = [name for name, outputs_count in matrices.items() if outputs_count == classes]
+        return ["", *matrices, *fitting][-1].removesuffix(".weight")
 
 
 @contextmanager
@@ -116,70 +109,11 @@ def copy_module(model: nn.Module) -> OwnNetwork:
         ConfigError: the module is not one that can be pruned.
     """
     kind = type(model).__name__
-    _refuse_no_module(model, kind)
-    tensors = _checked_tensors(model, kind)
+    refuse_no_module(model, "model is")
+    refuse_unfit_module(model)
     with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
         template = copied(model).cpu()
-    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
-
-
-def _refuse_no_module(model: Any, kind: str) -> None:
-    """Raise ConfigError unless the model is a module of Python; it says how to make one of its class or weights."""
-    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
-        return
-    advice = ""
-    if isinstance(model, type):
-        advice = f": type {model.__name__}(...)"
-    elif isinstance(getattr(model, "model", None), nn.Module):
-        advice = f": type the .model of this {kind}"
-    elif isinstance(model, Mapping | str | Path | torch.jit.ScriptModule):
-        advice = ": make it of its class, and type model.load_state_dict(...) for weights"
-    raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python{advice}")
-
-
-@torch.no_grad()
-def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
-    """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
-    refuse_unregistered(model)
-    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
-    if others:
-        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
-    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
-    tensors = list(tensor_of.values())
-    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
-    if taken:
-        raise ConfigError(
-            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
-        )
-    if kind == "OptimizedModule":
-        raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
-    if not list(model.parameters()):
-        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
-    others = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
-    if others:
-        raise ConfigError(
-            f"{kind} has parameters that are no floats, {', '.join(others[:3])}; make them buffers: "
-            "self.register_buffer(NAME, tensor)"
-        )
-    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
-    if coarse:
-        raise ConfigError(
-            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; prune model.float() "
-            "and convert the result: pruned.model.half()"
-        )
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) > 1 or any(device.type == "meta" for device in devices):
-        raise ConfigError(
-            f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
-        )
-    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
-    if broken:
-        raise ConfigError(
-            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
-        )
-    return tensors
+    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=next(model.parameters()).device)
 
 
 def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
@@ -189,12 +123,8 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
         ConfigError: it is no batch of inputs of the module, or the outputs are no tensors.
     """
     kind = own.kind
-    what = type(example_input).__name__
-    is_batch = False
-    if isinstance(example_input, Tensor):
-        what = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
-        is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
-    if not is_batch:
+    what = _kind_of(example_input)
+    if not isinstance(example_input, Tensor) or example_input.dim() < 2 or not example_input.is_floating_point():
         raise ConfigError(
             f"example_input is {what}; expected a batch of inputs as {kind} reads them: a tensor of floats (B, ...), "
             "such as torch.zeros(1, 3, 224, 224), or of an array torch.as_tensor(array).float()"
@@ -226,10 +156,7 @@ def samples_of(
     Raises:
         ConfigError: the loader gives something else than batches of (inputs, targets) for this network and loss.
     """
-    if isinstance(loss, type):
-        raise ConfigError(f"loss is the class {loss.__name__}; give an object of it: {loss.__name__}()")
-    if loss is not None and not callable(loss):
-        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
+    _refuse_no_loss(loss)
     if loader is None:
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
@@ -257,7 +184,7 @@ def samples_of(
             _refuse_probabilities(own, first_inputs)
         elif isinstance(outputs, Tensor):
             _refuse_other_values(outputs, targets)
-    _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
+    try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
 
@@ -271,6 +198,13 @@ def task_of(samples: Samples, outputs: Any) -> str:
         return f"{count}, squared errors"
     occurring = len(samples.labels[samples.labels != IGNORED].unique())
     return f"{count}, cross-entropy over {outputs.shape[1]:,} outputs, {occurring:,} of which are labels"
+
+
+def _refuse_no_loss(loss: Any) -> None:
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
+    if getattr(loss, "reduction", "") == "sum":
+        raise ConfigError("loss is a sum over the batch; give its mean: reduction = 'mean'")
 
 
 def _refuse_lost_axis(own: OwnNetwork, pair: Tensor) -> None:
@@ -304,6 +238,10 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             f"batch {number} of loader has inputs {tuple(inputs.shape)} of {inputs.dtype} and targets "
             f"{tuple(targets.shape)}; expected inputs (B, {shape}) of {example.dtype}, as in example_input, and "
             "targets (B, ...)"
+        )
+    if not bool(inputs.isfinite().all()):
+        raise ConfigError(
+            f"the inputs in batch {number} of loader have numbers that are NaN or infinite; leave them out"
         )
     return inputs, targets
 
@@ -407,23 +345,30 @@ def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
     return targets
 
 
-def _try_loss(own: OwnNetwork, batch: Batch) -> None:
-    """Raise ConfigError unless the loss of a batch is a number that depends on the weights."""
-    outputs = copied(own.template).eval().requires_grad_(True)(batch.images)
+def try_loss(own: OwnNetwork, batch: Batch, *, in_training: bool = False) -> None:
+    """Raise ConfigError unless the loss of a batch is a number that depends on the weights, also backward in training.
+
+    What the module itself raises is passed on.
+    """
+    outputs = copied(own.template).train(in_training).requires_grad_(True)(batch.images)
+    mode = ", in training mode," if in_training else ""
     with explain_errors(
-        f"the loss of the first batch cannot be computed from outputs that are {_kind_of(outputs)} and targets that "
-        f"are {_kind_of(batch.labels)}",
+        f"the loss of the first batch cannot be computed from outputs that{mode} are {_kind_of(outputs)} and targets "
+        f"that are {_kind_of(batch.labels)}",
         _how_to_give_loss(outputs),
     ):
-        value = batch.loss_sum(outputs) / batch.global_count
-        if value.numel() != 1 or not bool(torch.isfinite(value)):
-            is_what = value.item() if value.numel() == 1 else _kind_of(value)
-            raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number, a mean")
+        value = batch.loss(outputs, batch.labels) if batch.loss else batch.loss_sum(outputs)
+        is_number = isinstance(value, Tensor) and value.numel() == 1
+        if not is_number or not bool(value.isfinite()):
+            is_what = value.item() if is_number else _kind_of(value)
+            raise ConfigError(f"the loss of the first batch is {is_what}; expected is one finite number in a tensor")
         if not value.requires_grad:
             raise ConfigError(
-                "the loss of the first batch has no gradient; leave out of it .detach(), .item(), .numpy() and "
-                "torch.no_grad(), and compute it from the outputs"
+                "the loss of the first batch has no gradient; compute it from the outputs, and leave .detach(), "
+                f".item(), .numpy() and torch.no_grad() out of it and of {own.kind}"
             )
+        if in_training:
+            value.backward()
 
 
 def _how_to_give_loss(outputs: Any) -> str:
@@ -439,6 +384,8 @@ def _how_to_give_loss(outputs: Any) -> str:
 
 def _refuse_other_values(outputs: Tensor, targets: Tensor) -> None:
     """Raise ConfigError unless each float has its output, and they are values; axes of length 1 count for nothing."""
+    if not bool(targets.isfinite().all()):
+        raise ConfigError("the targets of loader have numbers that are NaN or infinite; leave their samples out")
     sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
     sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
     if sizes_of_outputs != sizes_of_targets:

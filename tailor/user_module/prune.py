@@ -37,7 +37,7 @@ from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.network_facts import activation_kinds
-from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
+from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function
 from tailor.stages import FineTune, GroupRule, ImageChanges, StageGenerator
 from tailor.user_module.given import (
     OwnNetwork,
@@ -48,6 +48,7 @@ from tailor.user_module.given import (
     run_copy,
     samples_of,
     task_of,
+    try_loss,
 )
 from tailor.user_module.pruned import PrunedGroup, PrunedNetwork
 from transtailor.names import nearest
@@ -62,6 +63,7 @@ _OF_ALL: dict[str, list[str]] = {
 _GIVEN_OTHERWISE = {
     "step_removed_macs_fraction": "give asked_removed_macs_fraction, which all steps together remove",
     "class_weights": "give loss = torch.nn.CrossEntropyLoss(weight=...), with a number for each class",
+    "device": "move the module, and it is computed there: model.to('cuda')",
     "sampling": "give a loader with a sampler, such as torch.utils.data.WeightedRandomSampler",
 } | dict.fromkeys(ImageChanges.model_fields, "change the inputs in loader")
 """Settings of a trial that something else takes the place of here -> what to give."""
@@ -312,7 +314,7 @@ def _prune(
             tunings = [stage for stage in planned if isinstance(stage, FineTune)]
             refuse_single_images(tunings, config, 1, len(samples))
             with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
-                train_once(copied(own.template), samples.images[: config.optimisation.batch_size].cpu())
+                try_loss(own, _first_batch(samples, config.optimisation.batch_size), in_training=True)
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(
@@ -365,11 +367,15 @@ def _check_pruned(whole: ModelState, pruned: ModelState, candidates: list[Candid
 
 def _refuse_not_finite(pruned: ModelState, samples: Samples, batch_size: int) -> None:
     """Raise TrainingError unless the loss of a batch is a number after the last step, behind which none is computed."""
-    images, labels = samples.images[:batch_size], samples.labels[:batch_size]
-    batch = Batch(images=images, labels=labels, global_count=len(images), loss=samples.loss)
-    loss = float(batch.loss_sum(run_copy(pruned.build(), images))) / len(images)
+    batch = _first_batch(samples, batch_size)
+    loss = float(batch.loss_sum(run_copy(pruned.build(), batch.images))) / batch.global_count
     if not math.isfinite(loss):
         raise TrainingError(f"the loss of the first batch is {loss} after training; a smaller learning rate may help")
+
+
+def _first_batch(samples: Samples, size: int) -> Batch:
+    images, labels = samples.images[:size], samples.labels[:size]
+    return Batch(images=images, labels=labels, global_count=len(images), loss=samples.loss)
 
 
 def _facts(removable: tuple[Group, ...], example: Tensor) -> dict[str, Any]:

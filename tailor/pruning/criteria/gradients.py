@@ -77,6 +77,7 @@ def _gradients(loss: Tensor, gate_of: Mapping[str, Tensor]) -> list[Tensor]:
         raise ConfigError(
             f"this criterion needs gradients by the filters of {without[0]} (and {len(without) - 1} other layers), and "
             "the loss has none: forward runs them under torch.no_grad() or detaches what they put out, or the loss "
-            "does not read it; freeze layers by requires_grad_(False) instead, or choose criterion 'l1'"
+            "does not read it; freeze layers by requires_grad_(False) instead, or prune by a criterion that reads no "
+            "gradients, such as 'l1'"
         )
     return [gradient for gradient in gradients if gradient is not None]

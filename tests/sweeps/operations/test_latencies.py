@@ -16,10 +16,8 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.latencies import WAITING
 from sweeps.operations.timed_models import Programs, References, SavedModels, Whole, call_in, one_process_each
 from sweeps.run.run_folder import RunFolder
-from tailor.common.errors import ConfigError
 from tailor.deploy.fastest import paddings_of
 from tailor.model.circumstance import circumstance_here
-from tailor.saved_model import Timing
 from tests.results.exact_run import Trial, write_run
 from tests.sweeps.conftest import Command
 from tests.tailor.saved_models import pruned
@@ -116,19 +114,6 @@ def test_each_point_is_timed_under_the_name_of_its_own_arm(tmp_path: Path) -> No
     with load(write_run(tmp_path, [path])) as run:
         (waiting,) = run.rows(WAITING.format(circumstance="1", values="2"), [True])
     assert (waiting["points"], waiting["arms"]) == ([0, 1], ["head_only", "path"])
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"batch": 0}, "--batch is 0; expected 1 or more"),
-        ({"threads": 0}, "--threads is 0; expected 1 or more"),
-        ({"repeats": 1}, "--repeats is 1; expected 2 or more"),
-    ],
-)
-def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        Timing(**given)  # type: ignore[arg-type]
 
 
 @pytest.mark.check

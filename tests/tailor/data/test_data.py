@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -140,6 +141,11 @@ MISTAKES: dict[str, tuple[Callable[[Samples], dict[str, Samples]], str]] = {
         lambda made: {"target": replace(made, images=made.images / made.images)},
         "2560 numbers in the images of target are NaN",
     ),
+    "column": (
+        lambda made: {"target": replace(made, labels=made.labels[:, None])},
+        r"a label of target is \(1,\), exp",
+    ),
+    "pair": (lambda made: (made, made), "its loader returns a tuple, expected a dictionary"),  # type: ignore[return-value]
     "no target": (lambda made: {"source": made.take(torch.arange(0))}, "it has no 'target'"),
 }
 
@@ -154,6 +160,20 @@ def test_a_loader_that_differs_from_its_record_is_refused(mistake: str) -> None:
         target_classes=2, source_images=0, target_images=40, test_images=10,
     )  # fmt: skip
     with DATASETS.borrow("of_a_user", record), pytest.raises(ConfigError, match=f"'of_a_user' is not what.*{words}"):
+        task_data.load("of_a_user")
+
+
+@pytest.mark.parametrize(
+    ("loader", "words"),
+    [
+        (lambda: 1 // 0, r"cannot be loaded \(ZeroDivisionError: .*; mend the loader of its DataInfo"),
+        (lambda: task_data.load("digits"), "its test_images is 0, expected 1 or more"),
+    ],
+)
+def test_a_loader_that_fails_and_a_target_without_test_images_are_refused(loader: Any, words: str) -> None:
+    record = replace(DATASETS["digits"], loader=loader, test_images=0, input_shape=[1, 8, 8])  # type: ignore[arg-type]
+    assert record.input_shape == (1, 8, 8)
+    with DATASETS.borrow("of_a_user", record), pytest.raises(ConfigError, match=words):
         task_data.load("of_a_user")
 
 

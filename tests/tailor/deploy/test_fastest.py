@@ -128,7 +128,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--module", "net.py:nothing"], "it makes a int and not a torch.nn.Module"),
         (["--module", "lost.py:Net"], "cannot be made"),
         (["--module", "net.py:Pair", "--no-time"], "Pair returns a tuple, and a program has one tensor of outputs"),
-        (["--module", "net.py:Net", "--threads", "0"], "--threads is 0; expected 1 or more"),
+        (["--module", "net.py:Net", "--threads", "0"], "'--threads': 0 is not in the range x>=1"),
     ],
 )
 def test_mistakes_with_a_network_of_ones_own_are_explained(

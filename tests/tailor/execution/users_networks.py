@@ -149,6 +149,28 @@ def sigmoid(num_classes):
     return plain(num_classes).append(nn.Sigmoid())
 
 
+def scripted(num_classes):
+    import torch
+
+    return torch.jit.script(plain(num_classes))
+
+
+def half(num_classes):
+    return plain(num_classes).half()
+
+
+def infinite(num_classes):
+    network = plain(num_classes)
+    network[3].weight.data[0] = float("inf")
+    return network
+
+
+def detached(num_classes):
+    network = plain(num_classes)
+    network[8].register_forward_hook(lambda layer, images, made: made.detach())
+    return network
+
+
 def without_classes():
     return plain(5)
 
@@ -160,7 +182,7 @@ def no_module(num_classes):
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
 HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
-BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid)
+BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid, scripted, half, infinite, detached)
 for builder in (*BUILDERS, without_classes, no_module):
     name = builder.__name__
     head = HEADS.get(name, "8")

@@ -78,6 +78,7 @@ def test_onnx_runtime_computes_what_the_module_computes(state: ModelState) -> No
 
 
 def test_threads_are_put_back(state: ModelState) -> None:
+    measure(state, eager(), device=CPU, repeats=1)  # finds the network's facts by running it
     before = torch.get_num_threads()
     seen: set[int] = set()
     hook = nn.modules.module.register_module_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
@@ -154,9 +155,9 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["--batch", "0"], "--batch is 0; expected 1 or more"),
-        (["--threads", "0"], "--threads is 0; expected 1 or more"),
-        (["--repeats", "1"], "--repeats is 1; expected 2 or more"),
+        (["--batch", "0"], "'--batch': 0 is not in the range x>=1"),
+        (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
+        (["--repeats", "1"], "'--repeats': 1 is not in the range x>=2"),
         (["--device", "tpu"], "no such device"),
         (["--runtime", "onnxruntime", "--precision", "bf16"], "computes in float32, not in bf16"),
         (["--runtime", "onnxruntime", "--memory-format", "channels_last"], "chooses its own memory format"),

@@ -396,7 +396,6 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     [
         (("--layout", "cup200"), "no such layout: 'cup200'; did you mean 'cub200'"),
         (("--image-px", 4), "--image-px is 4; expected a side"),
-        (("--threads", 0), "--threads is 0"),
         (("--source-from", "gone"), "gone does not exist; give .* in --source-from"),
         (("--source-classes", "cat,dgo"), "no such class: 'dgo'; did you mean 'dog'"),
     ],

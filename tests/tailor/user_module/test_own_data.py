@@ -333,7 +333,7 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
     "no gradient": (
         [(torch.ones(2, 8), torch.zeros(2).long())],
         lambda outputs, labels: F.cross_entropy(outputs.detach(), labels),
-        r"the loss of the first batch has no gradient; leave out of it \.detach\(\)",
+        r"the loss of the first batch has no gradient; compute it from the outputs, and leave \.detach\(\)",
     ),
     "losses": (
         [(torch.ones(2, 8), torch.zeros(2).long())],
@@ -366,6 +366,18 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
     ),
     "no label": ([(torch.ones(6, 8), torch.full((6,), -100))], None, "every label is -100"),
     "real values": ([(torch.zeros(6, 8), torch.full((6,), 0.5))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
+    "not a mean": (pairs(1), nn.CrossEntropyLoss(reduction="sum"), "loss is a sum over the batch; .* = 'mean'"),
+    "no tensor": (
+        pairs(1),
+        lambda outputs, _: outputs.sum().item(),
+        "batch is a float; .* one finite number in a tensor",
+    ),
+    "infinite": (
+        [*pairs(1), (torch.full((6, 8), torch.inf), torch.zeros(6))],
+        None,
+        "inputs in batch 1 of loader .* NaN",
+    ),
+    "missing": ([(torch.zeros(6, 8), torch.full((6, 3), torch.nan))], None, "the targets of loader have .* NaN"),
     "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
     "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),
     "loss": (pairs(1), lambda outputs, _: outputs, "expected is one finite number"),
@@ -397,6 +409,27 @@ def test_layers_under_no_grad_are_named() -> None:
         tailor.prune(
             Frozen(*small()), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, criterion="taylor", loader=pairs()
         )
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (
+            lambda self, x: list(self)[-1](nn.Sequential(*list(self)[:-1])(x).detach()),
+            r"no gradient by what is trained: .* under torch.no_grad\(\)",
+        ),
+        (
+            lambda self, x: (nn.Sequential.forward(self, x),) * (1 + self.training),
+            "that, in training mode, are a tuple",
+        ),
+    ],
+)
+def test_what_only_a_training_shows_is_explained(forward: Callable[[nn.Module, Tensor], Any], words: str) -> None:
+    model = type("Own", (nn.Sequential,), {"forward": forward})(*small())
+    loss = None if "gradient" in words else lambda outputs, targets: F.cross_entropy(*outputs, targets)
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "loader": pairs(), "loss": loss}
+    with pytest.raises(ConfigError, match=words):
+        tailor.transtailor(model, torch.zeros(1, 8), asked_removed_macs_fraction=0.3, **settings)
 
 
 def test_allocations_that_choose_by_validation_images_are_refused() -> None:
