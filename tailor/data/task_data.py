@@ -330,13 +330,8 @@ def batches(
             labels = torch.where(drawn.share >= 0.5, labels, other_labels)  # by which answers count as correct
         is_whole = len(of_batch) == min(batch_size, len(samples))
         yield Batch(
-            images=images,
-            labels=labels,
-            global_count=len(of_batch),
-            is_whole=is_whole,
-            loss=samples.loss,
-            terms=terms,
-        )
+            images=images, labels=labels, global_count=len(of_batch), is_whole=is_whole, loss=samples.loss, terms=terms
+        )  # fmt: skip
 
 
 class _EpochImages:
