@@ -172,7 +172,5 @@ def _judged(
     verdict: Agreement = "cannot say yet",
     needed: int | None = None,
 ) -> Judged:
-    low = high = None
-    if difference is not None and half is not None:
-        low, high = difference - half, difference + half
+    low, high = (None, None) if difference is None or half is None else (difference - half, difference + half)
     return Judged(seeds=seeds, difference=difference, low=low, high=high, verdict=verdict, seeds_needed=needed)

@@ -104,9 +104,6 @@ class PACNet(Method):
     def _calibration_training(self, tuning: Training) -> Training:
         """As all methods fine-tune, except for PAC-Net's own settings."""
         return tuning.replace(
-            learning_rate=self.calibrate_learning_rate,
-            weight_decay=0.0,
-            optimiser=self.optimiser,
-            norm="synchronised",
-            layer_decay=1.0,
-        )
+            learning_rate=self.calibrate_learning_rate, weight_decay=0.0, optimiser=self.optimiser,
+            norm="synchronised", layer_decay=1.0,
+        )  # fmt: skip
