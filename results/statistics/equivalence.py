@@ -10,6 +10,7 @@ not hold it: they take a number whose verdict is right out of the family, and it
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,16 +79,16 @@ def agree(
     mean = mean_interval(values)
     if mean.mean is None or mean.deviation is None:
         difference = None if mean.mean is None else mean.mean - printed.value
-        return _open(mean.n, difference, 2)
+        return _judged(mean.n, difference, needed=2)
     deviation = max(mean.deviation, least_deviation)
     difference = mean.mean - printed.value
     error = _error(deviation, mean.n, printed)
     half = _quantile(error.degrees, level) * error.size
     outer = _quantile(error.degrees, level / 2) * error.size
     if abs(difference) + half < margin or (half == 0.0 and abs(difference) <= margin):
-        return _settled(mean.n, difference, half, "within")
+        return _judged(mean.n, difference, half, "within")
     if abs(difference) - outer > margin:
-        return _settled(mean.n, difference, outer, "not within")
+        return _judged(mean.n, difference, outer, "not within")
 
     def power(n: int) -> float:
         then = _error(largest_deviation(deviation, mean.n), n, printed)
@@ -98,7 +99,7 @@ def agree(
             return float(special.ndtr(above) + special.ndtr(below) - 1)
         return float(special.ndtr((abs(difference) - margin) / then.size - _quantile(then.degrees, level / 2)))
 
-    return _open(mean.n, difference, _fewest(power, mean.n + 1), half)
+    return _judged(mean.n, difference, half, needed=_fewest(power, mean.n + 1))
 
 
 def ahead(
@@ -117,18 +118,18 @@ def ahead(
     level = alpha / tests
     mean = mean_interval(differences)
     if mean.mean is None or mean.deviation is None:
-        return _open(mean.n, mean.mean, 2)
+        return _judged(mean.n, mean.mean, needed=2)
     difference = mean.mean
     deviation = max(mean.deviation, least_deviation)
     half = _quantile(mean.n - 1, level / 2) * deviation / math.sqrt(mean.n)
     if abs(difference) > half:
-        return _settled(mean.n, difference, half, "within" if difference > 0 else "not within")
+        return _judged(mean.n, difference, half, "within" if difference > 0 else "not within")
     planned = largest_deviation(deviation, mean.n)
 
     def power(n: int) -> float:
         return float(special.ndtr(abs(difference) / (planned / math.sqrt(n)) - _quantile(n - 1, level / 2)))
 
-    return _open(mean.n, difference, _fewest(power, mean.n + 1), half)
+    return _judged(mean.n, difference, half, needed=_fewest(power, mean.n + 1))
 
 
 @dataclass(frozen=True)
@@ -159,28 +160,17 @@ def _quantile(degrees: float, tail: float) -> float:
 
 def _fewest(power: Callable[[int], float], first: int) -> int | None:
     """Return the fewest seeds from `first` on that have the power; None if `MOST_SEEDS` have not."""
-    most = first
-    while power(most) < POWER:
-        if most >= MOST_SEEDS:
-            return None
-        most = min(2 * most, MOST_SEEDS)
-    least = first
-    while least < most:
-        middle = (least + most) // 2
-        if power(middle) < POWER:
-            least = middle + 1
-        else:
-            most = middle
-    return most
+    if power(MOST_SEEDS) < POWER:
+        return None
+    return bisect_left(range(MOST_SEEDS + 1), True, first, key=lambda seeds: power(seeds) >= POWER)
 
 
-def _open(seeds: int, difference: float | None, needed: int | None, half: float | None = None) -> Judged:
-    low = high = None
-    if difference is not None and half is not None:
-        low, high = difference - half, difference + half
-    return Judged(seeds=seeds, difference=difference, low=low, high=high, verdict="cannot say yet", seeds_needed=needed)
-
-
-def _settled(seeds: int, difference: float, half: float, verdict: Agreement) -> Judged:
-    low, high = difference - half, difference + half
-    return Judged(seeds=seeds, difference=difference, low=low, high=high, verdict=verdict, seeds_needed=None)
+def _judged(
+    seeds: int,
+    difference: float | None,
+    half: float | None = None,
+    verdict: Agreement = "cannot say yet",
+    needed: int | None = None,
+) -> Judged:
+    low, high = (None, None) if difference is None or half is None else (difference - half, difference + half)
+    return Judged(seeds=seeds, difference=difference, low=low, high=high, verdict=verdict, seeds_needed=needed)

@@ -15,14 +15,10 @@ def stop_rule(scores: Sequence[float], tolerance: float) -> int:
         scores: of the points on the validation split, in the order of the path, at least one.
         tolerance: a drop of exactly this much does not stop; the paper's 0.3 percentage points are 0.003.
 
-    Raises:
-        ValueError: no points.
-
     Example:
         >>> stop_rule([0.90, 0.899, 0.89], tolerance=0.003)
         1
     """
-    _refuse_empty(scores)
     for index in range(1, len(scores)):
         if math.isnan(scores[index]) or _falls(scores[index - 1], scores[index], tolerance):
             return index - 1
@@ -32,9 +28,8 @@ def stop_rule(scores: Sequence[float], tolerance: float) -> int:
 def best_stop_rule(scores: Sequence[float], tolerance: float) -> int:
     """Choose the last point before the first that is more than the tolerance below the best one so far.
 
-    Unlike in the printed rule, small drops do not add up: each is measured from the best. Raises as `stop_rule`.
+    Unlike in the printed rule, small drops do not add up: each is measured from the best.
     """
-    _refuse_empty(scores)
     best = scores[0]
     for index in range(1, len(scores)):
         if math.isnan(scores[index]) or _falls(best, scores[index], tolerance):
@@ -46,9 +41,8 @@ def best_stop_rule(scores: Sequence[float], tolerance: float) -> int:
 def patience_rule(scores: Sequence[float], patience: int) -> int:
     """Choose the best point once `patience` points in a row are not above it (Prechelt 1998, class UP).
 
-    A score that is NaN is not above any other. Raises as `stop_rule`.
+    A score that is NaN is not above any other.
     """
-    _refuse_empty(scores)
     best = 0
     for index in range(1, len(scores)):
         if scores[index] > scores[best] or math.isnan(scores[best]):
@@ -56,11 +50,6 @@ def patience_rule(scores: Sequence[float], patience: int) -> int:
         elif index - best >= patience:
             break
     return best
-
-
-def _refuse_empty(scores: Sequence[float]) -> None:
-    if not scores:
-        raise ValueError("expected at least one operating point, given none")
 
 
 def _falls(held: float, score: float, tolerance: float) -> bool:

@@ -346,9 +346,10 @@ def refuse_unfit_networks(plan: Plan) -> None:
     trials_to_try: dict[str, PlannedTrial] = {}
     for trial in plan.trials:
         is_users_network = digest_of(NETWORKS, trial.settings.network) is not None
-        batch_size = trial.settings.values["optimisation"]["batch_size"]
-        has_batch_of_one = (trial.train_images or 0) % batch_size == 1
-        if is_users_network or has_batch_of_one:
+        optimisation = trial.settings.values["optimisation"]
+        may_have_batch_of_one = (trial.train_images or 0) % optimisation["batch_size"] == 1
+        may_have_batch_of_one |= optimisation["accumulation_steps"] > 1 or optimisation["norm"] == "local"
+        if is_users_network or may_have_batch_of_one:
             settings_without_seed = {key: value for key, value in trial.settings.values.items() if key != "seed"}
             trials_to_try.setdefault(canonical_json(settings_without_seed), trial)
     for trial in trials_to_try.values():

@@ -102,6 +102,7 @@ class Batch:
     images: Tensor  # (B, C, H, W) or (B, inputs) float32, normalised
     labels: Tensor  # (B,)
     global_count: int  # images of this step over all ranks
+    is_whole: bool = True  # whether the epoch has no larger one
     loss: Loss | None = None
     terms: tuple[tuple[Tensor, Tensor], ...] = ()
     """Labels (B,) and the weights (B,) of their losses, which are added up; (): `labels`, each with weight 1."""
@@ -332,7 +333,10 @@ def batches(
             other_weights = samples.select(weights, pairs) * (1.0 - drawn.share)
             terms = ((labels, own_weights * drawn.share), (other_labels, other_weights))
             labels = torch.where(drawn.share >= 0.5, labels, other_labels)  # by which answers count as correct
-        yield Batch(images=images, labels=labels, global_count=len(of_batch), loss=samples.loss, terms=terms)
+        is_whole = len(of_batch) == min(batch_size, len(samples))
+        yield Batch(
+            images=images, labels=labels, global_count=len(of_batch), is_whole=is_whole, loss=samples.loss, terms=terms
+        )  # fmt: skip
 
 
 class _EpochImages:

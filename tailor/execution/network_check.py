@@ -265,7 +265,7 @@ def _try_pruning(
 def refuse_single_images(
     planned: Iterable[Stage], config: TrialConfig, world_size: int, train_images: int | None
 ) -> None:
-    """Raise ConfigError if a norm would get one value per channel in the last batch of a training.
+    """Raise ConfigError if a norm would get one value per channel in the last batch of a training or of its measuring.
 
     Args:
         planned: the trial's stages.
@@ -274,11 +274,14 @@ def refuse_single_images(
         train_images: of the target; None: not known.
     """
     for stage in planned:
-        if not isinstance(stage, stages.TrainSource | stages.FineTune | stages.Allocate):
+        if isinstance(stage, stages.MeasureNorms):
+            training = Training(epochs=1, batch_size=stage.batch_size, seed=stage.seed)
+        elif isinstance(stage, stages.TrainSource | stages.FineTune | stages.Allocate):
+            training = stage.training
+        else:
             continue
         reads_source = isinstance(stage, stages.TrainSource | stages.Allocate)
         images = config.data.info.source_images if reads_source else train_images
-        training = stage.training
         if training.norm == "frozen" or not images or _fewest_images(images, training, world_size) > 1:
             continue
         norm = _norm_refusing_one_image(

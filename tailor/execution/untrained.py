@@ -81,6 +81,8 @@ def split_images(data: DataConfig) -> list[int]:
     """Return how many training, validation and test images a trial has; in a pool, copies may change it."""
     target = _target(data) if data.info.pool else None
     used = sum(limited_images(data))
+    if data.info.target_classes == 1:  # real values count as one class
+        used = min(data.train_images, data.images_per_class or data.train_images)
     if target is not None and target.group is not None and len(np.unique(target.group)) < len(target):
         whole = data.model_copy(update={"images_per_class": None})
         train, validation = (sum(_drawn(whole, split)) for split in ("train", "validation"))

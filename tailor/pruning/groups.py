@@ -59,16 +59,6 @@ def prunable_groups(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
     return tuple(candidate.group for candidate in candidates if candidate.reason is None)
 
 
-def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
-    """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
-    reasons: dict[str, str] = {}
-    for candidate in candidates(model, input_shape, rule):
-        if candidate.reason is not None:
-            for member in candidate.group.members:
-                reasons[member.layer] = candidate.reason
-    return reasons
-
-
 def reasons_of(candidates: Iterable[Candidate]) -> str:
     """Why candidates cannot lose filters, as text: each reason once, behind the names of its layers."""
     return _by_reason(candidates) or "it has no layers"

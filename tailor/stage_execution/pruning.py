@@ -2,12 +2,14 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import cast
 
 import torch
+from torch import nn
 
 import tailor.stages as stages
 from tailor.common.errors import ConfigError
@@ -350,10 +352,17 @@ def coarsest(state: ModelState, groups: tuple[Group, ...]) -> tuple[str, float]:
 @compute.register
 def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, context: StageContext) -> StageOutput:
     model = parent.build(context.ranks.device).eval()  # dropout would draw from a generator without a seed
+    seen: Counter[nn.Module] = Counter()  # images, once for each call
+
+    def weigh(norm: BatchNormBase, _inputs: object) -> None:
+        """Let the statistics be the mean over all batches, which weigh as their images do."""
+        seen[norm] += batch.global_count
+        norm.momentum = batch.global_count / seen[norm]
+
     for norm in model.modules():
         if isinstance(norm, BatchNormBase):
             norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over all batches
+            norm.register_forward_pre_hook(weigh)
             norm.train()
     model = synchronise_norms(model, context.ranks)
     samples = context.train(stage.task)

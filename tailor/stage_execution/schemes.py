@@ -1,8 +1,7 @@
 """SFP's fine-tuning that zeroes filters, and GBN's tick."""
 
-import math
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
 from tailor.stage_execution.tuning import compute_fine_tune
-from tailor.training.loop import group, optimiser_for, train
+from tailor.training.loop import TrainingExtras, group, optimiser_for, train
 
 LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, as in the authors' code
 
@@ -63,7 +62,7 @@ def zero_smallest(model: nn.Module, groups: tuple[Group, ...], zeroed: dict[str,
 def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: StageContext) -> StageOutput:
     """Train only the gates phi of norms phi (x + b / gamma), from phi = gamma; everything else is frozen.
 
-    Stores the norms' new factors and biases, and for each layer the mean of |dL/dphi phi| over the steps. `b / gamma`
+    Stores the norms' new factors and biases, and for each layer the mean of |dL/dphi phi| over the batches. `b / gamma`
     is limited to LARGEST_SHIFT, so a norm with gamma near 0 computes something else from then on.
 
     Raises:
@@ -76,18 +75,18 @@ def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: S
     model = with_gates_apart(parent, shifts).build(device).eval().requires_grad_(False)
     parameters = attach(model, gates, trainable=True)
     optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
-    optimiser.register_step_pre_hook(add_scores)
     samples = context.train(stage.task)
     checkpoint = context.checkpoint(stage.key())
-    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
-    steps = len(history) * math.ceil(len(samples) / stage.training.batch_size)
+    extras = TrainingExtras(before_step=partial(add_scores, optimiser, stage.training.batch_size))
+    history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint, extras)
+    batches = len(history) * len(samples) / stage.training.batch_size
     trained: Tensors = {}
     scores: Tensors = {}
     for (layer, norm), gate in zip(norm_of.items(), parameters, strict=True):
         phi = gate.detach().cpu()
         trained[f"{norm}.weight"] = phi
         trained[f"{norm}.bias"] = phi * shifts[norm]
-        scores[layer] = optimiser.state[gate]["score"].cpu() / steps
+        scores[layer] = optimiser.state[gate]["score"].cpu() / batches
     info = {"epochs": history, "macs": macs_of(parent)}
     return StageOutput(info=info, tensors=add_prefix("tensors", trained) | add_prefix("scores", scores))
 
@@ -108,12 +107,12 @@ def with_gates_apart(state: ModelState, shifts: dict[str, Tensor]) -> ModelState
 
 
 @torch.no_grad()
-def add_scores(optimiser: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+def add_scores(optimiser: torch.optim.Optimizer, batch_size: int, images: int) -> None:
     """Add |dL/dphi x phi| to each gate's score, which is in the optimiser's state and so in its checkpoints.
 
-    Called before each step, when the gradients are those of the global batch on every rank.
+    A smaller last batch weighs as its images do: its gradient is noisier, so one image would decide as much as a batch.
     """
     for parameters in optimiser.param_groups:
         for gate in parameters["params"]:
             memory = optimiser.state[gate]
-            memory["score"] = memory.get("score", 0.0) + (gate.grad * gate).abs()
+            memory["score"] = memory.get("score", 0.0) + (gate.grad * gate).abs() * (images / batch_size)

@@ -23,7 +23,7 @@ from tailor.stages import Training
 from tailor.training import penalties
 from tailor.training.backward import Forward
 from tailor.training.distillation import Teaching
-from tailor.training.loop import NO_EXTRAS, TrainingExtras, optimiser_for, parameter_groups, train
+from tailor.training.loop import NO_EXTRAS, TrainingExtras, do_nothing, optimiser_for, parameter_groups, train
 from tailor.training.prediction import predict
 
 
@@ -95,7 +95,7 @@ def compute_fine_tune(
     stage: stages.FineTune,
     parent: ModelState,
     context: StageContext,
-    after_epoch: Callable[[nn.Module], None] | None = None,
+    after_epoch: Callable[[nn.Module], None] = do_nothing,
 ) -> StageOutput:
     """What a fine-tuning stores; `after_epoch` may change the model after the last step of each epoch."""
     trained = _tune(stage, parent, context, after_epoch)
@@ -109,7 +109,7 @@ def _tune(
     stage: stages.FineTune,
     parent: ModelState,
     context: StageContext,
-    after_epoch: Callable[[nn.Module], None] | None = None,
+    after_epoch: Callable[[nn.Module], None] = do_nothing,
     until_epoch: int | None = None,
 ) -> TrainedWeights:
     penalty_of = penalties.penalty_for(stage.regulariser, parent, context.ranks)
@@ -119,7 +119,7 @@ def _tune(
         return TrainingExtras(
             penalty=None if penalty_of is None else penalty_of(model),
             teaching=teaching,
-            after_epoch=None if after_epoch is None else partial(after_epoch, model),
+            after_epoch=partial(after_epoch, model),
             validation=context.validation(stage.task),
             until_epoch=until_epoch,
         )

@@ -60,9 +60,7 @@ class ScoreFilters(Stage):
     def version(self) -> int:
         if self.task is None or self.batch_size is None or self.placement is None:
             return 1
-        images = self.task.train_images
-        is_divided = images <= self.batch_size or (self.task.images_per_class is None and images % self.batch_size == 0)
-        return 1 if is_divided else 2  # a smaller last batch weighs less
+        return 1 if self.task.has_whole_batches(self.batch_size) else 2  # a smaller last batch weighs less
 
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
@@ -172,6 +170,10 @@ class MeasureNorms(Stage):
     task: Task
     batch_size: int
     seed: int
+
+    @property
+    def version(self) -> int:
+        return 1 if self.task.has_whole_batches(self.batch_size) else 2  # a smaller last batch weighs less
 
     def cost(self, size: Size) -> StageCost:
         """Every training image once, forward."""

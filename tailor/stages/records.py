@@ -106,6 +106,11 @@ class Task:
     images: TaskImages = neutral("target")
     images_seed: int | None = neutral(None)  # of what is drawn for other images than the target's
 
+    def has_whole_batches(self, batch_size: int) -> bool:
+        """Whether no smaller batch is left for the last; False where a class may have fewer images than are drawn."""
+        images = self.train_images
+        return images <= batch_size or (self.images_per_class is None and images % batch_size == 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:

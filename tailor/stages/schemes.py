@@ -32,5 +32,9 @@ class TrainGates(Stage):
     training: Training
     rule: GroupRule
 
+    @property
+    def version(self) -> int:
+        return 1 if self.task.has_whole_batches(self.training.batch_size) else 2  # a smaller last batch weighs less
+
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.train_images)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tailor.facts.metrics import Metric
-from tailor.facts.regularisation import Regulariser
+from tailor.facts.regularisation import BSS, Regulariser
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
@@ -33,6 +33,11 @@ class FineTune(Stage):
     optimiser_state: Literal["reset", "kept"]  # kept: momentum of the fine-tuning before is continued, pruned alike
     distillation: Distillation | None = neutral(None)
     teacher: StageOutcome | None = None  # with distillation: the unpruned network, fine-tuned
+
+    @property
+    def version(self) -> int:
+        is_as_before = not isinstance(self.regulariser, BSS) or self.task.has_whole_batches(self.training.batch_size)
+        return 1 if is_as_before else 2  # a smaller last batch has no such penalty
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch, and forward through an anchor and a teacher.

@@ -27,20 +27,20 @@ from tailor.training.weight_average import WeightAverage
 LONG_EPOCH_S = 10.0  # after which the step is also reported
 
 
+def do_nothing(*_given: object) -> None:
+    """Do nothing: what a training does by default beside its steps."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingExtras:
     """What a training does in addition to minimising the loss of the labels."""
 
     penalty: Penalty | None = None  # added to the loss of each step
     teaching: Teaching | None = None  # what a teacher adds to the labels
-    after_epoch: Callable[[], None] | None = None  # called on every rank after an epoch, before its checkpoint
+    before_step: Callable[[int], None] = do_nothing  # gets the number of the global batch's images, on every rank
+    after_epoch: Callable[[], None] = do_nothing  # called on every rank after an epoch, before its checkpoint
     validation: EpochValidation | None = None
     until_epoch: int | None = None  # where a part of the training ends; None: at the end
-
-    def run_after_epoch(self) -> None:
-        """Call what is to be called after an epoch, if there is anything."""
-        if self.after_epoch is not None:
-            self.after_epoch()
 
     def validate(self, model: nn.Module, epochs: int) -> dict[str, Any]:
         """Return the columns of the validation after `epochs` epochs; empty without one."""
@@ -106,6 +106,7 @@ def train(
             loss, is_right = backward(batch)
             if training.clip_gradient_norm is not None:
                 nn.utils.clip_grad_norm_(parameters_of(optimiser), training.clip_gradient_norm)
+            extras.before_step(batch.global_count)
             optimiser.step()
             progress.step += 1
             average.update(epoch * steps + progress.step)
@@ -115,11 +116,10 @@ def train(
                 progress.sums = totals
                 progress.elapsed_s = time.perf_counter() - start_s
                 checkpoint.follow(action, progress, model, optimiser, average)
-        extras.run_after_epoch()
+        extras.after_epoch()
         totals, action = rank_sync.synchronise(meter.read())
         check_finite(totals[0], meter.losses, epoch, progress.step)
-        row = epoch_row(epoch, totals, time.perf_counter() - start_s)
-        row |= learning_rates(training, scale(training, epoch, steps - 1, steps))
+        row = epoch_row(epoch, totals, time.perf_counter() - start_s) | learning_rates(training, epoch, steps)
         progress.finish_epoch(row | extras.validate(model, epoch + 1))
         if progress.epoch < training.epochs:  # a finished training is stored as a stage and needs no checkpoint
             is_end_of_part = progress.epoch == until_epoch  # the next part continues from here
@@ -175,11 +175,12 @@ def epoch_row(epoch: int, totals: list[float], seconds: float) -> dict[str, Any]
     }
 
 
-def learning_rates(training: Training, scale: float) -> dict[str, float]:
-    """Return the learning rates of a step: of the head, and of all else that trains; 0 of what does not train."""
+def learning_rates(training: Training, epoch: int, steps: int) -> dict[str, float]:
+    """Return the learning rates of an epoch's last step: of the head, and of all else; 0 of what does not train."""
+    factor = scale(training, epoch, steps - 1, steps)
     return {
-        "learning_rate": training.learning_rate * scale,
-        "head_learning_rate": training.head_learning_rate * scale,
+        "learning_rate": training.learning_rate * factor,
+        "head_learning_rate": training.head_learning_rate * factor,
     }
 
 

@@ -112,6 +112,7 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
 def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
     """Return strength x the sum of the `smallest` squared singular values of the global batch's features (N, F).
 
+    A smaller last batch has none: its smallest singular value is large, of one image the norm of all its features.
     Features are the inputs of the head. Each rank differentiates by the rows of its own images, so its value is
     multiplied by the number of ranks.
     """
@@ -127,6 +128,8 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
 
     def value(batch: Batch, _outputs: Tensor) -> Tensor:
         own = last_features["own"]
+        if not batch.is_whole:
+            return own.new_zeros(())
         of_all_ranks = ranks.gather_interleaved(own.detach(), batch.global_count).clone()
         of_all_ranks[ranks.rank :: ranks.world_size] = own  # the rows by which this rank differentiates
         singular_values = torch.linalg.svdvals(of_all_ranks)  # in descending order

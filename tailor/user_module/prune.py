@@ -38,7 +38,7 @@ from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.network_facts import activation_kinds
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function
-from tailor.stages import FineTune, GroupRule, ImageChanges, StageGenerator
+from tailor.stages import FineTune, GroupRule, ImageChanges, MeasureNorms, StageGenerator
 from tailor.user_module.given import (
     OwnNetwork,
     checked_example,
@@ -310,9 +310,10 @@ def _prune(
         refuse_frozen(own.template, planned, removable, config.method.name)
         refuse_impossible_budgets(planned, whole, all_candidates)
         is_simple = isinstance(config.method, Pruning)
+        if samples is not None:
+            with_norms = MeasureNorms if is_simple else FineTune | MeasureNorms
+            refuse_single_images([s for s in planned if isinstance(s, with_norms)], config, 1, len(samples))
         if not is_simple and samples is not None:
-            tunings = [stage for stage in planned if isinstance(stage, FineTune)]
-            refuse_single_images(tunings, config, 1, len(samples))
             with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
                 try_loss(own, _first_batch(samples, config.optimisation.batch_size), in_training=True)
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)

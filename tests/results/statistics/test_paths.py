@@ -2,8 +2,6 @@
 
 import math
 
-import pytest
-
 from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
 
 
@@ -23,10 +21,3 @@ def test_patience_returns_the_best_when_it_is_over() -> None:
     assert patience_rule(scores, 3) == 4
     assert patience_rule([0.8, 0.8, 0.8], 2) == 0  # equal is not above
     assert patience_rule([math.nan, 0.7, math.nan, 0.6], 2) == 1
-
-
-@pytest.mark.parametrize("rule", [lambda points: best_stop_rule(points, 0.0), lambda points: patience_rule(points, 1)])
-def test_no_point_is_refused(rule: object) -> None:
-    assert callable(rule)
-    with pytest.raises(ValueError, match="at least one"):
-        rule([])

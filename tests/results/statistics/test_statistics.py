@@ -156,8 +156,3 @@ def test_interval_and_test_must_agree() -> None:
 )
 def test_the_stop_rule_by_hand(accuracies: tuple[float, ...], tolerance: float, chosen: int) -> None:
     assert stop_rule(accuracies, tolerance) == chosen
-
-
-def test_the_stop_rule_needs_a_point() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        stop_rule([], 0.003)

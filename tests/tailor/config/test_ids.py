@@ -20,7 +20,7 @@ from tests.tailor.trials import short_trial
 RANDOM_PATH = {"name": "transtailor", "prune_by": "random"}
 GOLDEN_IDS = {
     "fine_tune": "74943884fa7a8a9a",
-    "gbn": "bb4bcc6195797d26",
+    "gbn": "c48a9d72675f328c",
     "head_only": "ade9b91f8bb19f21",
     "pac_net": "9141899e6385b6d2",
     "prune": "7bf34fafab3b6302",

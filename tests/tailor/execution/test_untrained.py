@@ -136,3 +136,13 @@ def test_other_data_have_none(tmp_path: Path) -> None:
     assert missed_classes(DataConfig(name="digits", train_images=1), "train") == ()
     prepare("pool", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", "--test-split", "trial")
     assert missed_classes(DataConfig(name="pool", root=str(tmp_path), train_images=6), "train") == ()
+
+
+def test_the_plan_says_how_many_samples_of_real_values_are_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "few.toml"
+    data = '{ name = "friedman1", train_images = 700, images_per_class = 10 }'
+    spec.write_text(f'name = "few"\n[trial]\nnetwork = "friedman_mlp"\ndata = {data}\nmethod.name = "fine_tune"\n')
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
+    assert "friedman1: 10 for training, 100 for validation, 600 for testing" in capsys.readouterr().out

@@ -158,6 +158,17 @@ def test_a_last_batch_of_one_image(images: int, settings: dict[str, Any], ranks:
     refuse_unfit(trial("plain"), ranks)  # whose norms get 64 values of each image
 
 
+def test_norms_are_measured_on_no_last_batch_of_one_image() -> None:
+    def trial(images: int) -> TrialConfig:
+        tuning = {"epochs": 1, "head_epochs": 1, "batch_size": 32, "norm": "frozen"}
+        data = {"name": "digits", "train_images": images}
+        return trial_of("norm_of_vectors", PRUNE, optimisation=tuning, data=data, pruning={"measure_norms": True})
+
+    refuse_unfit(trial(34), 1)
+    with pytest.raises(ConfigError, match="33 images in batches of 32 leave a last batch in which 7, a BatchNorm2d"):
+        refuse_unfit(trial(33), 1)
+
+
 def frozen_rows(state_tensors: dict[str, torch.Tensor], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What is left of the frozen parameters without the filters that were removed."""
     first, second = (kept.get(layer, torch.arange(24)) for layer in ("0", "3"))

@@ -185,25 +185,28 @@ def tick(network: str = "digits_vgg_bn", **settings: Any) -> stages.TrainGates:
 def slow_tick(
     state: ModelState, stage: stages.TrainGates, ranks: ProcessGroup
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """phi and scores by norm: momentum SGD on phi x (x^ + b / gamma), and the mean over batches of |dL/dphi x phi|."""
+    """phi and scores by norm: momentum SGD on phi x (x^ + b / gamma), and the mean of |dL/dphi x phi| over batches.
+
+    Batches weigh as their images do.
+    """
     found = surgery.groups(state.build(), state.input_shape, stage.rule)
     norms = [str(member.norm) for group in found for member in group.members]
     phi = {norm: state.tensors[f"{norm}.weight"].clone().requires_grad_() for norm in norms}
     ratio = {norm: state.tensors[f"{norm}.bias"] / state.tensors[f"{norm}.weight"] for norm in norms}
     speed = {norm: torch.zeros_like(phi[norm]) for norm in norms}
-    scores, model, steps = {norm: torch.zeros_like(phi[norm]) for norm in norms}, state.build().eval(), 0
+    scores, model, images = {norm: torch.zeros_like(phi[norm]) for norm in norms}, state.build().eval(), 0
     for epoch in range(stage.training.epochs):
         train, seed = task_data.splits(stage.task).train, stage.training.seed
         for batch in task_data.batches(train, stage.training.batch_size, seed, epoch, "none", ranks):
             gated = {f"{n}.weight": phi[n] for n in norms} | {f"{n}.bias": phi[n] * ratio[n] for n in norms}
             loss = F.cross_entropy(torch.func.functional_call(model, gated, batch.images), batch.labels)
             for norm, gradient in zip(norms, torch.autograd.grad(loss, [phi[n] for n in norms]), strict=True):
-                scores[norm] += (gradient * phi[norm].detach()).abs()
+                scores[norm] += len(batch.labels) * (gradient * phi[norm].detach()).abs()
                 speed[norm] = stage.training.momentum * speed[norm] + gradient
                 with torch.no_grad():
                     phi[norm] -= stage.training.learning_rate * speed[norm]
-            steps += 1
-    return {n: p.detach() for n, p in phi.items()}, {n: s / steps for n, s in scores.items()}
+            images += len(batch.labels)
+    return {n: p.detach() for n, p in phi.items()}, {n: s / images for n, s in scores.items()}
 
 
 @pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])

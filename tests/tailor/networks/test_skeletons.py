@@ -7,8 +7,9 @@ import torch
 
 from tailor.facts.networks import NETWORKS
 from tailor.networks import building
-from tailor.pruning.groups import groups, refusals
+from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
+from tests.tailor.refusals import refusals
 from tests.tailor.small_networks import Pooled
 
 ALL = GroupRule(residual="coupled", linear=True)

@@ -15,9 +15,10 @@ from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.criteria.base import norms_behind
 from tailor.pruning.group_records import Group, GroupMember, sites
-from tailor.pruning.groups import groups, refusals
+from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
 from tests.tailor import small_networks
+from tests.tailor.refusals import refusals
 from tools.networks_table import replace_statistics
 
 INSIDE, COUPLED = GroupRule(), GroupRule(residual="coupled")

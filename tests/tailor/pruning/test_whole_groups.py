@@ -15,10 +15,10 @@ from tailor.networks import building
 from tailor.networks.attention import is_replaced
 from tailor.networks.sizes import set_sizes
 from tailor.pruning import surgery
-from tailor.pruning.groups import refusals
 from tailor.pruning.surgery import Group, Kept, groups
 from tailor.stages import GroupRule
 from tests.tailor import small_transformers
+from tests.tailor.refusals import refusals
 from tools.masked_reference import mask_model
 
 SHAPE = (3, 16, 16)

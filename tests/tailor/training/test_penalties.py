@@ -148,6 +148,19 @@ def test_bss(smallest: int, images: int, fitted: Fitted, ranks: ProcessGroup) ->
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def test_bss_has_no_penalty_in_a_smaller_last_batch(fitted: Fitted, ranks: ProcessGroup) -> None:
+    """Of one image, the smallest singular value is the norm of all its features."""
+    state = fitted("digits_resnet")
+    model, of = state.build(), penalties.penalty_for(BSS(strength=1.0), state, ranks)
+    assert of is not None
+    penalty = of(model)
+    samples = task_data.source("digits").take(torch.arange(25))
+    values = [penalty(b, model(b.images)).item() for b in task_data.batches(samples, 12, 0, 0, "none", ranks)]
+    assert [value > 0.0 for value in values] == [True, True, False]
+    (alone,) = task_data.batches(samples, 32, 0, 0, "none", ranks)
+    assert penalty(alone, model(alone.images)).item() > 0.0  # all images in one batch
+
+
 def test_bss_by_finite_differences(fitted: Fitted, ranks: ProcessGroup) -> None:
     state, some = fitted("digits_vgg"), batch()
     model = state.build().double()

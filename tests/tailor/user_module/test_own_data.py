@@ -201,6 +201,15 @@ def test_what_changes_the_function_on_purpose_is_not_compared() -> None:
     assert not torch.equal(made.model.get_buffer("1.running_mean"), plain.model.get_buffer("1.running_mean"))
 
 
+def test_norms_are_measured_on_no_last_batch_of_one_row() -> None:
+    data = torch.utils.data.TensorDataset(torch.randn(17, 8), torch.arange(17) % 3)
+    settings: dict[str, Any] = {"asked_removed_macs_fraction": 0.4, "measure_norms": True}
+    settings["loader"] = torch.utils.data.DataLoader(data, batch_size=8)
+    with pytest.raises(ConfigError, match=r"17 images in batches of 8 leave a last batch.*; set batch_size = 9$"):
+        tailor.prune(small(), torch.zeros(1, 8), **settings)
+    tailor.prune(small(), torch.zeros(1, 8), **settings, batch_size=9)
+
+
 class Doubled(nn.Linear):
     """A layer of the user's own."""
 
