@@ -332,7 +332,10 @@ def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path,
     said = f"net on digits (50 training images): in {who} the network names one class for all test"
     with load(write_run(tmp_path, trials)) as run:
         pages = [versus_arm_page(run, "base", None), anytime_page(run, "base", None), front_page(run, "macs")]
-        assert all("\n".join(markdown_lines(page)).count(said) == 1 for page in pages)
+        texts = ["\n".join(markdown_lines(page)) for page in pages]
+        assert all(
+            text.count(said) == 1 and "of a head alone optimisation.head_learning_rate" in text for text in texts
+        )
         assert any(said in note for note in published_table(run).notes)
         assert any(said in warning for warning in page_of(run).warnings)
 
