@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
-from results.arms.counts import with_more_seeds
+from results.arms.counts import MORE_SEEDS
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.names import PLACES
 from results.arms.problem import Problem
@@ -104,7 +104,7 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
         if len({point.seed for point in finite}) < 2:
             raise ResultsError(
                 "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
-                f" add seeds with {with_more_seeds(findings.run)}"
+                f" {MORE_SEEDS}"
             )
         environments: set[Environment] = set()
         for point in finite:
