@@ -70,6 +70,8 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
         lines(run, "transtailr", None)
     with pytest.raises(ResultsError, match=r"at 0.25 of the MACs removed; budgets: 0.1, 0.2"):
         lines(run, "transtailor", 0.25)
+    with pytest.raises(ResultsError, match="fewer MACs'; type transtailor with --at 0.2"):  # as tables write it
+        lines(run, "transtailor at 20% fewer MACs", None)
 
 
 def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> No
     trials = [Trial(label="TT", seed=0, right=(90,)), Trial(label="full", seed=0, **of_head)]  # type: ignore[arg-type]
     run = write_run(tmp_path, trials)
     for name in ("full", "head_only"):
-        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no tested .*, type: .*status .*{run}"):
+        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no .* .valid: TT.; .*status .*{run}"):
             lines(run, name, None)
 
 
