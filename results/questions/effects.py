@@ -101,20 +101,24 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             raise ResultsError(
                 f"no test score in {metric} is finite: all {len(of_metric)} are NaN, infinite or missing"
             )
-        if len({point.seed for point in finite}) < 2:
+        read = [point for point in finite if all(name in settings[point.trial_id] for name in of)] or finite
+        if len({point.seed for point in read}) < 2:
             raise ResultsError(
                 "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
                 f" {MORE_SEEDS}"
             )
         environments: set[Environment] = set()
-        for point in finite:
+        for point in read:
             environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
         try:
-            analysis = _analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1)
+            analysis = _analysis(metric, read, settings, of, lost, is_mixed=len(environments) > 1)
         except ResultsError as error:
             raise ResultsError(f"{error}{why}") from error
         left_out = [f"Left out: {no_trial}."] if unscored else []
+        if len(read) < len(finite):
+            scores = counted(len(finite) - len(read), "score")
+            left_out.append(f"Left out: {scores} of trials that do not have {' or '.join(of)}.")
         analyses.append(replace(analysis, notes=[*left_out, *analysis.notes]))
     return analyses
 

@@ -142,6 +142,9 @@ def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tm
     ]  # fmt: skip
     with load(write_run(tmp_path, several)) as run:
         (found,) = effects_of(findings_of(run))
+        (of_rate,) = effects_of(findings_of(run), of="optimisation.rate")
+    assert set(of_rate.factors["optimisation.rate"]) == {"0.1", "0.2"}
+    assert "Left out: 6 scores of trials that do not have optimisation.rate." in of_rate.notes
     assert list(found.factors) == ["label", "network"]
     assert "rate" not in " ".join(found.notes) and not found.aliases
 
