@@ -40,7 +40,7 @@ class TrialCounts:
         )
 
 
-MORE_SEEDS = "list more seeds in the spec, and launch it with --extend"
+MORE_SEEDS = "finish the planned ones, or list more in the spec and launch it with --extend"
 """Wherever it lists them: [axes], a variant or [confirm]."""
 
 CountsByArm = dict[tuple[Problem, str], TrialCounts]

@@ -214,7 +214,7 @@ def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
 def test_bad_input_says_why(tmp_path: Path) -> None:
     with (
         load(write_run(tmp_path / "one", crossed(seeds=[7]))) as run,
-        pytest.raises(ResultsError, match="only one seed.*; list more seeds in the spec, and"),
+        pytest.raises(ResultsError, match="only one seed.*; finish the planned ones, or list more in the spec and"),
     ):
         effects_of(findings_of(run))
     with load(write_run(tmp_path / "same", [Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)])) as run:
