@@ -202,7 +202,8 @@ def _choose_factors(
     of_several_values = [name for name, levels in varying.items() if len({*levels} - {NOT_READ}) > 1]
     for name in of:
         if name not in of_several_values:
-            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, of_several_values)}")
+            where = "here" if len(of) == 1 else "between the trials that have all that --of names"
+            raise ResultsError(f"--of {name}: no such setting varies {where}{nearest(name, of_several_values)}")
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
@@ -245,7 +246,7 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
     if uneven:
         yield (
             f"Not every level was measured with each value of {first_few(uneven, MOST_FACTORS)}, so a difference of"
-            " means may be that of these; to separate them, give all with --of."
+            " means may be that of these; --of separates those that all trials have."
         )
 
 

@@ -143,6 +143,8 @@ def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tm
     with load(write_run(tmp_path, several)) as run:
         (found,) = effects_of(findings_of(run))
         (of_rate,) = effects_of(findings_of(run), of="optimisation.rate")
+        with pytest.raises(ResultsError, match="--of other: no such .* between the trials that have all that --of"):
+            effects_of(findings_of(run), of=["optimisation.rate", "other"])
     assert set(of_rate.factors["optimisation.rate"]) == {"0.1", "0.2"}
     assert "Left out: 6 scores of trials that do not have optimisation.rate." in of_rate.notes
     assert list(found.factors) == ["label", "network"]
