@@ -1,7 +1,7 @@
 """Spec -> Plan: every trial with its id and its stages. What they cost: `cost.py`. Imports no torch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -357,15 +357,16 @@ def refuse_unfit_networks(plan: Plan) -> None:
         refuse_unfit(trial.settings.parse(), plan.resources.ranks)
 
 
-def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
-    """Choose the trial for a probe: that with the most kinds of stages, and of those the one of least work."""
+def choose_probe(
+    trials: Sequence[PlannedTrial], not_measured: Callable[[PlannedTrial], Collection[object]] | None = None
+) -> PlannedTrial:
+    """Choose the trial for a probe: that with the most kinds of stages to measure, and of those the one of least work.
 
-    def rank(trial: PlannedTrial) -> tuple[int, float]:
-        kinds = {stage.kind for stage in trial.stages}
-        work = sum(stage.work for stage in trial.stages)
-        return -len(kinds), work
-
-    return min(trials, key=rank)
+    Args:
+        not_measured: the kinds that a trial would measure; None: all that it has.
+    """
+    kinds_of = not_measured or (lambda trial: {stage.kind for stage in trial.stages})
+    return min(trials, key=lambda trial: (-len(kinds_of(trial)), sum(stage.work for stage in trial.stages)))
 
 
 def _plan_trial(
