@@ -81,11 +81,6 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     return sentences
 
 
-def settings_to_average(run: Run) -> list[str]:
-    """Return the keys that `average_over` takes, sorted: those in which arms of one label differ."""
-    return sorted(set().union(*_differing_by_label(_settings_of_arms(run)).values()))
-
-
 def _differing_by_label(settings: Mapping[ArmKey, Mapping[str, Any]]) -> dict[str, set[str]]:
     """Return label -> the keys in which arms of this label differ."""
     by_label: dict[str, dict[ArmKey, Mapping[str, Any]]] = defaultdict(dict)

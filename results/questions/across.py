@@ -75,7 +75,12 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
         if len(of_sets) < FEWEST_SETS:
             left_out.append(f"{network}, which has {against} on {of_sets[0][0].dataset} alone")
             continue
-        _refuse_sets(network, [problem for problem, _ in of_sets])
+        if len({problem.dataset for problem, _ in of_sets}) < len(of_sets):
+            raise ResultsError(
+                f"--across datasets: {network} has one data set with several numbers of training images, which are no"
+                f" independent observations: {', '.join(str(problem) for problem, _ in of_sets)}; give one run for each"
+                " number"
+            )
         rows += _rows(network, of_sets, left_out)
     have_control = {base.problem for base, _ in compared}
     for problem in sorted({arm.problem for arm in tested} - have_control):
@@ -106,14 +111,6 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     yield from map(Note, [*lines, *READ, *support_lines(run, have_control)])
     tests = sum(p is not None for p in corrected)
     yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
-
-
-def _refuse_sets(network: str, problems: Sequence[Problem]) -> None:
-    if len({problem.dataset for problem in problems}) < len(problems):
-        raise ResultsError(
-            f"--across datasets: {network} has one data set with several numbers of training images, which are no "
-            f"independent observations: {', '.join(map(str, problems))}; give one run for each number"
-        )
 
 
 def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out: list[str]) -> list[_Row]:
