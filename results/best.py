@@ -2,11 +2,12 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from results.arms.problem import Problem
 from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
 from results.command_output import prints_page
 from results.errors import ResultsError
@@ -41,13 +42,15 @@ ORDER BY network, dataset, train_images, metric
 """One point for each problem, since only scores of one problem can be compared. Ties: the one with fewer MACs."""
 
 
-LEFT_OUT = """SELECT count(DISTINCT trial_id) AS trials FROM operating_points
+LEFT_OUT = """SELECT count(DISTINCT trial_id) AS trials FROM operating_points JOIN planned USING (trial_id, arm)
 WHERE trial_id NOT IN (SELECT trial_id FROM compared_points)"""
+"""Not by the head with which a path began, of another arm: many paths share one, which counts once."""
 
 UNTIMED = "SELECT count(*) AS points FROM compared_points WHERE NOT coalesce(isfinite(latency_ms), false)"
 
-LEAST = """count(*) AS compared, min(macs / original_macs) AS macs_fraction, min(macs) AS macs, min(params) AS params,
-    min(latency_ms) FILTER (isfinite(latency_ms)) AS latency_ms"""
+LEAST = """SELECT network, dataset, train_images, count(*) AS points, min(macs / original_macs) AS macs_fraction,
+    min(macs) AS macs, min(params) AS params, min(latency_ms) FILTER (isfinite(latency_ms)) AS latency_ms
+FROM compared_points GROUP BY ALL ORDER BY ALL"""
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,12 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
     refuse_gaps(run)
     points = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
+    missed = list(_missed(run, limits, {_problem(row) for row in points}))
     if not points:
-        raise ResultsError(f"no operating point{under} in {run.path}: {_why_none(run, limits)}")
+        raise ResultsError(f"no operating point{under} in {run.path}: {'; '.join(missed) or _why_none(run)}")
     for row in points:
         yield from _lines(row, run, by, under)
+    yield from (Note(f"no operating point{under}: {why}") for why in missed)
     (left_out,) = run.rows(LEFT_OUT)
     if left_out["trials"]:
         trials = counted(left_out["trials"], "trial")
@@ -141,34 +146,51 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
     yield answer_table("best", points)
 
 
-def _why_none(run: Run, limits: Sequence[Limit]) -> str:
-    """Say what there is instead of a point under all limits, and what to do."""
-    (points,) = run.rows(f"SELECT (SELECT count(*) FROM operating_points) AS all_points, {LEAST} FROM compared_points")
-    if not points["compared"]:
-        why = "its only ones are of failed trials, or of a search that has not confirmed any; "
-        return f"{why if points['all_points'] else ''}to see its trials, type: {run.to_type('status')}"
-    if any(limit.column == "latency_ms" for limit in limits) and points["latency_ms"] is None:
-        return f"no sub-model was timed; type: {run.to_type('time')}"
-    reached = []
-    for limit in limits:
-        column = "macs_fraction" if limit.is_fraction else limit.column
-        least = points[column]
-        reached.append(
-            f"the smallest {limit.column} is {least:,}"
-            if isinstance(least, int)
-            else f"the smallest {limit.column} is {least:.4g}"
-        )
-    apart = ", not always of the same point" if len(limits) > 1 else ""
-    return f"of {counted(points['compared'], 'operating point')} {' and '.join(reached)}{apart}; raise the limit"
+def _problem(row: Mapping[str, Any]) -> Problem:
+    return Problem(row["network"], row["dataset"], row["train_images"] or 0)
+
+
+def _missed(run: Run, limits: Sequence[Limit], found: Container[Problem]) -> Iterator[str]:
+    """Yield for each problem without a point under all limits what there is instead, and what to do."""
+    for least in run.rows(LEAST):
+        if _problem(least) in found:
+            continue
+        before = f"{_problem(least)}: of {counted(least['points'], 'operating point')}"
+        if any(limit.column == "latency_ms" for limit in limits) and least["latency_ms"] is None:
+            yield f"{before} no sub-model was timed; type: {run.to_type('time')}"
+            continue
+        reached = []
+        for limit in limits:
+            value = least["macs_fraction" if limit.is_fraction else limit.column]
+            reached.append(f"the smallest {limit.column} is {value:,}" if isinstance(value, int) else
+                           f"the smallest {limit.column} is {_rounded_up(value):g}")  # fmt: skip
+        apart = ", not always of the same point" if len(limits) > 1 else ""
+        yield f"{before} {' and '.join(reached)}{apart}; raise the limit"
+
+
+def _rounded_up(value: float) -> float:
+    """Round to four digits, so that the number is a limit that something meets.
+
+    >>> _rounded_up(0.780012), _rounded_up(0.8), _rounded_up(2.30769)
+    (0.7801, 0.8, 2.308)
+    """
+    rounded = float(f"{value:.4g}")
+    return rounded if rounded >= value else float(f"{value + 0.5 * 10 ** (math.floor(math.log10(value)) - 3):.4g}")
+
+
+def _why_none(run: Run) -> str:
+    """Say why there is no point at all, and what to do."""
+    (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
+    why = "its only ones are of failed trials, or of a search that has not confirmed any; " if written["points"] else ""
+    return f"{why}to see its trials, type: {run.to_type('status')}"
 
 
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
-    images = f" ({row['train_images']} training images)" if row["train_images"] else ""
     metric = SCALES[row["metric"]].noun
     points = f"{counted(row['points'], 'operating point')}{under}"
     chosen_by = by.replace("_score", f" {metric}")
     validation = counted(row["validation_images"], "image")
-    yield f"{row['network']} on {row['dataset']}{images}: the best of {points}, by {chosen_by}"
+    yield f"{_problem(row)}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f} on {validation}{_optimism(row, by)}"
     test = (

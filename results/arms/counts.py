@@ -40,6 +40,9 @@ class TrialCounts:
         )
 
 
+MORE_SEEDS = "finish the planned ones, or list more in the spec and launch it with --extend"
+"""Wherever it lists them: [axes], a variant or [confirm]."""
+
 CountsByArm = dict[tuple[Problem, str], TrialCounts]
 PlannedSeeds = dict[tuple[Problem, str], set[int]]
 
@@ -69,13 +72,6 @@ def planned_seeds(run: Run) -> PlannedSeeds:
         problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
         seeds.setdefault((problem, row["arm"]), set()).add(row["seed"])
     return seeds
-
-
-def with_more_seeds(run: Run) -> str:
-    """Return the words after `transtailor run SPEC` that add two seeds to those of the run."""
-    seeds = [row["seed"] for row in run.rows("SELECT DISTINCT seed FROM planned ORDER BY seed")]
-    more = max(seeds, default=-1) + 1
-    return f"--set 'axes.seed={[*seeds, more, more + 1]}' --extend"
 
 
 def failed_by_arm(run: Run) -> dict[tuple[Problem, str], int]:

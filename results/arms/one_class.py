@@ -20,7 +20,7 @@ def one_class_lines(arms: Sequence[Arm]) -> list[str]:
             who = "every trial" if is_every else f"these trials: {'; '.join(texts)};"
             lines.append(
                 f"{problem}: in {who} the network names one class for all test images. Unless these are few, it learned"
-                " nothing there, so its score says nothing of the method; try trial.optimisation.learning_rate ten"
-                " times lower and higher, and more epochs (docs/accuracy.md)."
+                " nothing there, so its score says nothing of the method; try its learning rate (of a head alone"
+                " optimisation.head_learning_rate) ten times lower and higher, and more epochs (docs/accuracy.md)."
             )
     return lines

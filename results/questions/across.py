@@ -61,7 +61,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     """Yield the page: for each network a row for each arm that all its data sets have; notes name what is left out.
 
     Raises:
-        ResultsError: as `versus_arm_page`; or there is one data set, a data set twice, no such arm, or several metrics.
+        ResultsError: as `versus_arm_page`; a data set is there twice, no arm is on two, or metrics differ.
     """
     findings = findings_of(run)
     tested = findings.tested
@@ -72,15 +72,23 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     rows: list[_Row] = []
     left_out: list[str] = []
     for network, of_sets in by_network.items():
-        _refuse_sets(network, against, [problem for problem, _ in of_sets])
+        if len(of_sets) < FEWEST_SETS:
+            left_out.append(f"{network}, which has {against} on {of_sets[0][0].dataset} alone")
+            continue
+        if len({problem.dataset for problem, _ in of_sets}) < len(of_sets):
+            raise ResultsError(
+                f"--across datasets: {network} has one data set with several numbers of training images, which are no"
+                f" independent observations: {', '.join(str(problem) for problem, _ in of_sets)}; give one run for each"
+                " number"
+            )
         rows += _rows(network, of_sets, left_out)
     have_control = {base.problem for base, _ in compared}
     for problem in sorted({arm.problem for arm in tested} - have_control):
         left_out.append(f"{problem}, which has no {against}")
     if not rows:
         raise ResultsError(
-            f"--across datasets needs an arm that all data sets have; {'; '.join(left_out)}; run one there "
-            "(transtailor run SPEC --extend)"
+            f"--across datasets needs an arm that all data sets of a network have, two or more; {'; '.join(left_out)};"
+            " run it there, too (transtailor run SPEC --extend), or leave --across out"
         )
     corrected = holm([row.sets.p for row in rows] + [row.these.p_of_family for row in rows])
     yield Heading("Across data sets")
@@ -103,20 +111,6 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     yield from map(Note, [*lines, *READ, *support_lines(run, have_control)])
     tests = sum(p is not None for p in corrected)
     yield Note(f"p (Holm): all {tests} tests of this table are one family. Verdicts are uncorrected.")
-
-
-def _refuse_sets(network: str, against: str, problems: Sequence[Problem]) -> None:
-    names = [problem.dataset for problem in problems]
-    if len(names) < FEWEST_SETS:
-        raise ResultsError(
-            f"--across datasets needs two data sets or more, and {network} has {against!r} on {names[0]} alone; leave "
-            "--across out"
-        )
-    if len(set(names)) < len(names):
-        raise ResultsError(
-            f"--across datasets: {network} has one data set with several numbers of training images, which are no "
-            f"independent observations: {', '.join(map(str, problems))}; give one run for each number"
-        )
 
 
 def _rows(network: str, of_sets: Sequence[tuple[Problem, list[Pair]]], left_out: list[str]) -> list[_Row]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from results.arms.comparison import FINISHED, POINTS_OF_ARMS, Environment, Point, last_points
-from results.arms.counts import with_more_seeds
+from results.arms.counts import MORE_SEEDS
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.names import PLACES
 from results.arms.problem import Problem
@@ -101,20 +101,24 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
             raise ResultsError(
                 f"no test score in {metric} is finite: all {len(of_metric)} are NaN, infinite or missing"
             )
-        if len({point.seed for point in finite}) < 2:
+        read = [point for point in finite if all(name in settings[point.trial_id] for name in of)] or finite
+        if len({point.seed for point in read}) < 2:
             raise ResultsError(
                 "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
-                f" add seeds with {with_more_seeds(findings.run)}"
+                f" {MORE_SEEDS}"
             )
         environments: set[Environment] = set()
-        for point in finite:
+        for point in read:
             environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
         try:
-            analysis = _analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1)
+            analysis = _analysis(metric, read, settings, of, lost, is_mixed=len(environments) > 1)
         except ResultsError as error:
             raise ResultsError(f"{error}{why}") from error
         left_out = [f"Left out: {no_trial}."] if unscored else []
+        if len(read) < len(finite):
+            scores = counted(len(finite) - len(read), "score")
+            left_out.append(f"Left out: {scores} of trials that do not have {' or '.join(of)}.")
         analyses.append(replace(analysis, notes=[*left_out, *analysis.notes]))
     return analyses
 
@@ -198,7 +202,8 @@ def _choose_factors(
     of_several_values = [name for name, levels in varying.items() if len({*levels} - {NOT_READ}) > 1]
     for name in of:
         if name not in of_several_values:
-            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, of_several_values)}")
+            where = "here" if len(of) == 1 else "between the trials that have all that --of names"
+            raise ResultsError(f"--of {name}: no such setting varies {where}{nearest(name, of_several_values)}")
     if of:
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
@@ -241,7 +246,7 @@ def _notes_of_others(varying: Mapping[str, list[str]], factors: Mapping[str, Seq
     if uneven:
         yield (
             f"Not every level was measured with each value of {first_few(uneven, MOST_FACTORS)}, so a difference of"
-            " means may be that of these; to separate them, give all with --of."
+            " means may be that of these; --of separates those that all trials have."
         )
 
 

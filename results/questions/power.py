@@ -10,7 +10,7 @@ from typing import Any
 
 from results.arms.against import compared_arms, control_lines
 from results.arms.comparison import Pairing, compare, repeats_lines
-from results.arms.counts import with_more_seeds
+from results.arms.counts import MORE_SEEDS
 from results.arms.findings import findings_of
 from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
@@ -102,8 +102,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
     if not any(pairing.result.difference.n > 1 for pairings in pairings_of_bases for pairing in pairings):
         raise ResultsError(
             f"no comparison with {compared[0][0].name!r} has two or more seeds that both arms have, so there is no"
-            " spread, and no interval and no number of seeds can be given; add some with"
-            f" {with_more_seeds(run)}"
+            f" spread, and no interval and no number of seeds can be given; {MORE_SEEDS}"
         )
     for (base, pairs), pairings in zip(compared, pairings_of_bases, strict=True):
         yield Heading(f"{base.problem}, against {base}")

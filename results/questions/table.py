@@ -139,7 +139,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
         cells_of_row = [cells.get((name, column)) for column in columns]
         rows.append(PublishedRow(name, tuple(cells_of_row), arm, arm_asked))
     printed = numbers_at_budget(printed_numbers(run), asked)
-    shown = _printed_points(printed, columns)
+    shown = [number for number in printed if any(_belongs(number, column) for column in columns)]
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
@@ -363,11 +363,6 @@ def _notes_on_missing(chosen: Selection, shown: Sequence[Cell]) -> list[str]:
     if any(cell.value.low is None for cell in shown):
         lines.append("A number without an interval has one seed: no interval can be given.")
     return [*lines, *chosen.nan_lines]
-
-
-def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
-    """Return the printed numbers that belong to one of the columns."""
-    return [number for number in printed if any(_belongs(number, column) for column in columns)]
 
 
 def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:

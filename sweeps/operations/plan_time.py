@@ -1,6 +1,6 @@
 """How long a plan takes, as `plan` says it: by which measurements, as a range where they are of other networks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from results.sharing import ONE_SCRIPT
@@ -9,22 +9,25 @@ from sweeps.planning.cost import PlanCost, cost_of
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
 from sweeps.planning.measured_steps import MeasuredSteps
-from sweeps.planning.plan import Plan, choose_probe
+from sweeps.planning.plan import Plan, PlannedTrial, choose_probe
 from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
 from transtailor.shell import rerun
 
 
-def probe(plan: Plan, command: Sequence[str] | None) -> str:
+def probe(
+    plan: Plan, command: Sequence[str] | None, not_measured: Callable[[PlannedTrial], Collection[object]] | None = None
+) -> str:
     """Say how to measure the durations of stages; empty if no command was typed, or the plan grows.
 
     Args:
         command: the words that were typed, with `--plan`.
+        not_measured: as of `choose_probe`.
     """
     if command is None or plan.grows is not None:
         return ""
     words = [word for word in command if word != "--plan"]
-    trial_id = choose_probe(plan.trials).trial_id
+    trial_id = choose_probe(plan.trials, not_measured).trial_id
     name = f"{plan.name}_probe_{trial_id[:6]}"  # so that a run of another plan's trial does not have it
     one_trial = rerun(words, "--only", trial_id, "--name", name)
     return f"; to measure one trial, type:\n          {one_trial}"
@@ -55,7 +58,7 @@ class Estimate:
                 f"time      SCALED by MACs and pixels from training steps of {networks} on one {durations.device}\n"
                 f"          ({durations.settings}; {durations.page}) to\n"
                 f"          {precisions}: a range, of computing alone, on such a card. Other cards were not measured"
-                f"{probe(self.plan, command)}"
+                f"{probe(self.plan, command, self._scaled_in)}"
             )
             return
         distinct = {stage.key for trial in self.plan.trials for stage in trial.stages}
@@ -75,7 +78,7 @@ class Estimate:
             yield from lines_of(
                 f"          SCALED by MACs from {', '.join(measured)}: "
                 f"{', '.join(scaled)}; for equal MACs one network may take {OTHER_NETWORK:g} times as long as another, "
-                f"so the end is a range{probe(self.plan, command)}"
+                f"so the end is a range{probe(self.plan, command, self._scaled_in)}"
             )
 
     def table(self, capacity: Capacity) -> Iterator[Part]:
@@ -129,15 +132,16 @@ class Estimate:
 
     def scaled(self) -> set[tuple[str, str]]:
         """Return network and kind of the unfinished stages whose seconds are those of others, scaled."""
-        scaled = set()
-        for trial in self.plan.trials:
-            if trial.trial_id in self.finished:
-                continue
-            network = trial.settings.network
-            for stage in trial.stages:
-                if not self.is_cached(stage.key) and self.durations.is_scaled(stage, network):
-                    scaled.add((network, stage.kind))
-        return scaled
+        return set().union(*map(self._scaled_in, self.plan.trials))
+
+    def _scaled_in(self, trial: PlannedTrial) -> set[tuple[str, str]]:
+        network = trial.settings.network
+        left = () if trial.trial_id in self.finished else trial.stages
+        return {
+            (network, stage.kind)
+            for stage in left
+            if not self.is_cached(stage.key) and self.durations.is_scaled(stage, network)
+        }
 
     def _forecasts(self, capacity: Capacity, seconds_of: Callable[[PlannedStage, str], float]) -> list[Forecast]:
         left = timed_trials(self.plan, seconds_of, lambda trial: trial.trial_id in self.finished, self.is_cached)

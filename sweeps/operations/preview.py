@@ -48,7 +48,6 @@ USUAL = ("trial_id", "arm", "settings", "network", "dataset", "seed", "state", "
 SHOWN_IF_THEY_DIFFER = ("settings", "network", "dataset")
 ARMS_SHOWN = ("arm", "problems", "seeds", Shown("points_of_a_seed", "points of a seed"), "trials")
 BY_MACS, BY_SECONDS = "MACs of images, not measured", "the seconds of measured stages"
-OFTEN_TUNED = "optimisation."  # settings whose best value is often chosen by validation
 
 
 def preview(
@@ -105,7 +104,7 @@ def preview(
     yield from _folder_lines(cluster_site, site, runs)
     if plan.grows is None:
         yield _what_can_be_settled(plan)
-        yield from _what_varies(plan)
+        yield from _what_repeats(plan)
     else:
         slots = most_slots(capacity)
         is_timed = durations is not None
@@ -294,8 +293,8 @@ def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
     return trial.settings.network, trial.settings.dataset, trial.train_images
 
 
-def _what_varies(plan: Plan) -> Iterator[str]:
-    """Name what repeats a seed, and [tuning] where an axis makes arms of what is often tuned."""
+def _what_repeats(plan: Plan) -> Iterator[str]:
+    """Name what repeats a seed."""
     seeds_of_arms = [(*_problem(trial), trial.arm, trial.settings.seed) for trial in plan.trials]
     settings = [trial.settings.values for trial in plan.trials]
     for key, repeated in repetitions(zip(seeds_of_arms, settings, strict=True)).items():
@@ -304,14 +303,6 @@ def _what_varies(plan: Plan) -> Iterator[str]:
         yield (
             f"repeats   each seed{of_arms} runs at several values of {key}: its score is their mean, and n counts the"
             " seeds"
-        )
-    often_tuned: list[str] = []
-    for keys in plan.told_apart_by.values():
-        often_tuned += [key for key in keys if key.startswith(OFTEN_TUNED) and key not in often_tuned]
-    if often_tuned and all(trial.tuning is None for trial in plan.trials):
-        yield (
-            f"tuning    each value of {' and of '.join(often_tuned)} is an arm of its own; to compare arms at the "
-            "value that is best by validation, write the values under [tuning] instead"
         )
 
 

@@ -44,8 +44,6 @@ class Arms:
     names: tuple[str, ...]  # of each trial
     heads: tuple[str | None, ...]
     """Of each trial the arm that its first point belongs to, if that is the head's fit and the rest is another arm."""
-    told_apart_by: Mapping[str, tuple[str, ...]]
-    """Label -> dotted keys of the settings that tell its arms apart; a label with one arm in each problem has none."""
 
 
 def arms_of(trials: Sequence[ArmTrial]) -> Arms:
@@ -60,24 +58,20 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
     ...                        "method": {"asked_removed_macs_fraction": budget}})
     ...     for rate in (0.01, 0.005) for budget in (0.2, 0.4)
     ... ]
-    >>> arms = arms_of(trials)
-    >>> sorted(set(arms.names)), arms.told_apart_by["prune l1"]
-    (['prune l1, learning_rate = 0.005', 'prune l1, learning_rate = 0.01'], ('optimisation.learning_rate',))
+    >>> sorted(set(arms_of(trials).names))
+    ['prune l1, learning_rate = 0.005', 'prune l1, learning_rate = 0.01']
     """
     indices_by_label: dict[str, list[int]] = defaultdict(list)
     for index, trial in enumerate(trials):
         indices_by_label[trial.label].append(index)
     configurations: dict[tuple[object, ...], Configuration] = {}  # of each arm
     members: dict[tuple[object, ...], list[int]] = defaultdict(list)  # indices of each arm's trials
-    told_apart_by: dict[str, tuple[str, ...]] = {}
     for label, indices in indices_by_label.items():
         trials_of_label = [trials[index] for index in indices]
         varying_keys = _varying_keys(trials_of_label)
         reader = _Reader(varying_keys)
         values_of_trials = [reader.values(trial.settings) for trial in trials_of_label]
         arm_keys = _arm_keys(trials_of_label, values_of_trials, varying_keys)
-        if arm_keys:
-            told_apart_by[label] = arm_keys
         for index, values in zip(indices, values_of_trials, strict=True):
             trial = trials[index]
             arm = (label, trial.problem, _only(values, arm_keys))
@@ -88,7 +82,7 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
     for indices, name in zip(members.values(), arm_names([*configurations.values()]), strict=True):
         for index in indices:
             names[index] = name
-    return Arms(names=tuple(names), heads=tuple(_head_arms(trials, names)), told_apart_by=told_apart_by)
+    return Arms(names=tuple(names), heads=tuple(_head_arms(trials, names)))
 
 
 @dataclass

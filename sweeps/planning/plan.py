@@ -1,7 +1,7 @@
 """Spec -> Plan: every trial with its id and its stages. What they cost: `cost.py`. Imports no torch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,8 +81,6 @@ class Plan:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Data set -> the names of its classes, in the order of the labels; () where they are not known."""
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
-    told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Label -> dotted keys of the settings that tell its arms apart; none for a label that is one arm."""
     grows: Spec | None = None  # the spec of a sweep that adds trials while it runs; these are the trials so far
 
     @property
@@ -132,14 +130,12 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         trials[trial.trial_id] = trial
         origins[trial.trial_id] = expanded.combination
     planned_trials = list(trials.values())
-    told_apart_by: Mapping[str, tuple[str, ...]] = {}
     if spec.search is None:  # the arms of a search are its labels: they must not change when it proposes more settings
         arms = _arms_of(planned_trials)
         planned_trials = [
             trial if (trial.arm, trial.head_arm) == (arm, head_arm) else replace(trial, arm=arm, head_arm=head_arm)
             for trial, arm, head_arm in zip(planned_trials, arms.names, arms.heads, strict=True)
         ]
-        told_apart_by = arms.told_apart_by
         warnings += _warnings_of_equals(planned_trials)
     warnings += warnings_of_data(trial.settings for trial in planned_trials)
     return Plan(
@@ -151,7 +147,6 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         printed=tuple(spec.printed),
         class_names={name: data.info.class_names for name, data in data_sets.items()},
         warnings=tuple(warnings),
-        told_apart_by=told_apart_by,
         grows=spec if spec.adds_trials else None,
     )
 
@@ -358,15 +353,16 @@ def refuse_unfit_networks(plan: Plan) -> None:
         refuse_unfit(trial.settings.parse(), plan.resources.ranks)
 
 
-def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
-    """Choose the trial for a probe: that with the most kinds of stages, and of those the one of least work."""
+def choose_probe(
+    trials: Sequence[PlannedTrial], not_measured: Callable[[PlannedTrial], Collection[object]] | None = None
+) -> PlannedTrial:
+    """Choose the trial for a probe: that with the most kinds of stages to measure, and of those the one of least work.
 
-    def rank(trial: PlannedTrial) -> tuple[int, float]:
-        kinds = {stage.kind for stage in trial.stages}
-        work = sum(stage.work for stage in trial.stages)
-        return -len(kinds), work
-
-    return min(trials, key=rank)
+    Args:
+        not_measured: the kinds that a trial would measure; None: all that it has.
+    """
+    kinds_of = not_measured or (lambda trial: {stage.kind for stage in trial.stages})
+    return min(trials, key=lambda trial: (-len(kinds_of(trial)), sum(stage.work for stage in trial.stages)))
 
 
 def _plan_trial(

@@ -98,6 +98,19 @@ def test_params_are_limited_by_number(run_folder: Path) -> None:
             list(best_page(run, "validation_score", [Limit.parse("params=999")]))
 
 
+def test_a_network_without_a_point_under_the_limit_is_named_and_the_smallest_can_be_typed(tmp_path: Path) -> None:
+    """And a path whose head is that of another one is not called failed."""
+    removed = {"small": 0.5, "large": 0.2}
+    trials = [Trial(label="a", network=net, seed=0, right=[90], removed=[share]) for net, share in removed.items()]
+    begun = [Trial(label=label, seed=0, right=[9], asked=[0.0], model="head", head_arm="head_only") for label in "bc"]
+    write_run(tmp_path, [*trials, *begun])
+    with load(tmp_path) as run:
+        said = str(list(best_page(run, "validation_score", [Limit.parse("macs=0.75")])))
+        assert "large on digits" in said and "the smallest macs is 0.8; raise the limit" in said
+        assert "left out" not in said
+        assert "large" in str(best_points(run, limits=[Limit.parse("macs=0.8")]))
+
+
 @pytest.mark.parametrize(
     "text", ["macs", "macs=", "macs=x", "mac=1", "test_score=0.5", "macs=nan", "macs=-1", "macs=0", "params=0.5"]
 )

@@ -1,6 +1,7 @@
 """What `compare` says of an arm that is far behind the whole network, on tables of which each fact is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ def test_the_layer_with_the_smallest_share_is_named(tmp_path: Path) -> None:
     (line,) = written(tmp_path / "run", trials(), layers=LAYERS)
     assert "small at 40% fewer MACs is far behind" in line
     assert "layer conv2 was left with as few as 2 of 32 filters" in line and "minimum_filters_fraction" in line
+    narrow = [replace(trial, method="smaller_dense") if trial.label == "small" else trial for trial in trials()]
+    (line,) = written(tmp_path / "dense", narrow, layers=LAYERS)
+    assert "of 32 filters; ask for less (docs" in line  # it has no such setting
 
 
 def test_each_arm_that_is_far_behind_for_a_reason_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Comparisons over data sets: each is one observation, and what has no answer is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,19 +79,21 @@ def test_what_is_not_on_all_data_sets_is_left_out_by_name(tmp_path: Path) -> Non
     whole, _ = page(tmp_path / "whole", trials())
     other = Trial(label="other", seed=0, dataset="birds", right=(50,))
     without_control = Trial(label="arm", seed=0, dataset="whales", right=(50,))
-    rows, said = page(tmp_path / "more", [*trials(), other, without_control])
+    on_one = [replace(trial, network="alone") for trial in trials() if trial.dataset == "birds"]
+    rows, said = page(tmp_path / "more", [*trials(), *on_one, other, without_control])
     assert [{**row, "p_holm": None} for row in rows] == [{**row, "p_holm": None} for row in whole]
     assert "other at 20% fewer MACs of net has no scores on leaves, shells; " in said[0]
+    assert "alone, which has base on birds alone; " in said[0]
     assert "whales" in said[0] and "which has no base" in said[0]
 
 
 @pytest.mark.parametrize(
     ("made", "text"),
     [
-        (trials({"birds": 1}), "needs two data sets or more, and net has 'base' on birds alone"),
+        (trials({"birds": 1}), "needs an arm that all .*, two or more; net, which has base on birds alone; run it"),
         (
             [trial for trial in trials() if trial.dataset == "birds" or trial.label == "base"],
-            "needs an arm that all data sets have; arm at 20% fewer MACs of net has no scores on leaves, shells",
+            "two or more; arm at 20% fewer MACs of net has no scores on leaves, shells",
         ),
         (
             [*trials({"birds": 1}), *trials({"birds": 2}, train_images=9, config={"x": 1})],

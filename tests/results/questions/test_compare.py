@@ -70,6 +70,8 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
         lines(run, "transtailr", None)
     with pytest.raises(ResultsError, match=r"at 0.25 of the MACs removed; budgets: 0.1, 0.2"):
         lines(run, "transtailor", 0.25)
+    with pytest.raises(ResultsError, match="fewer MACs'; type transtailor with --at 0.2"):  # as tables write it
+        lines(run, "transtailor at 20% fewer MACs", None)
 
 
 def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> No
     trials = [Trial(label="TT", seed=0, right=(90,)), Trial(label="full", seed=0, **of_head)]  # type: ignore[arg-type]
     run = write_run(tmp_path, trials)
     for name in ("full", "head_only"):
-        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no tested .*, type: .*status .*{run}"):
+        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no .* .valid: TT.; .*status .*{run}"):
             lines(run, name, None)
 
 
@@ -332,7 +334,10 @@ def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path,
     said = f"net on digits (50 training images): in {who} the network names one class for all test"
     with load(write_run(tmp_path, trials)) as run:
         pages = [versus_arm_page(run, "base", None), anytime_page(run, "base", None), front_page(run, "macs")]
-        assert all("\n".join(markdown_lines(page)).count(said) == 1 for page in pages)
+        texts = ["\n".join(markdown_lines(page)) for page in pages]
+        assert all(
+            text.count(said) == 1 and "of a head alone optimisation.head_learning_rate" in text for text in texts
+        )
         assert any(said in note for note in published_table(run).notes)
         assert any(said in warning for warning in page_of(run).warnings)
 

@@ -142,6 +142,11 @@ def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tm
     ]  # fmt: skip
     with load(write_run(tmp_path, several)) as run:
         (found,) = effects_of(findings_of(run))
+        (of_rate,) = effects_of(findings_of(run), of="optimisation.rate")
+        with pytest.raises(ResultsError, match="--of other: no such .* between the trials that have all that --of"):
+            effects_of(findings_of(run), of=["optimisation.rate", "other"])
+    assert set(of_rate.factors["optimisation.rate"]) == {"0.1", "0.2"}
+    assert "Left out: 6 scores of trials that do not have optimisation.rate." in of_rate.notes
     assert list(found.factors) == ["label", "network"]
     assert "rate" not in " ".join(found.notes) and not found.aliases
 
@@ -211,7 +216,7 @@ def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
 def test_bad_input_says_why(tmp_path: Path) -> None:
     with (
         load(write_run(tmp_path / "one", crossed(seeds=[7]))) as run,
-        pytest.raises(ResultsError, match=r"only one seed.*'axes.seed=\[7, 8, 9\]' --extend"),
+        pytest.raises(ResultsError, match="only one seed.*; finish the planned ones, or list more in the spec and"),
     ):
         effects_of(findings_of(run))
     with load(write_run(tmp_path / "same", [Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)])) as run:

@@ -1,6 +1,7 @@
 """What `--plan` says of time, of what seeds can settle and of jobs; and that the forecast agrees with a real run."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,20 @@ def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp
     assert "to measure one trial, type:" in page
     (row,) = (text for text in page.splitlines() if text.startswith("| 1 | "))
     assert " to " in row.split("|")[2] and " to " in row.split("|")[3]
+
+
+def test_a_probe_measures_what_the_probe_before_has_not(tmp_path: Path) -> None:
+    write_measured(tmp_path / "runs" / "earlier", quick_plan(tmp_path))
+    other = QUICK_SPEC.replace("[trial]", '[trial]\nnetwork = "digits_resnet"') + '[[variants]]\nmethod.name = "sfp"\n'
+    (tmp_path / "other.toml").write_text(other)
+    plan = make_plan(load_spec(tmp_path / "other.toml"))
+    arms = []
+    while probes := re.findall("--only ([0-9a-f]+)", lines(plan, tmp_path / "runs")):
+        probe = select_trials(plan, probes)
+        arms.append(probe.trials[0].label)
+        assert len(arms) == len(set(arms))
+        write_measured(tmp_path / "runs" / f"probe {len(arms)}", probe)
+    assert sorted(arms) == ["prune l1", "sfp"]
 
 
 def test_a_plan_scales_no_network_from_itself(tmp_path: Path) -> None:

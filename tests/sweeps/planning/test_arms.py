@@ -47,7 +47,7 @@ def trial(label: str = "a", points: Mapping[float | None, str] | None = None, **
 
 def test_seeds_and_what_is_tied_to_them_repeat_an_arm() -> None:
     drawn = [trial(seed=seed, source={"seed": seed}, data={"split_seed": 7 - seed}) for seed in (0, 1)]
-    assert arms_of(drawn).names == ("a", "a") and not arms_of(drawn).told_apart_by
+    assert arms_of(drawn).names == ("a", "a")
 
 
 def test_budgets_are_points_of_one_arm_only_if_they_lead_to_one_model_each() -> None:
@@ -90,8 +90,6 @@ def planned(write_spec: WriteSpec, text: str = RATES) -> Plan:
 def test_an_axis_over_a_setting_makes_an_arm_of_each_value(write_spec: WriteSpec) -> None:
     plan = planned(write_spec)
     assert sorted({one.arm for one in plan.trials}) == ARMS and len(plan.trials) == 18
-    rate = ("optimisation.learning_rate",)
-    assert plan.told_apart_by == {"prune l1": rate, "fine_tune": rate}
     first = plan.trials[0]
     assert select_trials(plan, [first.trial_id]).trials[0].arm == first.arm  # of the whole plan, also where it is alone
 
@@ -171,7 +169,7 @@ def test_every_output_names_the_same_arms(finished: RunFolder, launch: Command, 
         assert f"{MEANS[arm]:.2f} ± " in row and "(3)" in row
     best = said(transtailor_command, "best", run, folder=tmp_path)
     assert "(prune l1, learning_rate = 0.005, seed 2)" in best
-    assert re.search(r"tuning .*optimisation.learning_rate.*\[tuning\]", plan) and "repeats" not in plan
+    assert "repeats" not in plan
     assert "3 of each arm" in plan  # seeds
     with load(finished.path) as rows:
         assert sorted({row["arm"] for row in rows.rows(POINTS_WITH_COSTS)}) == ARMS
