@@ -123,7 +123,7 @@ def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) 
         ):
             raise ConfigError(
                 f"{option} {origin} is neither a folder nor an archive ({', '.join(archive.SUFFIXES)}); give "
-                f"{layout.expects} there, and a table of labels in --labels"
+                f"{layout.expects} there, unpacked if it is of another kind; a table of labels belongs in --labels"
             )
     has_class_folders = layout.official is None and (request.labels is None or option == "--source-from")
     if has_class_folders and request.root.resolve().is_relative_to(origin.resolve()):

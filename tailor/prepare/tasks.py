@@ -273,9 +273,9 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
         counts = some({file.reason for file in refused})
         advice = "".join(f"; {text}" for text in (_measured(task), _alike_classes(task)) if text)
         fixed = test.training_images_per_class if test.leaves_training_images else None
-        expected = "two or more" if fixed is None else f"more than {fixed}, or --test-fraction"
+        least = "two images or more" if fixed is None else f"more than {fixed} images, type --test-fraction"
         raise FilesRefused(
-            f"too few images for a test split: {counts}; expected {expected} in each class{advice}", refused
+            f"too few images for a test split: {counts}; give each class {least}, or leave it out{advice}", refused
         )
     test_names: set[str] = set()
     for files in files_of_class.values():
