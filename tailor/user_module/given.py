@@ -202,7 +202,8 @@ def task_of(samples: Samples, outputs: Any) -> str:
 
 def _refuse_no_loss(loss: Any) -> None:
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
-        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as torch.nn.MSELoss() is one")
+        example = loss.__name__ if isinstance(loss, type) else "torch.nn.MSELoss"
+        raise ConfigError(f"loss is {loss!r}; give a function of outputs and targets, as {example}() is one")
     if getattr(loss, "reduction", "") == "sum":
         raise ConfigError("loss is a sum over the batch; give its mean: reduction = 'mean'")
 

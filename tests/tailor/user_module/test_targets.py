@@ -163,7 +163,7 @@ def test_outputs_that_lose_the_axis_of_the_batch_for_one_input_are_refused(sizes
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (nn.CrossEntropyLoss, r"CrossEntropyLoss'>; give a function .* torch.nn.MSELoss\(\)"),
+        (nn.CrossEntropyLoss, r"CrossEntropyLoss'>; give a function of .*, as CrossEntropyLoss\(\) is one"),
         ("mse", "loss is 'mse'; give a function"),
     ],
 )
