@@ -418,7 +418,7 @@ def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
         prepare("animals", tmp_path / "gone", tmp_path / "root")
     (tmp_path / "labels.txt").touch()
     for file in (origin / "cat" / "0.jpg", tmp_path / "labels.txt"):
-        with pytest.raises(ConfigError, match="is neither a folder nor an archive.*, unpacked .* a table of labels belongs in --labels"):
+        with pytest.raises(ConfigError, match="neither a folder nor an archive.*unpacked.* belongs in --labels"):
             prepare("animals", [origin, file], tmp_path / "root")
     with pytest.raises(ConfigError, match="cannot write to"):
         prepare("animals", origin, fill(tmp_path, ["file.jpg"]) / "file.jpg")
