@@ -180,6 +180,15 @@ class ClusterFacts:
             fewest_gpus=max((qos.fewest_gpus for qos in known_qos), default=0),
         )
 
+    def partition_without_gpus(self) -> str | None:
+        """Return the name of the best partition without GPUs in which jobs of the user run; None if there is none.
+
+        first_site.toml.j2 shows it.
+        """
+        without_gpus = [partition for partition in self.partitions if not any(kind.gpus for kind in partition.kinds)]
+        best = max(without_gpus, key=self._preference, default=None)
+        return best.name if best is not None and self._preference(best)[0] else None
+
 
 def ask_cluster(patience: Patience = PATIENCE, cluster: str | None = None) -> ClusterFacts:
     """Return what sinfo, scontrol and sacctmgr say, each of which is called once or twice; sacctmgr may be absent.

@@ -381,7 +381,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
         outcome_lines.append(bill(rows))
-        finds_rows = bool(rows.rows(RECOMMENDED_QUERY))
+        finds_rows = bool(rows.rows("SELECT trial_id FROM compared_points LIMIT 1"))
     for trial in failed[:FAILURES_SHOWN]:
         error = hanging(str(trial["error"]), 8)
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {error}")
