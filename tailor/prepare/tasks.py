@@ -35,6 +35,7 @@ OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lo
     "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
     "_thumbs", "thumbnails", "new folder", "backup", "augmented",
 })  # fmt: skip
+MADE_OF = re.compile(r"(.+?)[ _.-]+[A-Za-z]{3,}(?:_\d+)?")  # the name of an image, and a word, as in "12_mask"
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -170,10 +171,10 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
 
 
 def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
-    """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
+    """Yield what is doubtful about the classes of tasks and their images: too few, and names that may be mistakes."""
     for task in tasks:
-        for warning in (_few_images(task), _alike_classes(task), _measured(task), _no_class(task), _hidden(task)):
-            if warning:
+        for find in (_few_images, _alike_classes, _measured, _no_class, _hidden, _made_of_others):
+            if warning := find(task):
                 yield warning
 
 
@@ -245,6 +246,22 @@ def _hidden(task: TaskFiles) -> str:
         return ""
     names = some(map(repr, hidden))
     return f"names of classes begin or end with a blank, or with what is not shown: {names}; rename their folders"
+
+
+def _made_of_others(task: TaskFiles) -> str:
+    """Return a sentence about images that are called like another one and a word, as its mask is; empty if none are."""
+    stems = {file.path.with_suffix("") for file in task.files}
+    made = []
+    for file in task.files:
+        found = MADE_OF.fullmatch(file.path.stem)
+        if found is not None and file.path.with_name(found[1]) in stems:
+            made.append(file.name)
+    if not made:
+        return ""
+    return (
+        f"{counted(len(made), 'image')} called like another one and a word: {some(made)}; if these are masks, previews "
+        "or edited copies of it, move them away, and prepare again"
+    )
 
 
 def _number(name: str) -> float | None:

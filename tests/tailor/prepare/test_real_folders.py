@@ -270,6 +270,13 @@ def test_splits_and_masks_do_not_become_classes_without_a_word(names: list[str],
     assert f"warning: {', '.join(sorted(map(repr, names)))} are classes like others; " in said
 
 
+def test_masks_beside_their_images_do_not_become_images_without_a_word(tmp_path: Path) -> None:
+    names = [f"{name} ({number}){end}.png" for name in ("cat", "dog") for number in range(5) for end in ("", "_mask")]
+    folder = fill(tmp_path / "images", [f"{name[:3]}/{name}" for name in [*names, "cat_1.png", "dog (1)_mask_1.png"]])
+    said = prepare("pets", folder, tmp_path / "sets")
+    assert "warning: 11 images called like another one and a word: cat/cat (0)_mask.png, " in said
+
+
 def test_a_class_called_recycler_is_none_of_the_system(tmp_path: Path) -> None:
     said = prepare("pets", class_folders(tmp_path / "images", classes=["recycler", "cat", "dog"]), tmp_path / "sets")
     assert "15 images of 3 classes" in said
