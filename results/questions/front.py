@@ -92,14 +92,15 @@ def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[st
         choices = faster_choices(front)
         if choices is None:
             continue
+        chosen = f"{problem}, chosen by validation"
         whole = f"{choices.whole.cost:.4g} ms, {_with_score(choices.whole)}"
         if not choices.pruned:
-            yield f"{problem}: at {whole}, unpruned; no pruned arm is faster here, so take this one."
+            yield f"{chosen}: at {whole}, unpruned; no pruned arm is faster here, so take this one."
         for pruned, as_cheap in choices.pruned:
             beside = "no unpruned arm is as fast"
             if as_cheap is not None:
                 beside = f"unpruned and no slower, {_with_score(as_cheap)}"
-            yield f"{problem}: at {pruned.cost:.4g} ms, {_with_score(pruned)}; {beside}; unpruned at {whole}."
+            yield f"{chosen}: at {pruned.cost:.4g} ms, {_with_score(pruned)}; {beside}; unpruned at {whole}."
 
 
 def _with_score(point: FrontPoint) -> str:

@@ -137,8 +137,8 @@ class _Description(BaseModel):
     network: str
     classes: Annotated[int, Field(ge=1, lt=2**31)]
     input_shape: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
-    pixel_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
-    pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
+    pixel_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Pixels().mean
+    pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] = Pixels().std
     sha256: str
     sizes: dict[str, dict[str, Annotated[int, Field(ge=1, lt=2**31)]]] = {}
     facts: _Facts = _Facts()
@@ -160,10 +160,10 @@ def save_model(state: ModelState, folder: Path) -> None:
         "network": state.network,
         "classes": state.classes,
         "input_shape": list(state.input_shape),
-        "pixel_mean": list(state.pixels.mean),
-        "pixel_std": list(state.pixels.std),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+    if "#" not in state.network:  # a module of `tailor.prune` reads what its user makes of images
+        description |= {"pixel_mean": list(state.pixels.mean), "pixel_std": list(state.pixels.std)}
     if state.sizes:
         description["sizes"] = state.sizes
     if not _has_weights(folder, content):

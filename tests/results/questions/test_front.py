@@ -120,7 +120,7 @@ def test_the_page_says_what_to_take_to_be_faster(tmp_path: Path, small_ms: float
     with load(tmp_path) as run:
         text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
         in_report = str(section(findings_of(run)).blocks)
-    expected = said.format(whole="90.00", small="80.00", pruned="85.00")
+    expected = "chosen by validation: " + said.format(whole="90.00", small="80.00", pruned="85.00")
     assert expected in text and expected in in_report
 
 
