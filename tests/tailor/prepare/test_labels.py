@@ -634,6 +634,11 @@ def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> 
     assert "labels.csv: line 2 names the columns; remove what is above it" in said
 
 
+def test_the_names_of_columns_again_are_no_image(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "image,class\n0.jpg,cat\n1.jpg,dog\nimage,class\n2.jpg,cat\n3.jpg,dog\n")
+    assert "labels.csv: line 4 names the columns again; remove it" in said
+
+
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
     said = refusal(tmp_path / "gone", "image,class\n" + "".join(f"b/{name},x\n" for name in NAMES))
     assert f"4 of 4 listed images are not in {tmp_path / 'gone' / 'images'}: b/0.jpg, " in said
