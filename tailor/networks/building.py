@@ -198,6 +198,7 @@ def skeleton(name: str, classes: int) -> nn.Module:
 
 
 def _without_memory(name: str, classes: int) -> nn.Module:
+    NETWORKS[name]  # finds the facts of a user's network, for which it runs with memory
     with torch.random.fork_rng(devices=[]):
         try:
             with _WithoutMemory(integers="real"):
