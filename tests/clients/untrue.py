@@ -6,6 +6,7 @@ from collections.abc import Iterable
 MAY_BE_UNTRUE = {
     r"^other .*/cluster/(head|progress)\.json ": "replaced in that moment: the new one is opened",
     r"^size .*/launch\.lock ": "the progress of its holder, which others see up to 30 s late",
+    r"^absent .*/cluster/outcome\.json ": "written between the look at its folder and that at it: who waits asks again",
     r"^absent .*/cache/.. ": "a folder, which whoever stores a stage makes unless the server has it",
 }
 """What was said, as a pattern -> why that does no harm."""
