@@ -162,8 +162,8 @@ def _missed(run: Run, limits: Sequence[Limit], found: Container[Problem]) -> Ite
         reached = []
         for limit in limits:
             value = least["macs_fraction" if limit.is_fraction else limit.column]
-            reached.append(f"the smallest {limit.column} is {value:,}" if isinstance(value, int) else
-                           f"the smallest {limit.column} is {_rounded_up(value):g}")  # fmt: skip
+            number = f"{value:,}" if isinstance(value, int) else f"{_rounded_up(value):g}"
+            reached.append(f"the smallest {limit.column} is {number}")
         apart = ", not always of the same point" if len(limits) > 1 else ""
         yield f"{before} {' and '.join(reached)}{apart}; raise the limit"
 

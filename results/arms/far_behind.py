@@ -94,9 +94,10 @@ def _reasons(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
     for row in run.rows(NARROW.format(points=points, few=FEW_FILTERS)):
         if 2 * row["trials"] > trials:
             words = (
-                f"its layer {row['layer']} was left with as few as {row['width']} of {row['filters']} filters; ask for"
+                f"its layer {row['layer']} was left with as few as {row['width']} of {row['filters']} filters; ask for "
+                "less"
             )
             is_cut = arm.method != "smaller_dense"  # which takes no filter away: all layers are as narrow
-            yield "narrow", words + (" less, or raise pruning.minimum_filters_fraction" if is_cut else " less")
+            yield "narrow", words + (", or raise pruning.minimum_filters_fraction" if is_cut else "")
     if trials_of(RISING, measurements=LEAST_MEASUREMENTS):
         yield "rising", "its validation curve still rises at the end; raise optimisation.epochs"

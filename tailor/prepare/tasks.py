@@ -251,16 +251,16 @@ def _hidden(task: TaskFiles) -> str:
 def _made_of_others(task: TaskFiles) -> str:
     """Return a sentence about images that are called like another one and a word, as its mask is; empty if none are."""
     stems = {file.path.with_suffix("") for file in task.files}
-    made = []
+    names = []
     for file in task.files:
-        found = MADE_OF.fullmatch(file.path.stem)
-        if found is not None and file.path.with_name(found[1]) in stems:
-            made.append(file.name)
-    if not made:
+        word_behind = MADE_OF.fullmatch(file.path.stem)
+        if word_behind is not None and file.path.with_name(word_behind[1]) in stems:
+            names.append(file.name)
+    if not names:
         return ""
     return (
-        f"{counted(len(made), 'image')} called like another one and a word: {some(made)}; if these are masks, previews "
-        "or edited copies of it, move them away, and prepare again"
+        f"{counted(len(names), 'image')} called like another one and a word: {some(names)}; if these are masks, "
+        "previews or edited copies of it, move them away, and prepare again"
     )
 
 
