@@ -60,13 +60,18 @@ class Seen:
         """Whether readers have read, and the promise was never broken."""
         return self.reads > 0 and self.rows_twice + self.rows_missing + self.older_rows_shown + self.errors == 0
 
-    def compare(self, rows: pa.Table, least: int) -> None:
-        """Counts what is wrong with rows of which there must be at least so many."""
+    def compare(self, rows: pa.Table, least: int, *, may_mix: bool = False) -> None:
+        """Counts what is wrong with rows of which there must be at least so many.
+
+        Args:
+            may_mix: the file may have been replaced twice during the read, so that another column may be shown.
+        """
         numbers = rows["number"].to_pylist()
         there = set(numbers)
         self.rows_twice += len(numbers) - len(there)
         self.rows_missing += max(least, max(there, default=-1) + 1) - len(there)
-        self.errors += sum(detail != DETAIL for detail in rows["detail"].to_pylist())
+        if not may_mix:
+            self.errors += sum(detail != DETAIL for detail in rows["detail"].to_pylist())
         self.reads += 1
 
 
@@ -166,7 +171,7 @@ def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) 
         except Exception:  # noqa: BLE001  # each reader has its own
             seen.read_again += 1
         else:
-            seen.compare(rows, least)
+            seen.compare(rows, least, may_mix=durable.value - least >= ROWS)
     answers.put(seen)
 
 
@@ -176,8 +181,8 @@ NOTES = (
     "rows_twice: rows that a reader saw, less distinct ones. rows_missing: rows that were durable before it read, or "
     "gaps in their numbers. older_rows_shown: of the row that is replaced.",
     "Every second reader knows nothing of us: pandas, pyarrow, polars and DuckDB (`*` and `**`), in turns, read the "
-    "folder of a table. read_again: it asked how large a file was, which was then replaced before it was opened: an "
-    "error, and no wrong rows.",
+    "folder of a table. read_again: polars or DuckDB opened a file twice, which was replaced in between: an error, and "
+    "no wrong rows. Replaced twice in between, as no sweep does within 10 s, it may show another column: not counted.",
     "goal: no row twice or missing, no older row, no error of ours.",
 )
 

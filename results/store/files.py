@@ -161,6 +161,20 @@ def _refuse_other_names(table: TableSchema, paths: list[Path]) -> None:
         following = growing_file(folder.parent, table.name, number, file + 1)
 
 
+def codec_to_replace(path: Path) -> str:
+    """Return how the file that replaces this one is compressed, which is never as this one is.
+
+    polars and DuckDB open a file twice. If it is replaced in between, they look in the new file where the old one had
+    its columns, and may find another column there. That is an error, if the new file is compressed otherwise.
+    """
+    try:
+        written = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):  # there is none, or it is torn
+        return "zstd"
+    is_zstd = written.num_row_groups and written.row_group(0).column(0).compression == "ZSTD"
+    return "gzip" if is_zstd else "zstd"
+
+
 def read_rows(path: Path, table: TableSchema) -> pa.Table:
     """Return the rows of one file of a table.
 

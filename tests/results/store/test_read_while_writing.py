@@ -18,7 +18,7 @@ from results.store.completeness import lost_rows
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.plain_readers import NAMES, Reader, plain_readers
-from tests.results.exact_run import IMAGES, Trial, rows_of
+from tests.results.exact_run import IMAGES, START, Trial, rows_of
 
 SEEDS = 24
 LOOKS = 25
@@ -78,17 +78,52 @@ def test_a_reader_that_knows_nothing_of_us(busy_run: tuple[Path, Callable[[], in
 
 
 def again_if_replaced(read: Reader) -> Reader:
-    """polars and DuckDB ask for a file's size before they open it: an error, and no wrong rows, if it was replaced."""
+    """polars and DuckDB open a file twice: an error, and no wrong rows, if it was replaced in between."""
+
+    def read_again(folder: Path, columns: Sequence[str]) -> pa.Table:
+        while True:
+            with suppress(*refusals()):
+                return read(folder, columns)
+
+    return read_again
+
+
+def refusals() -> tuple[type[BaseException], ...]:
+    """The errors of polars and DuckDB."""
     import duckdb
     from polars.exceptions import ComputeError, PanicException
 
-    def read_again(folder: Path, columns: Sequence[str]) -> pa.Table:
-        for _ in range(20):
-            with suppress(ComputeError, PanicException, duckdb.Error):
-                return read(folder, columns)
-        raise AssertionError("it has never read the files")
+    return ComputeError, PanicException, duckdb.Error
 
-    return read_again
+
+def test_a_file_that_is_replaced_after_its_footer_was_read_shows_no_other_column(tmp_path: Path) -> None:
+    """The rows that polars and DuckDB find in each file by the footer of the one before are its own, or an error."""
+    writer, folder = Writer(tmp_path / "run" / "tables"), tmp_path / "run" / "tables" / "events"
+    mixed = tmp_path / "mixed" / "tables" / "events"
+    mixed.mkdir(parents=True)
+    fixed = {"driver": "d", "kind": "resumed", "happened_at": START, "detail": "x" * 40, "code_digest": "c"}
+    earlier, refused = b"", 0
+    for number in range(0, 400, 20):
+        writer.write("events", [fixed | {"number": later} for later in range(number, number + 20)])
+        (file,) = folder.iterdir()
+        written = file.read_bytes()
+        if earlier:
+            mixed.joinpath(file.name).write_bytes(written[: footer_at(written)] + earlier[footer_at(earlier) :])
+            for name in ("polars", "duckdb *"):
+                for column in fixed:
+                    try:
+                        rows = plain_readers()[name](mixed, [column])
+                    except refusals():
+                        refused += 1
+                    else:
+                        assert rows[column].to_pylist() == [fixed[column]] * number, (name, column)
+        earlier = written
+    assert refused == 2 * len(fixed) * 19
+
+
+def footer_at(file: bytes) -> int:
+    """Where the footer of a Parquet file begins, whose length stands before the last four bytes."""
+    return len(file) - 8 - int.from_bytes(file[-8:-4], "little")
 
 
 @pytest.mark.check

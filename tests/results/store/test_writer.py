@@ -23,6 +23,7 @@ import pytest
 from results.errors import ResultsError
 from results.store import writer as module
 from results.store.lock import hold_lock
+from results.store.points import renew_points
 from results.store.reader import load
 from results.store.schema import CHANGING, TABLES, WRITE_ORDER, arrow_schema
 from results.store.writer import TakenOverError, Writer, take_number, write_timings
@@ -438,6 +439,20 @@ def test_rows_that_threads_add_during_commits_are_each_written_once(tmp_path: Pa
     writer.commit()
     (numbers,) = events_in(tmp_path).values()
     assert sorted(numbers) == list(range(600))
+
+
+def test_each_file_is_compressed_otherwise_than_the_one_that_it_replaces(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "tables")
+    files = ("points.parquet", "tables/timings/timings.parquet", "tables/trials/trials.parquet")
+    codecs: dict[str, list[str]] = {path: [] for path in files}
+    for _ in range(3):
+        add_trial(writer)
+        writer.commit()
+        write_timings(tmp_path / "tables", [timing("a", 1.0)])
+        renew_points(tmp_path, print)
+        for path, seen in codecs.items():
+            seen.append(pq.read_metadata(tmp_path / path).row_group(0).column(0).compression)
+    assert set(map(tuple, codecs.values())) == {("ZSTD", "GZIP", "ZSTD")}
 
 
 def test_timings_are_added_at_any_moment_by_one_process_at_a_time(tmp_path: Path) -> None:
