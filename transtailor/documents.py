@@ -32,6 +32,7 @@ _VALUES = (  # how a value begins, or what stands where a line should end -> wha
     (r"(true|false|yes|no|on|off)\b", "type true or false, in lower case"),
     (r"(nan|inf)\b", "type nan or inf, in lower case"),
     (r"%", "a share is a fraction: for 20% type 0.2"),
+    ("[\u201c\u201d\u201e\u2018\u2019]", 'a text stands in straight quotes, as in name = "demo"'),
     (r",\d", "the decimal point is a point, as in 0.5"),
     (r"\d", "a number does not begin with 0, unless a point follows"),
 )
@@ -43,6 +44,10 @@ _HINTS = (
     ("Invalid hex value", BACKSLASH),
     ("Unescaped '\\'", BACKSLASH),
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
+    (
+        "Cannot mutate immutable namespace",
+        "a table in { } takes no key from another line: write it in { }; a list of values is an axis: axes.KEY = [...]",
+    ),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
     (
         "Cannot overwrite a value",
@@ -188,6 +193,8 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     text_at_fault = lines[number - 1][column - 1 :] if number <= len(lines) else ""
     if problem.startswith("Expected '='") and re.search(r"=\s*[+-]?\d+,\d+\s*$", lines[number - 1][: column - 1]):
         hint = "; the decimal point is a point, as in 0.5"
+    if problem.startswith("Unclosed inline") and re.match(r"[\w.\"'-]+\s*=", text_at_fault):
+        hint = "; a comma stands between two keys in { }"
     if problem.startswith(
         ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
     ):

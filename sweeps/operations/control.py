@@ -258,7 +258,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), d
         if not failed_count:
             yield f"{run.path}: 0 failed trials; nothing to do"
             return
-        yield f"{run.path}: {failed_count} failed trials, which are tried again"
+        yield f"{run.path}: {counted(failed_count, 'failed trial')} to try again"
     trial_ids = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))  # each once
     finished_ids = finished_trial_ids(run.path)
     again_options = []

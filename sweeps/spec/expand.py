@@ -57,7 +57,10 @@ def expand(spec: Spec) -> Iterator[Expanded]:
     has_trials = False
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for combination in _crossed(spec, variant, number if spec.variants else None):
-            trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
+            try:
+                trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
+            except ConfigError as error:
+                raise ConfigError(f"{error}{_exclusion_meant(spec, variant, combination, sections)}") from None
             if trial is None:
                 continue
             has_trials = True
@@ -235,6 +238,32 @@ def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
     for key in [*spec.axes, *variant.axes]:
         if value_at(variant.settings, key) is not ABSENT:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
+
+
+def _exclusion_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
+    """Return how to exclude a refused trial, if its value of one of [axes] is one that only other variants take."""
+    common = {key: value for key, value in combination.point.items() if key in spec.axes}
+
+    def takes(variant: Variant, point: dict[str, Any]) -> bool:
+        first = {key: values[0] for key, values in variant.axes.items()}
+        raw = merge_tables(spec.trial, variant.settings)
+        try:
+            of_variant = replace(combination, raw=raw, over={}, point=point | first)
+            _parsed(spec, _with_values(spec, of_variant), None, sections)
+        except (ConfigError, SpecError):
+            return False
+        return True
+
+    for key, value in common.items():
+        others = [common | {key: other} for other in spec.axes[key] if other != value]
+        is_for_others = any(takes(other, common) for other in spec.variants if other != variant)
+        if is_for_others and any(takes(variant, point) for point in others):
+            which = f"label = {toml_value(variant.label)}" if variant.label else "the variant's label"
+            return (
+                f"\n[axes] gives {key} to every variant; to leave this trial out, add [[exclude]] with {which} and "
+                f"{key} = {toml_value(value)}"
+            )
+    return ""
 
 
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:

@@ -425,7 +425,14 @@ def _literal(text: str, key: str) -> Any:
         if text[:1] == opening and text.count(opening) != text.count(closing):
             raise SpecError(f"--set {key}={text}: {opening} and {closing} do not match; type them in pairs")
     if text[:1] == "[" and text[-1:] == "]":
-        words = toml_value([_literal(word.strip(), key) for word in text[1:-1].split(",")])
+        between_commas = text[1:-1].split(",")
+        values = [_literal(word, key) for words in between_commas for word in words.split()]
+        if not any(isinstance(value, str) for value in values):
+            raise SpecError(
+                f"--set {key}={text}: values in a list need commas between them: "
+                f"type {set_option(f'{key}={toml_value(values)}')}"
+            )
+        words = toml_value([_literal(word.strip(), key) for word in between_commas])
         raise SpecError(
             f"--set {key}={text}: words in a list need quotes, and the shell removes them: "
             f"type {set_option(f'{key}={words}')}"

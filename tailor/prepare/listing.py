@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -330,7 +330,8 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
     below = [path for images in images_below.values() for path in images]
     if below:
         message += (
-            f"; {len(below)} images are in folders inside of them, or have no such suffix: {some(map(str, below), 2)}"
+            f"; {len(below)} images are in folders inside of them, or have no such suffix: {some(map(str, below), 2)}; "
+            "a table of their classes (--labels) reads images of any folder"
         )
     holders = [folder.name for folder, images in images_below.items() if images]
     if len(holders) == 1:
@@ -363,16 +364,9 @@ def from_lists(
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
         others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
-        words = Counter(map(_word, missing))
-        if alike := [name for name in others if _word(name) in words]:
-            words += Counter(map(_word, alike))
-            word = max(map(_word, alike), key=words.__getitem__)  # of several files or names, if there is one
-            there_are = [name for name in alike if _word(name) == word]
-            names = [name for name in missing if _word(name) == word]
-            pair = in_one_line(f"{' or '.join(there_are[:2])} for {' or '.join(names[:2])}")
-            which = "whichever is meant" if words[word] > 2 else "if they are the same images"
-            but_for = "folder, suffix, capitals, or an upload's number"
-            there += f"; {len(alike)} have a listed name but for {but_for}: write {pair}, {which}"
+        there += _alike(missing, others, str.casefold, "capitals") or _alike(
+            missing, others, _word, "folder, suffix, capitals, or an upload's number"
+        )
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
             f"the whole archive of images, or {remedy}",
@@ -390,6 +384,21 @@ def from_lists(
         path = path_of[name]
         files.append(ImageFile(path=path, name=_name(path, folder), class_name=class_name, split=split))
     return FileListing(files=tuple(files))
+
+
+def _alike(missing: Sequence[str], others: Sequence[str], word_of: Callable[[str], str], but_for: str) -> str:
+    """Return the end of a message: what to write for a listed name, if others have the same word; else ""."""
+    words = Counter(map(word_of, missing))
+    alike = [name for name in others if word_of(name) in words]
+    if not alike:
+        return ""
+    words += Counter(map(word_of, alike))
+    word = max(map(word_of, alike), key=words.__getitem__)  # of several files or names, if there is one
+    there_are = [name for name in alike if word_of(name) == word]
+    names = [name for name in missing if word_of(name) == word]
+    pair = in_one_line(f"{' or '.join(there_are[:2])} for {' or '.join(names[:2])}")
+    which = "whichever is meant" if words[word] > 2 else "if they are the same images"
+    return f"; {len(alike)} have a listed name but for {but_for}: write {pair}, {which}"
 
 
 def _word(name: str) -> str:

@@ -259,8 +259,8 @@ def _made_of_others(task: TaskFiles) -> str:
     if not names:
         return ""
     return (
-        f"{counted(len(names), 'image')} called like another one and a word: {some(names)}; if these are masks, "
-        "previews or edited copies of it, move them away, and prepare again"
+        f"names of {counted(len(names), 'image')} are that of another one and a word: {some(names)}; if these are "
+        "masks, previews or edited copies of it, move them away, and prepare again"
     )
 
 

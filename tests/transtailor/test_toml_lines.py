@@ -74,6 +74,9 @@ def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -
         ("a = 007\n", ["a number does not begin with 0"]),
         ("a = {\n  b = 1\n}\n", ["line 1", "a table in { } is on one line"]),
         ("a = { b = 1,\n  c = 2 }\n", ["line 1", "a table in { } is on one line"]),
+        ("a = \u201cb\u201d\n", ["line 1", 'a text stands in straight quotes, as in name = "demo"']),
+        ("a = { b = 1 c = 2 }\n", ["line 1", "a comma stands between two keys in { }"]),
+        ("a = { b = 1 }\na.c = [2, 3]\n", ["('a',)", "write it in { }; a list of values is an axis: axes.KEY = "]),
         ("a = { b = 1, }\n", ["without a comma before }"]),
         ("# a\u2028b\na = b\n", ["line 2", "a = b"]),  # only line feeds end lines of TOML
     ],

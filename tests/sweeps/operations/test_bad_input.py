@@ -205,6 +205,7 @@ BAD_ASSIGNMENTS = {
         "words in a list need quotes",
         """type --set 'axes.network=["digits_vgg", "x"]'""",
     ],
+    "axes.seed=[0 1]": ["values in a list need commas between them: type --set 'axes.seed=[0, 1]'"],
     'trial.network="x': ["a quote is opened there and not closed"],
     "axes.seed=[0, 1": ["--set axes.seed=[0, 1", "[ and ] do not match"],
     'trial.data={ name = "digits"': ["{ and } do not match"],

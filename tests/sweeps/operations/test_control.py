@@ -235,7 +235,7 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     assert first in finished_trial_ids(run.path)
     assert second not in finished_trial_ids(run.path)
     rest = sweeps_process("retry", run.path, "--failed")
-    assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trials, which are tried again")
+    assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trial to try again")
     assert "4 of 4 trials finished, 0 failed" in rest.stdout
     whole = next(control.retry(run))  # as it was launched, not as one of its trials was tried again
     assert whole.startswith(f"in {tmp_path}: ") and "spec.toml" in whole and "--again" not in whole

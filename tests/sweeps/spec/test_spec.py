@@ -253,6 +253,31 @@ method.step_removed_macs_fraction = [0.1, 0.3]
     assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 3
 
 
+def test_a_value_of_axes_that_one_variant_cannot_take_can_be_excluded_as_advised(write_spec: WriteSpec) -> None:
+    text = """
+name = "donors"
+[axes]
+pruning.scores_from = ["target", "noise"]
+seed = [0, 1]
+[[variants]]
+label = "random"
+method = { name = "prune", criterion = "random" }
+[[variants]]
+label = "taylor"
+method = { name = "prune", criterion = "taylor" }
+"""
+    with pytest.raises(ConfigError, match="has no effect") as refused:
+        list(expand(load_spec(write_spec(text))))
+    advice = 'add [[exclude]] with label = "random" and pruning.scores_from = "noise"'
+    assert str(refused.value).endswith(advice)
+    exclusion = '[[exclude]]\nlabel = "random"\npruning.scores_from = "noise"\n'
+    assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 6
+    for wrong in ("[0, 1]", '[0, "x"]'), ('criterion = "taylor"', 'criterion = "l1"'):  # no variant can take it
+        with pytest.raises(ConfigError) as refused:
+            list(expand(load_spec(write_spec(text.replace(*wrong)))))
+        assert "[[exclude]]" not in str(refused.value)
+
+
 def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
     text = 'name = "d"\n[trial]\nmethod.name = "prune"\n[axes]\nmethod.criterion = ["l1", "random"]\n'
     spec = load_spec(

@@ -657,13 +657,15 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
     assert f"{ALIKE} a/0.jpg or b/0.jpg for 0.jpg, whichever is meant; " in said
     said = refusal(tmp_path / "top", "image,class\na/0.jpg,x\nb/0.jpg,y\n", names=("0.jpg",))
     assert "write 0.jpg for a/0.jpg or b/0.jpg, whichever is meant; " in said
+    said = refusal(tmp_path / "case", "image,class\nA/0.jpg,x\nB/0.jpg,y\n", names=("a/0.jpg", "b/0.jpg"))
+    assert "2 have a listed name but for capitals: write a/0.jpg for A/0.jpg, if they are the same images; " in said
 
 
 @pytest.mark.parametrize(
     ("wrong", "case"),
     [
         ("C:\\me\\{}.JPG", "give the whole"),
-        ("{}.JPG", f"{ALIKE} 0.jpg for 0.JPG, if they"),
+        ("{}.JPG", "4 have a listed name but for capitals: write 0.jpg for 0.JPG, if they"),
         ("{}.png", f"{ALIKE} 0.jpg for 0.png, if they"),
         ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg, if they"),
         ("https://x.org/b{}.jpg", "give the whole"),

@@ -274,7 +274,7 @@ def test_masks_beside_their_images_do_not_become_images_without_a_word(tmp_path:
     names = [f"{name} ({number}){end}.png" for name in ("cat", "dog") for number in range(5) for end in ("", "_mask")]
     folder = fill(tmp_path / "images", [f"{name[:3]}/{name}" for name in [*names, "cat_1.png", "dog (1)_mask_1.png"]])
     said = prepare("pets", folder, tmp_path / "sets")
-    assert "warning: 11 images called like another one and a word: cat/cat (0)_mask.png, " in said
+    assert "warning: names of 11 images are that of another one and a word: cat/cat (0)_mask.png, " in said
 
 
 def test_a_class_called_recycler_is_none_of_the_system(tmp_path: Path) -> None:
