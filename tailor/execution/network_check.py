@@ -4,7 +4,7 @@ What would fail after hours of training, in torch's words, is refused here with 
 networks of this program are tested with it; of them, only the last batch of a training is checked.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar
@@ -32,7 +32,7 @@ from tailor.pruning.network_facts import CLASSES, with_facts
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
 from tailor.training.layer_order import layer_numbers
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 
 T = TypeVar("T")
 NUMBERS = (torch.float32, torch.float64)
@@ -120,9 +120,11 @@ def _try_training(
     _try_images(model, 1, input_shape, classes, "evaluation")
     _try_images(model, 2, input_shape, classes, "evaluation")
     _try_images(model, 2, input_shape, classes, "training")
+    unused = [name for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
+    _refuse_trained_head(model, NETWORKS[network].head, unused)
     if has_several_ranks:
         refuse_unknown_norms(model)
-        _refuse_unused_parameters(model)
+        _refuse_unused_parameters(unused)
 
 
 @torch.no_grad()
@@ -204,9 +206,20 @@ def _try_images(
         )
 
 
-def _refuse_unused_parameters(model: nn.Module) -> None:
+def _refuse_trained_head(model: nn.Module, head: str, unused: Sequence[str]) -> None:
+    """Raise ConfigError if only the head got gradients, although the model trains all its layers."""
+    below = [
+        name for name, tensor in model.named_parameters() if tensor.requires_grad and not name.startswith(f"{head}.")
+    ]
+    if below and set(below) <= set(unused):
+        raise ConfigError(
+            f"only its head, {head}, gets gradients, and none of {first_few(below, 2)}; leave torch.no_grad() and "
+            ".detach() out of its code, or freeze them (parameter.requires_grad_(False)) if the head alone is meant"
+        )
+
+
+def _refuse_unused_parameters(unused: Sequence[str]) -> None:
     """Raise ConfigError if a parameter got no gradient, although the model trains it and has just been trained."""
-    unused = [name for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
     if unused:
         raise ConfigError(
             f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "

@@ -57,6 +57,12 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("half", {"name": "fine_tune"}, 1, r"has weights of torch.float16, .*; give it in float32, model\.float\(\)"),
         ("infinite", {"name": "fine_tune"}, 1, "has numbers that are not finite, in 3.weight"),
         ("detached", {"name": "fine_tune"}, 1, r"its outputs have no gradient; leave \.detach\(\), .* out of its code"),
+        (
+            "held",
+            {"name": "fine_tune"},
+            1,
+            r"only its head, 8, gets gradients, and none of 0\.weight, .*torch\.no_grad",
+        ),
         ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
         ("headless", PRUNE, 1, r": network: .*head = '9' .* no layer with 5 outputs.* it has 8 \(given: 'headless'\)$"),
         (

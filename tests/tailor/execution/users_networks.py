@@ -171,6 +171,12 @@ def detached(num_classes):
     return network
 
 
+def held(num_classes):
+    network = plain(num_classes)
+    network[7].register_forward_hook(lambda layer, images, made: made.detach())
+    return network
+
+
 def without_classes():
     return plain(5)
 
@@ -182,7 +188,7 @@ def no_module(num_classes):
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
 HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
-BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid, scripted, half, infinite, detached)
+BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid, scripted, half, infinite, detached, held)
 for builder in (*BUILDERS, without_classes, no_module):
     name = builder.__name__
     head = HEADS.get(name, "8")
