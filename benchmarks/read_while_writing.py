@@ -182,7 +182,7 @@ NOTES = (
     "gaps in their numbers. older_rows_shown: of the row that is replaced.",
     "Every second reader knows nothing of us: pandas, pyarrow, polars and DuckDB (`*` and `**`), in turns, read the "
     "folder of a table. read_again: polars or DuckDB opened a file twice, which was replaced in between: an error, and "
-    "no wrong rows. Replaced twice in between, as no sweep does within 10 s, it may show another column: not counted.",
+    "no wrong rows. Replaced twice in between, it may show another column, which is not counted.",
     "goal: no row twice or missing, no older row, no error of ours.",
 )
 
