@@ -70,13 +70,15 @@ def measure(
     Args:
         circumstance: from `circumstance_here`, for this device.
         repeats: forward passes that are timed, at least 2; rounded up to whole turns.
-        whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`.
+        whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`; of a model that has
+            lost nothing it is 1, and nothing but the model is timed.
         content, whole_content: for ONNX Runtime their `onnx_program`, if it is there already.
 
     Raises:
         ConfigError: for ONNX Runtime, the network cannot be exported.
     """
     state = state.fold_factors()
+    is_whole = whole is not None and _structure(state) == _structure(whole)
     macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
     if circumstance.runtime == "onnxruntime" and content is None:
         content = onnx_program(state, circumstance.batch)
@@ -89,13 +91,13 @@ def measure(
         run_model()
         peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
         passes: dict[str, Pass] = {}
-        if whole is not None:
+        if whole is not None and not is_whole:
             passes[THE_WHOLE] = forward_pass(whole, circumstance, device, whole_content)
         passes[THE_MODEL] = run_model
         rounds = max(2, -(-repeats // PASSES_OF_A_TURN))
         times = time_in_turns(passes, rounds=rounds)
     of_model = times[THE_MODEL]
-    of_whole = times.get(THE_WHOLE)
+    of_whole = of_model if is_whole else times.get(THE_WHOLE)
     return Latency(
         network=state.network,
         macs=macs,
@@ -111,10 +113,15 @@ def measure(
         speed_lower_quartile=None if of_whole is None else of_model.speed_lower_quartile,
         speed_upper_quartile=None if of_whole is None else of_model.speed_upper_quartile,
         whole_latency_ms=None if of_whole is None else of_model.first_ms,
-        is_steady=of_model.is_steady and (of_whole is None or of_whole.is_steady),
+        is_steady=is_whole or (of_model.is_steady and (of_whole is None or of_whole.is_steady)),
         peak_memory_bytes=peak_bytes,
         peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
     )
+
+
+def _structure(state: ModelState) -> tuple[object, ...]:
+    """Return what decides the cost of a state."""
+    return state.network, state.input_shape, {name: tensor.shape for name, tensor in state.tensors.items()}
 
 
 def whole_network(state: ModelState) -> ModelState:

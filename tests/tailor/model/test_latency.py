@@ -53,6 +53,22 @@ def test_numbers_belong_together(state: ModelState) -> None:
         assert part in text
 
 
+def test_what_has_lost_nothing_is_as_fast_as_the_whole_network(state: ModelState) -> None:
+    """Two copies of one network would be said to differ by what else the machine did."""
+    whole = whole_network(state)
+    tuned = replace(whole, tensors={name: tensor + 0.01 for name, tensor in whole.tensors.items()})
+    found = measure(tuned, eager(), device=CPU, repeats=12, whole=whole)
+    assert (found.speed, found.speed_lower_quartile, found.speed_upper_quartile, found.is_steady) == (
+        1.0,
+        1.0,
+        1.0,
+        True,
+    )
+    assert found.whole_latency_ms == found.latency_ms
+    larger = replace(whole, input_shape=(1, 16, 16))  # the same tensors, and another cost
+    assert measure(tuned, eager(), device=CPU, repeats=12, whole=larger).speed != 1.0
+
+
 def test_a_slower_sub_model_and_an_unsteady_machine_are_said(state: ModelState) -> None:
     found = measure(state, eager(), device=CPU, repeats=2, whole=whole_network(state))
     slow = replace(found, speed=0.54, whole_latency_ms=2.0, is_steady=False)
