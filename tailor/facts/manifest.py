@@ -139,7 +139,8 @@ def _advice(root: Path, name: str) -> str:
         )
     names = _names_in(root)
     hint = nearest(name, names) if names else ""
-    return f"{hint}; type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
+    elsewhere = "" if root.is_dir() else ", which is not there; go to the folder that has it (cd), or make the data set"
+    return f"{elsewhere}{hint}; type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
 
 
 def _names_in(root: Path) -> list[str]:

@@ -163,6 +163,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
     (
+        {"method": HEAD, "data": {"name": "mine", "root": "nowhere"}},
+        r"nowhere, which is not there; go to the folder that",
+    ),
+    (
         {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},
         r"optimiser_state = 'kept' keeps the momentum of SGD",
     ),
