@@ -124,7 +124,7 @@ def _lines(table: Path) -> list[Line]:
 
 
 def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> None:
-    """Raise FilesRefused for lines with a quote that is closed late, or nowhere: a cell has lines of other images."""
+    """Raise ConfigError for lines with a quote that is closed late, or nowhere: a cell has lines of other images."""
     _, first = lines[0]
 
     def is_of_image(text: str) -> bool:
@@ -132,13 +132,13 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
         names = [*values, *(re.split(r"[/\\]", value)[-1] for value in values)]
         return len(values) == len(first) and any(name in full_name_of for name in names)
 
-    faults: list[tuple[Line, str]] = []
-    for line in lines:
-        taken = [_begin(text.strip()) for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
+    faults = []
+    for number, values in lines:
+        taken = [_begin(text.strip()) for value in values for text in value.split("\n")[1:] if is_of_image(text)]
         if taken:
-            fault = f"a quote opens a cell with other lines, such as {taken[0]!r}; close it, or write it twice"
-            faults.append(((line[0], []), fault))
-    _refuse_lines(table, faults)
+            faults.append(f"line {number}: a quote opens a cell with other lines, such as {taken[0]!r}")
+    if faults:
+        raise ConfigError(f"{table}, {first_few(faults, between='; ')}; close it, or write it twice")
 
 
 def _columns(

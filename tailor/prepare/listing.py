@@ -156,10 +156,15 @@ def errors_explained() -> Iterator[None]:
         ) from error
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a file or folder was made by a system or an archiver, not by the user, or is set aside."""
+def is_of_system(path: Path) -> bool:
+    """Whether a file or folder was made by a system or an archiver, not by the user."""
     name = path.name.casefold()
-    return name in OF_SYSTEMS or name.startswith(OF_TRASH) or is_set_aside(path)
+    return name in OF_SYSTEMS or name.startswith(OF_TRASH)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder was made by a system, or is set aside."""
+    return is_of_system(path) or is_set_aside(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -189,9 +194,9 @@ def split_of(folder: Path) -> str | None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, by name."""
+    """Return the images directly in a folder, by name, also those set aside: they say what kind of folder it is."""
     entries = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in entries if path.is_file() and not is_hidden(path))
+    return sorted(path for path in entries if path.is_file() and not is_of_system(path))
 
 
 def refuse_dead_links(paths: Iterable[Path]) -> None:
@@ -245,7 +250,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     refuse_dead_links(entry for entries in entries_of.values() for entry in entries)
     empty: list[Path] = []
     for class_folder, entries in entries_of.items():
-        images = images_in(class_folder)
+        images = [path for path in images_in(class_folder) if not is_set_aside(path)]
         if not images and not any(map(is_set_aside, class_folder.iterdir())):
             empty.append(class_folder)
         class_name = normal_form(as_text(class_folder.name))

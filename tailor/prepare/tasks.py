@@ -283,10 +283,8 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     refused = []
     for name, files in files_of_class.items():
         if test.test_images_of(len(files)) < 1:
-            has_folder = all(file.class_name == name for file in task.files if file.path.parent == files[0].path.parent)
-            paths = [files[0].path.parent] if has_folder else [file.path for file in files]
-            refused += [Refused(path, f"class {name!r} has {len(files)} image(s)") for path in paths]
-    if refused:
+            refused += [Refused(file.path, f"class {name!r} has {len(files)} image(s)") for file in files]
+    if refused and not is_any_set_aside():
         counts = some({file.reason for file in refused})
         advice = "".join(f"; {text}" for text in (_measured(task), _alike_classes(task)) if text)
         fixed = test.training_images_per_class if test.leaves_training_images else None

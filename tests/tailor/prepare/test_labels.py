@@ -417,6 +417,7 @@ def test_a_class_that_says_there_is_none_is_refused(tmp_path: Path, missing: str
 def test_a_quote_that_is_closed_late_or_nowhere_is_refused(tmp_path: Path, later: str) -> None:
     said = refusal(tmp_path, f'image,class,notes\n0,cat,ok\n\n1,dog,"5 inch\n2,dog,ok\n{later}')
     assert "labels.csv, line 4: a quote opens a cell with other lines, such as '2,dog,ok'; close it, or write" in said
+    assert "line 1: a quote opens" in refusal(tmp_path, 'image,"class\n0,cat\n1,cat\n2,dog\n3,dog\n')
 
 
 @pytest.mark.parametrize("empty", ["", "  ", ",", " , "])
@@ -572,6 +573,17 @@ def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: P
     lines = "".join(f"{n},{'cat' if n < 2 else 'dog'},{'training set' if n % 2 else 'test'}\n" for n in range(4))
     refused = refusal(tmp_path, f"image,class,split\n{lines}")
     assert "no such split: 'training set'" in refused and "classes have all" not in refused
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"), [(IN_FOLDERS, "A/0.jpg,a"), (("0.jpg", *(f"x/{n}.jpg" for n in range(1, 6))), "0.jpg,a|b")]
+)
+def test_the_folder_and_the_classes_are_judged_with_what_is_refused(
+    tmp_path: Path, names: tuple[str, ...], wrong: str
+) -> None:
+    rows = [wrong, *(f"{name},{'a' if index < 1 else 'b'}" for index, name in enumerate(names[1:]))]
+    refused = refusal(tmp_path, "\n".join(["image,class", *rows]), names=tuple(f"below/{name}" for name in names))
+    assert "; and\n" not in refused and "too few" not in refused
 
 
 def test_how_columns_are_read_is_said_where_that_is_the_fault(tmp_path: Path) -> None:
