@@ -115,10 +115,10 @@ def _lines(table: Path) -> list[Line]:
         stripped = [trimmed(re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", trimmed(value))) for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
-    if all(len(values) < 2 for _, values in lines):
+    if text.lstrip().startswith(("[", "{", "<")) or all(len(values) < 2 for _, values in lines):  # JSON, XML, ...
         raise ConfigError(
-            f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
-            "first line such as image,class and then a line for each image"
+            f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected "
+            "CSV, with a first line such as image,class and then a line for each image"
         )
     return lines
 

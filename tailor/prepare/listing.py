@@ -370,7 +370,7 @@ def from_lists(
         others = sorted(_name(path, folder) for path in unused if is_image(path))
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
         there += _alike(missing, others, str.casefold, "capitals") or _alike(
-            missing, others, _word, "folder, suffix, capitals, or an upload's number"
+            missing, others, _word, "folder, suffix, capitals, leading zeros, or an upload's number"
         )
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
@@ -407,12 +407,12 @@ def _alike(missing: Sequence[str], others: Sequence[str], word_of: Callable[[str
 
 
 def _word(name: str) -> str:
-    """Return an image's name without its folder, its suffix, capitals, and what Label Studio writes before it.
+    """Return an image's name without its folder, suffix, capitals, leading zeros, and what Label Studio puts before it.
 
-    >>> _word("Station1/IMG_0000.JPG"), _word("/data/upload/1/a1b2c3d4-IMG_0000.JPG")
-    ('img_0000', 'img_0000')
+    >>> _word("Station1/IMG_0010.JPG"), _word("/data/upload/1/a1b2c3d4-IMG_10.JPG")
+    ('img_10', 'img_10')
     """
-    return re.sub("^[0-9a-f]{8}-", "", PurePosixPath(name).stem.lower())
+    return re.sub(r"^[0-9a-f]{8}-|(?<!\d)0+(?=\d)", "", PurePosixPath(name).stem.lower())
 
 
 def is_file_below(folder: Path, name: str) -> bool:

@@ -30,12 +30,17 @@ from transtailor.plural import counted
 TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
-MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
+MISSING_WORDS = frozenset({  # which may as well be names
+    "na", "n/a", "none", "unknown", "unlabeled", "unlabelled", "no_label", "no label", "unclassified", "unidentified",
+    "unsorted",
+})  # fmt: skip
 OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lower case
     "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
     "_thumbs", "thumbnails", "new folder", "backup", "augmented",
 })  # fmt: skip
-MADE_OF = re.compile(r"(.+?)[ _.-]+[A-Za-z]{3,}(?:_\d+)?")  # the name of an image, and a word, as in "12_mask"
+MADE_OF = re.compile(r"(?<=.)([ _.-]+[A-Za-z]{3,}[_-]?\d*|~\d+|-\d+x\d+)$|(?<=^IMG_)E(?=\d)")
+"""What programs add to the name of the image that they edit: "12_mask", "12~2", "12-150x150", "IMG_E12"."""
+ROBOFLOW = re.compile(r"(.+)\.rf\.\w+")  # what it adds to the names of all versions of an image
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -229,13 +234,14 @@ def _no_class(task: TaskFiles) -> str:
     if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
         words |= {"-1", "-1.0"}
     are_splits = all(re.search("train|val|test", name.casefold()) for name in task.classes)
-    doubtful = [name for name in task.classes if are_splits or name.casefold() in words or not re.search(r"\w", name)]
+    odd = re.compile(r"[\[{].*|\W*")  # a list, or no name
+    doubtful = [name for name in task.classes if are_splits or name.casefold() in words or odd.fullmatch(name)]
     if not doubtful:
         return ""
     are = "is a class" if len(doubtful) == 1 else "are classes"
     return (
-        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks), "
-        "move these images, or say their classes in a table (--labels), and prepare again"
+        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks, a "
+        "list), move these images, or say their classes in a table (--labels), and prepare again"
     )
 
 
@@ -249,18 +255,21 @@ def _hidden(task: TaskFiles) -> str:
 
 
 def _made_of_others(task: TaskFiles) -> str:
-    """Return a sentence about images that are called like another one and a word, as its mask is; empty if none are."""
+    """Return a sentence about images that are called as masks and versions of others are; empty if none are."""
     stems = {file.path.with_suffix("") for file in task.files}
+    version_of = {file: match[1] for file in task.files if (match := ROBOFLOW.fullmatch(file.path.stem))}
+    versions = Counter((file.class_name, original) for file, original in version_of.items())
     names = []
     for file in task.files:
-        word_behind = MADE_OF.fullmatch(file.path.stem)
-        if word_behind is not None and file.path.with_name(word_behind[1]) in stems:
+        original = MADE_OF.sub("", file.path.stem)
+        is_made = original != file.path.stem and file.path.with_name(original) in stems
+        if is_made or versions[file.class_name, version_of.get(file, "")] > 1:
             names.append(file.name)
     if not names:
         return ""
     return (
-        f"names of {counted(len(names), 'image')} are that of another one and a word: {some(names)}; if these are "
-        "masks, previews or edited copies of it, move them away, and prepare again"
+        f"{counted(len(names), 'image')} may be made of others, by their names: {some(names)}; if these are masks, "
+        "previews, edited copies or versions, keep one image of each, and prepare again: else scores may be too good"
     )
 
 

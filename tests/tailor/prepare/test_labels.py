@@ -11,7 +11,7 @@ from tests.tailor.prepare.pictures import encoded, fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
-ALIKE = "4 have a listed name but for folder, suffix, capitals, or an upload's number: write"
+ALIKE = "4 have a listed name but for folder, suffix, capitals, leading zeros, or an upload's number: write"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -328,6 +328,7 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
     [
         (b"", "is not a table of images"),
         (b"0.jpg\n1.jpg\n", "is not a table of images"),
+        (b'[{"image": "0.jpg", "class": "cat"}, {"image": "1.jpg", "class": "dog"}]', "is not a table of images.*CSV"),
         (b"image,class\n0.jpg,cat\n1.jpg\n", "line 3: '1.jpg' where a value is expected for each of image, class"),
         (b"image,class\n0.jpg,cat\n1.jpg,\n", "line 3"),
         (b"image,class\n0.jpg,cat\n7.jpg,dog\n", "1 of 2 listed images are not in.*7.jpg"),
@@ -647,8 +648,8 @@ def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> 
 
 
 def test_the_names_of_columns_again_are_no_image(tmp_path: Path) -> None:
-    said = refusal(tmp_path, "image,class\n0.jpg,cat\n1.jpg,dog\nimage,class\n2.jpg,cat\n3.jpg,dog\n")
-    assert "labels.csv: line 4 names the columns again; remove it" in said
+    said = refusal(tmp_path, "image,class\n0.jpg,cat\n1.jpg,dog\nimage,class\n2.jpg,cat\nimage,class\n3.jpg,dog\n")
+    assert "labels.csv names its columns again (line 4, 6); remove that" in said
 
 
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
@@ -679,6 +680,7 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
         ("C:\\me\\{}.JPG", "give the whole"),
         ("{}.JPG", "4 have a listed name but for capitals: write 0.jpg for 0.JPG, if they"),
         ("{}.png", f"{ALIKE} 0.jpg for 0.png, if they"),
+        ("000{}.jpg", f"{ALIKE} 0.jpg for 0000.jpg, if they"),
         ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg, if they"),
         ("https://x.org/b{}.jpg", "give the whole"),
     ],

@@ -277,7 +277,14 @@ def test_an_archive_of_archives_is_called_by_its_own_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "names", [["train2017", "val2017"], ["images", "masks"], ["trainA", "trainB", "testA"], ["A_train", "A_test"]]
+    "names",
+    [
+        ["train2017", "val2017"],
+        ["images", "masks"],
+        ["trainA", "trainB", "testA"],
+        ["A_train", "A_test"],
+        ["['a']", "['b', 'c']"],
+    ],
 )
 def test_splits_and_masks_do_not_become_classes_without_a_word(names: list[str], tmp_path: Path) -> None:
     said = prepare("pets", class_folders(tmp_path / "images", classes=names), tmp_path / "sets")
@@ -288,7 +295,16 @@ def test_masks_beside_their_images_do_not_become_images_without_a_word(tmp_path:
     names = [f"{name} ({number}){end}.png" for name in ("cat", "dog") for number in range(5) for end in ("", "_mask")]
     folder = fill(tmp_path / "images", [f"{name[:3]}/{name}" for name in [*names, "cat_1.png", "dog (1)_mask_1.png"]])
     said = prepare("pets", folder, tmp_path / "sets")
-    assert "warning: names of 11 images are that of another one and a word: cat/cat (0)_mask.png, " in said
+    assert "warning: 11 images may be made of others, by their names: cat/cat (0)_mask.png, " in said
+
+
+def test_versions_of_photographs_are_named(tmp_path: Path) -> None:
+    made = ["IMG_3_aug1", "IMG_3-150x150", "IMG_3~2", "IMG_E3", "IMG_5_jpg.rf.aa1", "IMG_5_jpg.rf.0b"]
+    others = ["IMG_3", "IMG_4_left", "IMG_4_right", "IMG_6_jpg.rf.aa2", "IMG_4-2"]
+    folder = fill(tmp_path / "images", [f"cat/{name}.jpg" for name in (*made, *others)])
+    said = prepare("pets", fill(folder, ["dog/IMG_6_jpg.rf.aa1.jpg", "dog/IMG_E3.jpg"], first=50), tmp_path / "sets")
+    names = ", ".join(sorted(f"cat/{name}.jpg" for name in made)[:5])
+    assert f"warning: 6 images may be made of others, by their names: {names} and 1 more; if" in said
 
 
 def test_a_class_called_recycler_is_none_of_the_system(tmp_path: Path) -> None:
