@@ -241,7 +241,12 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     others = loose_files(folder)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        advice = f"; if a table says their classes, give it in --labels, and {folder} in --from" if split else ""
+        advice = ""
+        if split:
+            advice = (
+                "; if tables say their classes, give one of all images, with a column called split, in --labels; or its "
+                f"own one there, and {folder} alone, unpacked, in --from"
+            )
         if split == TEST:
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")

@@ -273,6 +273,9 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
         if archives:
             say(f"warning: archives among them: {some(archives)}; unpack those with images", to=out)
+        tables = [name for name in listing.left_out if name.lower().endswith((".csv", ".tsv"))]
+        if tables:
+            say(f"warning: tables among them: {some(tables)}; if one says the classes, give it in --labels", to=out)
 
 
 def _decode(

@@ -323,8 +323,16 @@ def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     (folder / "cat" / "more.zip").write_bytes(b"PK")
     (folder / "fox.tar.gz").write_bytes(b"")
+    (folder / "observations.csv").write_bytes(b"")
     said = prepare("pets", folder, tmp_path / "sets")
+    assert "warning: tables among them: observations.csv; if one says the classes, give it in --labels\n" in said
     assert "warning: archives among them: cat/more.zip, fox.tar.gz; unpack" in said
+
+
+def test_images_of_splits_without_classes_say_which_table_to_give(tmp_path: Path) -> None:
+    packed = pack(fill(tmp_path / "images", ["train/1.jpg", "test/2.jpg"]), tmp_path / "all.zip")
+    with pytest.raises(ConfigError, match=r"column called split, .*/all.zip: train alone, unpacked, in --from"):
+        prepare("pets", packed, tmp_path / "sets")
 
 
 def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
