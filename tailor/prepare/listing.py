@@ -241,12 +241,10 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     others = loose_files(folder)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        advice = ""
-        if split:
-            advice = (
-                "; if tables say their classes, give one of all images, with a column called split, in --labels; or its "
-                f"own one there, and {folder} alone, unpacked, in --from"
-            )
+        advice = (
+            "; if tables say their classes, give one of all, with a column called split, in --labels; or its own "
+            f"there, and {folder} alone, unpacked, in --from"
+        )
         if split == TEST:
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
@@ -324,18 +322,11 @@ def _refuse_same_names(class_folders: Sequence[Path]) -> None:
 
 def _refuse_empty(folders: Sequence[Path], split: str) -> None:
     """Raise FilesRefused for the folders of classes without images."""
-    names = some(repr(as_text(folder.name)) for folder in folders)
-    suffixes = ", ".join(SUFFIXES)
-    if len(folders) == 1:
-        message = (
-            f"class {names} has no images: none of {suffixes} is directly in {folders[0]}; put them there, or remove "
-            "the folder"
-        )
-    else:
-        message = (
-            f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
-            "them there, or remove the folders"
-        )
+    have = f"class {as_text(folders[0].name)!r} has" if len(folders) == 1 else f"{len(folders)} classes have"
+    message = (
+        f"{have} no images: none of {', '.join(SUFFIXES)} is directly in {some(map(str, folders))}; put them there, or "
+        f"remove {'the folder' if len(folders) == 1 else 'the folders'}"
+    )
     images_below = {folder: [path for path in files_below(folder) if is_image(path)] for folder in folders}
     below = [path for images in images_below.values() for path in images]
     if below:

@@ -216,12 +216,7 @@ def _measured(task: TaskFiles) -> str:
     if len(values) < len(task.classes):
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        if not (task.classes and all(name.endswith((".0", ",0")) for name in task.classes)):
-            return ""
-        return (
-            f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
-            "cells; to call them otherwise, write whole numbers, and prepare again"
-        )
+        return ""
     return (
         f"the {len(values)} classes are numbers ({some(task.classes, 3)}), and each is a class of its own, without an "
         "order; values to be predicted (a regression) need a data set of your own: docs/extend.md"
@@ -305,11 +300,8 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     for files in files_of_class.values():
         in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed or 0))
         test_names.update(in_drawn_order[: test.test_images_of(len(files))])
-    with_splits = []
-    for file in task.files:
-        split = TEST if file.name in test_names else file.split or TRAIN
-        with_splits.append(replace(file, split=split))
-    return replace(task, files=tuple(with_splits))
+    split_of = {file: TEST if file.name in test_names else file.split or TRAIN for file in task.files}
+    return replace(task, files=tuple(replace(file, split=split) for file, split in split_of.items()))
 
 
 def _refuse_one_sided_classes(task: TaskFiles) -> None:

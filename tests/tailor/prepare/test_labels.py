@@ -500,12 +500,6 @@ def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     assert "classes with almost the same name are kept apart: '1' and '1,0' and '1.0';" in said
 
 
-@pytest.mark.parametrize("point", [".", ","])
-def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path, point: str) -> None:
-    said, _ = read(tmp_path, "image;class\n0;1.0\n1;0.0\n2;1.0\n3;0.0\n".replace(".", point))
-    assert f"warning: the classes are called 0{point}0, 1{point}0, as programs write whole numbers" in said
-
-
 def test_values_with_a_comma_are_values(tmp_path: Path) -> None:
     said, _ = read(tmp_path, "image;class\n0;1,5\n1;2,5\n2;1,5\n3;2,5\n")
     assert "the 2 classes are numbers (1,5, 2,5), and each is a class of its own" in said

@@ -281,7 +281,7 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
         ([], "has no folders"),
         (["1.zip", "2.tar.gz"], "has no folders, but archives: 1.zip, 2.tar.gz; unpack them into one folder; expected"),
         (["1.jpg", "2.jpg"], "2 images and no folders, so nothing says their classes.*--labels"),
-        (["cat/1.txt", "dog/1.txt", "eel/1.jpg"], "2 classes have no images.*the folders of 'cat', 'dog'"),
+        (["cat/1.txt", "dog/1.txt", "eel/1.jpg"], "2 classes have no images.* is directly in .*cat, .*dog; put"),
         (["test/cat/1.jpg", "val/cat/1.jpg"], "but not 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "train/dog/x.txt", "test/cat/1.jpg"], "class 'dog' has no images"),
@@ -289,12 +289,12 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
         (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and also teste; .*train, training, val"),
         (
             ["treino/cat/1.jpg", "teste/cat/1.jpg"],
-            "2 classes have no images.*'teste', 'treino'.*names of splits are train, training",
+            "2 classes have no images.*teste, .*treino.*names of splits are train, training",
         ),
         (["train/cat/1.jpg", "val/cat/1.jpg", "Valid/cat/1.jpg"], "Valid and val are names of the same split"),
         (
             ["train/1.jpg", "test/2.jpg"],
-            "train has no folders; expected a folder for each class.* give it in --labels",
+            "train has no folders; expected a folder for each class.* in --labels",
         ),
     ],
 )
