@@ -280,7 +280,10 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     [
         ([], "has no folders"),
         (["1.zip", "2.tar.gz"], "has no folders, but archives: 1.zip, 2.tar.gz; unpack them into one folder; expected"),
-        (["1.jpg", "2.jpg"], "2 images and no folders, so nothing says their classes.*--labels"),
+        (
+            ["1.jpg", "2.jpg"],
+            "2 images and no folders, so nothing says their classes.*in --from, give a table in --labels",
+        ),
         (["cat/1.txt", "dog/1.txt", "eel/1.jpg"], "2 classes have no images.* is directly in .*cat, .*dog; put"),
         (["test/cat/1.jpg", "val/cat/1.jpg"], "but not 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
