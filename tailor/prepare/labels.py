@@ -46,7 +46,12 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     for stem, names in names_of_stem.items():
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
-    lines = [line for line in _lines(table) if not listing.is_set_aside(_place(table, line))]
+    lines, in_refused = [], set[str]()
+    for line in _lines(table):
+        if listing.is_set_aside(_place(table, line)):
+            in_refused |= {full_name_of.get(normal_form(value), "") for value in line[1]}
+        else:
+            lines.append(line)
     _refuse_open_quotes(table, lines, full_name_of)
     columns, lines = _columns(table, lines, asked, full_name_of)
     folder = _folder_of_names(root, [values[columns.image] for _, values in lines], full_name_of)
@@ -59,7 +64,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     there = set(image_names)
     _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
-    file_listing = from_lists(root, unique_entries, f"correct {table}, as it is read now: {columns.description()}")
+    remedy = f"correct {table}, as it is read now: {columns.description()}"
+    file_listing = from_lists(root, unique_entries, remedy, in_refused)
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}{_notes_of_splits(columns, lines)}"

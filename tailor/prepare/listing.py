@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -344,7 +344,10 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
 
 
 def from_lists(
-    folder: Path, listed: Iterable[tuple[str, str, str]], remedy: str = "download the lists again"
+    folder: Path,
+    listed: Iterable[tuple[str, str, str]],
+    remedy: str = "download the lists again",
+    in_refused: Set[str] = frozenset(),
 ) -> FileListing:
     """Return the images that lists name.
 
@@ -352,6 +355,7 @@ def from_lists(
         folder: the folder that names in the lists are relative to.
         listed: name, class and split of each image.
         remedy: what to do if the lists are wrong.
+        in_refused: images that lines name which are refused.
 
     Raises:
         FilesRefused: an image is listed twice, or is not in `folder`.
@@ -363,7 +367,7 @@ def from_lists(
     used = set(path_of.values())
     if missing:
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
-        others = sorted(_name(path, folder) for path in unused if is_image(path))
+        others = sorted({_name(path, folder) for path in unused if is_image(path)} - in_refused)
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
         there += _alike(missing, others, str.casefold, "capitals") or _alike(
             missing, others, _word, "folder, suffix, capitals, leading zeros, or an upload's number"
@@ -380,10 +384,10 @@ def from_lists(
             "belong to one split",
             [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
-    files = []
-    for name, class_name, split in entries:
-        path = path_of[name]
-        files.append(ImageFile(path=path, name=_name(path, folder), class_name=class_name, split=split))
+    files = (
+        ImageFile(path=path_of[name], name=_name(path_of[name], folder), class_name=class_name, split=split)
+        for name, class_name, split in entries
+    )
     return FileListing(files=tuple(files))
 
 

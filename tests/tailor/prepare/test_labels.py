@@ -474,6 +474,8 @@ def test_images_that_are_refused_are_not_said_to_be_others(tmp_path: Path) -> No
     said = refusal(tmp_path, "image,class\n0,cat\n0,dog\n1,cat\n2,dog\n3,cat\n4,dog\n")
     assert "1 image with several classes" in said and "1 of 4 listed images are not in" in said
     assert "others" not in said
+    said = refusal(tmp_path / "line", "image,class\n0,\n1,cat,x\n2,cat\n3,dog\n4,dog\n")
+    assert "1 of 3 listed images are not in" in said and "others" not in said
 
 
 def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
