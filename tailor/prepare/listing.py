@@ -235,7 +235,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         classes: the folders of classes; None: all folders.
 
     Raises:
-        ConfigError: no classes, two with the same name, or classes without images.
+        ConfigError: no classes, or classes without images.
     """
     files: list[ImageFile] = []
     others = loose_files(folder)
@@ -248,7 +248,6 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         if split == TEST:
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
-    _refuse_same_names(class_folders)
     entries_of = {path: [entry for entry in path.iterdir() if not is_hidden(entry)] for path in class_folders}
     refuse_dead_links(entry for entries in entries_of.values() for entry in entries)
     empty: list[Path] = []
@@ -306,18 +305,6 @@ def is_image(path: Path) -> bool:
 
 def _name(path: Path, root: Path) -> str:
     return as_text(path.relative_to(root).as_posix())
-
-
-def _refuse_same_names(class_folders: Sequence[Path]) -> None:
-    """Raise ConfigError if two folders have the same name in two forms, and so look the same on the screen."""
-    seen: dict[str, Path] = {}
-    for folder in class_folders:
-        other = seen.setdefault(normal_form(as_text(folder.name)), folder)
-        if other != folder:
-            raise ConfigError(
-                f"{folder.parent} has the class {folder.name!r} twice, in two forms of Unicode: {ascii(other.name)} "
-                f"and {ascii(folder.name)}; move the images of one into the other"
-            )
 
 
 def _refuse_empty(folders: Sequence[Path], split: str) -> None:

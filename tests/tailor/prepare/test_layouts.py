@@ -242,10 +242,9 @@ def test_a_list_may_have_names_in_another_unicode_form_than_the_disk(tmp_path: P
     assert found == {f"bar/{CAFE_NFD}.jpg", "bar/b.jpg", "gym/a.jpg", "gym/b.jpg"}
 
 
-def test_two_classes_that_look_the_same_are_refused_with_their_code_points(tmp_path: Path) -> None:
-    fill(tmp_path, [f"{CAFE_NFC}/1.jpg", f"{CAFE_NFD}/2.jpg", "tea/3.jpg"])
-    with pytest.raises(ConfigError, match=r"twice, in two forms of Unicode: 'cafe\\u0301' and 'caf\\xe9'"):
-        list_folder((tmp_path,))
+def test_folders_of_one_name_in_two_forms_of_unicode_are_one_class(tmp_path: Path) -> None:
+    fill(tmp_path, [f"{CAFE_NFC}/1.jpg", f"{CAFE_NFD}/1.jpg", "tea/3.jpg"])
+    assert Counter(file.class_name for file in list_folder((tmp_path,)).files) == {CAFE_NFC: 2, "tea": 1}
 
 
 def test_a_folder_of_splits(tmp_path: Path) -> None:
