@@ -184,7 +184,8 @@ def _columns(
 def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> LabelColumns:
     """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
-    In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    In a column that is called like that, one image that is there suffices, for others may be missing; else all count,
+    or most if none is there without its folder.
     If it leads to none, and images' names have no folders, it counts, too: images elsewhere may have the same names.
     """
     doubtful = columns
@@ -193,9 +194,11 @@ def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Ma
         if index == columns.image or not in_some:
             continue
         in_folders = replace(columns, folder=index)
-        are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
+        are_there = [normal_form(in_folders.image_of(values)) in full_name_of for values in in_some]
+        are_most = sum(are_there) > len(are_there) / 2
+        is_needed = not any(normal_form(values[columns.image]) in full_name_of for values in in_some)
         is_called_folder = word_of(name) in FOLDER_WORDS
-        if any(are_there) if is_called_folder else all(are_there):
+        if any(are_there) if is_called_folder else all(are_there) or (are_most and is_needed):
             return in_folders
         if is_called_folder and not any(re.search(r"[/\\]", values[columns.image]) for values in in_some):
             doubtful = in_folders

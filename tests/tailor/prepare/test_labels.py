@@ -609,6 +609,9 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     said, classes = read(tmp_path, header + "".join(lines), names=(*names, *above))
     assert classes == {name: name[:3] for name in names}
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
+    if not above:
+        wrong = header + "".join(lines[:3]) + lines[3].replace("dog", "owl")
+        assert "1 of 4 listed images are not in" in refusal(tmp_path / "one", wrong, names=names)
 
 
 @pytest.mark.parametrize("column", ["Folder", "image_dir"])
