@@ -122,7 +122,7 @@ def _open_zip(archive: Path) -> tuple[zipfile.ZipFile, bool]:
 def _explain(error: Exception) -> str:
     """Return why an archive cannot be unpacked, and what to do."""
     unpack_it = "unpack it yourself and give the folder"
-    if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the archive
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of the archive
         reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{reason}; make room, or give another --to"
@@ -135,7 +135,7 @@ def _explain(error: Exception) -> str:
         return f"a name in it is not what its encoding says ({error}); {unpack_it}"
     return (
         f"{error}; expected a whole {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: compare its size with the "
-        f"original's, or {unpack_it}"
+        f"original's, or, also if it is one part of several, {unpack_it}"
     )
 
 
@@ -201,6 +201,8 @@ def _members(archive: Path) -> Iterator[ArchiveMember]:
         zip_file, _ = _open_zip(archive)
         with zip_file:
             for info in zip_file.infolist():
+                if info.filename == "/":  # of Dropbox: the folder of all others
+                    continue
                 if info.compress_type not in COMPRESSIONS:
                     raise ConfigError(
                         f"{archive}: member {info.filename!r} is neither stored nor deflated, but compressed in a way "

@@ -113,11 +113,7 @@ def _begin(out: Path, journal: Path, header: bytes, image_px: int) -> dict[str, 
         # The last line is cut off if its writer was killed.
         lines = lines_of(journal.read_text(encoding="utf-8"), only_ended=True)
         if lines and lines[0] == settings:
-            entry_of_line = {}
-            for line in lines[1:]:
-                entry = _entry(line)
-                if entry is not None:
-                    entry_of_line[line] = entry
+            entry_of_line = {line: entry for line in lines[1:] if (entry := _entry(line)) is not None}
             journal.write_text("".join(f"{line}\n" for line in (settings, *entry_of_line)), encoding="utf-8")
             return {entry.name: entry for entry in entry_of_line.values()}
     out.write_bytes(b"")

@@ -7,10 +7,6 @@ from tailor.prepare import listing
 from tailor.prepare.archive import is_archive
 from tailor.prepare.listing import FileListing, FilesRefused, Refused, as_text
 
-CLASS_FOLDERS = (
-    "put the images of each class into a folder of its own, or give a table of the images and their classes in --labels"
-)
-
 
 def list_folder(roots: tuple[Path, ...]) -> FileListing:
     """List the images of one folder with a folder for each class; a folder that only has one folder is entered.
@@ -69,7 +65,10 @@ def _say_no_folders(root: Path) -> str:
         return f"{root} has no folders, but archives: {listing.some(archives)}; unpack them into one folder; {expected}"
     if not images:
         return f"{root} has no folders; {expected}"
-    return f"{root} has {len(images)} images and no folders, so nothing says their classes; {expected}: {CLASS_FOLDERS}"
+    return (
+        f"{root} has {len(images)} images and no folders, so nothing says their classes; {expected}; or, of the images "
+        "in --from, give a table in --labels"
+    )
 
 
 def enter(roots: tuple[Path, ...], *, has_class_folders: bool = True) -> Path:

@@ -129,9 +129,9 @@ def has_names(table: str, lines: Sequence[Line], asked: AskedColumns, is_image: 
     title_ends = next((number for number, values in lines[1:] if _known_names(values)), None)
     if not known and title_ends is not None:
         raise ConfigError(f"{table}: line {title_ends} names the columns; remove what is above it")
-    again = next((number for number, values in lines[1:] if known and values == first), None)
-    if again is not None:  # where tables were put together
-        raise ConfigError(f"{table}: line {again} names the columns again; remove it")
+    again = [str(number) for number, values in lines[1:] if known and values == first]
+    if again:  # where tables were put together
+        raise ConfigError(f"{table} names its columns again (line {first_few(again, _SHOWN)}); remove that")
     if known:
         doubt = f"{known[0]!r} may be the name of a column, but {like_data}"
         example = known[0]

@@ -46,7 +46,12 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     for stem, names in names_of_stem.items():
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
-    lines = [line for line in _lines(table) if not listing.is_set_aside(_place(table, line))]
+    lines, in_refused = [], set[str]()
+    for line in _lines(table):
+        if listing.is_set_aside(_place(table, line)):
+            in_refused |= {full_name_of.get(normal_form(value), "") for value in line[1]}
+        else:
+            lines.append(line)
     _refuse_open_quotes(table, lines, full_name_of)
     columns, lines = _columns(table, lines, asked, full_name_of)
     folder = _folder_of_names(root, [values[columns.image] for _, values in lines], full_name_of)
@@ -59,7 +64,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     there = set(image_names)
     _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
-    file_listing = from_lists(root, unique_entries, f"correct {table}, as it is read now: {columns.description()}")
+    remedy = f"correct {table}, as it is read now: {columns.description()}"
+    file_listing = from_lists(root, unique_entries, remedy, in_refused)
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}{_notes_of_splits(columns, lines)}"
@@ -115,16 +121,16 @@ def _lines(table: Path) -> list[Line]:
         stripped = [trimmed(re.sub(r"""^(?:="(.*)"|'(.*)')$""", r"\1\2", trimmed(value))) for value in values]
         if any(stripped) and not (names_delimiter and begin == 1):  # also none of what spreadsheets add
             lines.append((begin, stripped))
-    if all(len(values) < 2 for _, values in lines):
+    if text.lstrip().startswith(("[", "{", "<")) or all(len(values) < 2 for _, values in lines):  # JSON, XML, ...
         raise ConfigError(
-            f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
-            "first line such as image,class and then a line for each image"
+            f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected "
+            "CSV, with a first line such as image,class and then a line for each image"
         )
     return lines
 
 
 def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> None:
-    """Raise FilesRefused for lines with a quote that is closed late, or nowhere: a cell has lines of other images."""
+    """Raise ConfigError for lines with a quote that is closed late, or nowhere: a cell has lines of other images."""
     _, first = lines[0]
 
     def is_of_image(text: str) -> bool:
@@ -132,13 +138,13 @@ def _refuse_open_quotes(table: Path, lines: Sequence[Line], full_name_of: Mappin
         names = [*values, *(re.split(r"[/\\]", value)[-1] for value in values)]
         return len(values) == len(first) and any(name in full_name_of for name in names)
 
-    faults: list[tuple[Line, str]] = []
-    for line in lines:
-        taken = [_begin(text.strip()) for value in line[1] for text in value.split("\n")[1:] if is_of_image(text)]
+    faults = []
+    for number, values in lines:
+        taken = [_begin(text.strip()) for value in values for text in value.split("\n")[1:] if is_of_image(text)]
         if taken:
-            fault = f"a quote opens a cell with other lines, such as {taken[0]!r}; close it, or write it twice"
-            faults.append(((line[0], []), fault))
-    _refuse_lines(table, faults)
+            faults.append(f"line {number}: a quote opens a cell with other lines, such as {taken[0]!r}")
+    if faults:
+        raise ConfigError(f"{table}, {first_few(faults, between='; ')}; close it, or write it twice")
 
 
 def _columns(
@@ -178,7 +184,8 @@ def _columns(
 def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Mapping[str, str]) -> LabelColumns:
     """Return the columns with that of the images' folders, as tables of camera traps have one; as they are if none is.
 
-    In a column that is called like that, one image that is there suffices, for others may be missing; else all count.
+    In a column that is called like that, one image that is there suffices, for others may be missing; else all count,
+    or most if none is there without its folder.
     If it leads to none, and images' names have no folders, it counts, too: images elsewhere may have the same names.
     """
     doubtful = columns
@@ -187,9 +194,11 @@ def _with_folders(columns: LabelColumns, lines: Sequence[Line], full_name_of: Ma
         if index == columns.image or not in_some:
             continue
         in_folders = replace(columns, folder=index)
-        are_there = (normal_form(in_folders.image_of(values)) in full_name_of for values in in_some)
+        are_there = [normal_form(in_folders.image_of(values)) in full_name_of for values in in_some]
+        are_most = sum(are_there) > len(are_there) / 2
+        is_needed = not any(normal_form(values[columns.image]) in full_name_of for values in in_some)
         is_called_folder = word_of(name) in FOLDER_WORDS
-        if any(are_there) if is_called_folder else all(are_there):
+        if any(are_there) if is_called_folder else all(are_there) or (are_most and is_needed):
             return in_folders
         if is_called_folder and not any(re.search(r"[/\\]", values[columns.image]) for values in in_some):
             doubtful = in_folders

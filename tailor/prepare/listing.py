@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -156,10 +156,15 @@ def errors_explained() -> Iterator[None]:
         ) from error
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a file or folder was made by a system or an archiver, not by the user, or is set aside."""
+def is_of_system(path: Path) -> bool:
+    """Whether a file or folder was made by a system or an archiver, not by the user."""
     name = path.name.casefold()
-    return name in OF_SYSTEMS or name.startswith(OF_TRASH) or is_set_aside(path)
+    return name in OF_SYSTEMS or name.startswith(OF_TRASH)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder was made by a system, or is set aside."""
+    return is_of_system(path) or is_set_aside(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -189,9 +194,9 @@ def split_of(folder: Path) -> str | None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, by name."""
+    """Return the images directly in a folder, by name, also those set aside: they say what kind of folder it is."""
     entries = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in entries if path.is_file() and not is_hidden(path))
+    return sorted(path for path in entries if path.is_file() and not is_of_system(path))
 
 
 def refuse_dead_links(paths: Iterable[Path]) -> None:
@@ -230,22 +235,24 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         classes: the folders of classes; None: all folders.
 
     Raises:
-        ConfigError: no classes, two with the same name, or classes without images.
+        ConfigError: no classes, or classes without images.
     """
     files: list[ImageFile] = []
     others = loose_files(folder)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        advice = f"; if a table says their classes, give it in --labels, and {folder} in --from" if split else ""
+        advice = (
+            "; if tables say their classes, give one of all, with a column called split, in --labels; or its own "
+            f"there, and {folder} alone, unpacked, in --from"
+        )
         if split == TEST:
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
-    _refuse_same_names(class_folders)
     entries_of = {path: [entry for entry in path.iterdir() if not is_hidden(entry)] for path in class_folders}
     refuse_dead_links(entry for entries in entries_of.values() for entry in entries)
     empty: list[Path] = []
     for class_folder, entries in entries_of.items():
-        images = images_in(class_folder)
+        images = [path for path in images_in(class_folder) if not is_set_aside(path)]
         if not images and not any(map(is_set_aside, class_folder.iterdir())):
             empty.append(class_folder)
         class_name = normal_form(as_text(class_folder.name))
@@ -300,32 +307,13 @@ def _name(path: Path, root: Path) -> str:
     return as_text(path.relative_to(root).as_posix())
 
 
-def _refuse_same_names(class_folders: Sequence[Path]) -> None:
-    """Raise ConfigError if two folders have the same name in two forms, and so look the same on the screen."""
-    seen: dict[str, Path] = {}
-    for folder in class_folders:
-        other = seen.setdefault(normal_form(as_text(folder.name)), folder)
-        if other != folder:
-            raise ConfigError(
-                f"{folder.parent} has the class {folder.name!r} twice, in two forms of Unicode: {ascii(other.name)} "
-                f"and {ascii(folder.name)}; move the images of one into the other"
-            )
-
-
 def _refuse_empty(folders: Sequence[Path], split: str) -> None:
     """Raise FilesRefused for the folders of classes without images."""
-    names = some(repr(as_text(folder.name)) for folder in folders)
-    suffixes = ", ".join(SUFFIXES)
-    if len(folders) == 1:
-        message = (
-            f"class {names} has no images: none of {suffixes} is directly in {folders[0]}; put them there, or remove "
-            "the folder"
-        )
-    else:
-        message = (
-            f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
-            "them there, or remove the folders"
-        )
+    have = f"class {as_text(folders[0].name)!r} has" if len(folders) == 1 else f"{len(folders)} classes have"
+    message = (
+        f"{have} no images: none of {', '.join(SUFFIXES)} is directly in {some(map(str, folders))}; put them there, or "
+        f"remove {'the folder' if len(folders) == 1 else 'the folders'}"
+    )
     images_below = {folder: [path for path in files_below(folder) if is_image(path)] for folder in folders}
     below = [path for images in images_below.values() for path in images]
     if below:
@@ -343,7 +331,10 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
 
 
 def from_lists(
-    folder: Path, listed: Iterable[tuple[str, str, str]], remedy: str = "download the lists again"
+    folder: Path,
+    listed: Iterable[tuple[str, str, str]],
+    remedy: str = "download the lists again",
+    in_refused: Set[str] = frozenset(),
 ) -> FileListing:
     """Return the images that lists name.
 
@@ -351,6 +342,7 @@ def from_lists(
         folder: the folder that names in the lists are relative to.
         listed: name, class and split of each image.
         remedy: what to do if the lists are wrong.
+        in_refused: images that lines name which are refused.
 
     Raises:
         FilesRefused: an image is listed twice, or is not in `folder`.
@@ -362,10 +354,10 @@ def from_lists(
     used = set(path_of.values())
     if missing:
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
-        others = sorted(_name(path, folder) for path in unused if is_image(path))
+        others = sorted({_name(path, folder) for path in unused if is_image(path)} - in_refused)
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
         there += _alike(missing, others, str.casefold, "capitals") or _alike(
-            missing, others, _word, "folder, suffix, capitals, or an upload's number"
+            missing, others, _word, "folder, suffix, capitals, leading zeros, or an upload's number"
         )
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
@@ -379,10 +371,10 @@ def from_lists(
             "belong to one split",
             [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
-    files = []
-    for name, class_name, split in entries:
-        path = path_of[name]
-        files.append(ImageFile(path=path, name=_name(path, folder), class_name=class_name, split=split))
+    files = (
+        ImageFile(path=path_of[name], name=_name(path_of[name], folder), class_name=class_name, split=split)
+        for name, class_name, split in entries
+    )
     return FileListing(files=tuple(files))
 
 
@@ -402,12 +394,12 @@ def _alike(missing: Sequence[str], others: Sequence[str], word_of: Callable[[str
 
 
 def _word(name: str) -> str:
-    """Return an image's name without its folder, its suffix, capitals, and what Label Studio writes before it.
+    """Return an image's name without its folder, suffix, capitals, leading zeros, and what Label Studio puts before it.
 
-    >>> _word("Station1/IMG_0000.JPG"), _word("/data/upload/1/a1b2c3d4-IMG_0000.JPG")
-    ('img_0000', 'img_0000')
+    >>> _word("Station1/IMG_0010.JPG"), _word("/data/upload/1/a1b2c3d4-IMG_10.JPG")
+    ('img_10', 'img_10')
     """
-    return re.sub("^[0-9a-f]{8}-", "", PurePosixPath(name).stem.lower())
+    return re.sub(r"^[0-9a-f]{8}-|(?<!\d)0+(?=\d)", "", PurePosixPath(name).stem.lower())
 
 
 def is_file_below(folder: Path, name: str) -> bool:

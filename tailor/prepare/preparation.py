@@ -145,12 +145,12 @@ def _make(request: Request, layout: Layout, work: Path, faults: Faults, out: Tex
         by_trial=request.test_by_trial,
     )
     listing, tasks = faults.without(lambda: _list(request, layout, roots, source_roots, test, out), out)
-    check_counts(layout.official, listing, out, unofficial=request.unofficial)
     test_split = test.description(listing)
-    if not faults.kinds:
+    if not faults.kinds:  # else the listing is without what is refused, and what is said of it would not be true
+        check_counts(layout.official, listing, out, unofficial=request.unofficial)
         for warning in warnings_of(tasks.values()):
             say(f"warning: {warning}", to=out)
-    _say_what_is_drawn(test, listing, out)
+        _say_what_is_drawn(test, listing, out)
     prepared = work / "prepared"
     prepared.mkdir(exist_ok=True)
     for path in prepared.iterdir():
@@ -273,6 +273,9 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
         if archives:
             say(f"warning: archives among them: {some(archives)}; unpack those with images", to=out)
+        tables = [name for name in listing.left_out if name.lower().endswith((".csv", ".tsv"))]
+        if tables:
+            say(f"warning: tables among them: {some(tables)}; if one says the classes, give it in --labels", to=out)
 
 
 def _decode(

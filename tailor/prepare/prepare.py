@@ -45,7 +45,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 @cli.option("--class-column", metavar="NAME", help="its column of the class (default: one called class, label, ...)")
 @cli.option("--image-px", default=176, help="side of the images in pixels")
 @cli.option(
-    "--source-classes", default="", metavar="A,B,...", help='the source task; write "A, B" for one with a comma'
+    "--source-classes", multiple=True, metavar="A,B,...", help='the source task; write "A, B" for one with a comma'
 )
 @cli.option("--source-from", type=cli.PATH, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
 @cli.option(
@@ -77,7 +77,7 @@ def prepare(
     root: Path,
     image_column: str | None,
     class_column: str | None,
-    source_classes: str,
+    source_classes: tuple[str, ...],
     test_split: str,
     split_seed: int | None,
     threads: int,
@@ -94,7 +94,7 @@ def prepare(
             f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
             "split by its own data.split_seed; leave --split-seed out"
         )
-    lines = csv.reader(lines_of(source_classes), skipinitialspace=True)
+    lines = csv.reader(lines_of("\n".join(source_classes)), skipinitialspace=True)
     request = Request(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others

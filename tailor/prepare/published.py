@@ -15,6 +15,7 @@ from transtailor.terminal import say
 
 BLOCK_BYTES = 1 << 20
 UNOFFICIAL = "--unofficial"
+ANOTHER = "it is another version, or damaged"
 _NUMBERED = re.compile(r"(\d{3})(\..+)?")  # class 001 of Flowers, 001.ak47 of Caltech-256
 
 
@@ -70,7 +71,7 @@ def _verified(
         problem = f"has {size_bytes:,} bytes, and the published file has {published.size_bytes:,}"
         if size_bytes < published.size_bytes:
             problem += ": it may have been cut off"
-        _refuse_or_warn(path, problem, official, out, unofficial=unofficial)
+        _refuse_or_warn(f"{path} {problem}; {ANOTHER}", official, out, unofficial=unofficial)
     algorithm = published.algorithm or "sha256"
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", algorithm}}
     with show_progress(out, f"verifying {path.name}", size_bytes, "bytes") as advance, path.open("rb") as file:
@@ -83,20 +84,20 @@ def _verified(
     if published.algorithm is not None and not is_published and not problem:
         name = ALGORITHMS[algorithm]
         problem = f"has {name} {digest}, and the published file has {published.digest} ({published.published_in})"
-        _refuse_or_warn(path, problem, official, out, unofficial=unofficial)
+        _refuse_or_warn(f"{path} {problem}; {ANOTHER}", official, out, unofficial=unofficial)
     return {
         "sha256": hashes["sha256"].hexdigest(),
         "published_in": published.published_in if is_published else "",
     }
 
 
-def _refuse_or_warn(path: Path, problem: str, official: OfficialSet, out: TextIO, *, unofficial: bool) -> None:
+def _refuse_or_warn(text: str, official: OfficialSet, out: TextIO, *, unofficial: bool) -> None:
     if unofficial:
-        say(f"warning: {path} {problem}", to=out)
+        say(f"warning: {text}", to=out)
         return
     raise ConfigError(
-        f"{path} {problem}; it is another version, or damaged. Download it again from {official.page}. To prepare it "
-        f"nevertheless, under a name that says so, type {UNOFFICIAL}"
+        f"{text}. Download it again from {official.page}. To prepare it nevertheless, under a name that says so, "
+        f"type {UNOFFICIAL}"
     )
 
 
@@ -106,17 +107,9 @@ def check_counts(official: OfficialSet | None, listing: FileListing, out: TextIO
     Raises:
         ConfigError: the numbers differ, and `unofficial` is false; the text names what can be named.
     """
-    differences = [] if official is None else list(_differences(official, listing))
-    if official is None or not differences:
-        return
-    text = f"these are not the images of the complete {official.title}: {'; '.join(differences)}"
-    if unofficial:
-        say(f"note: {text}", to=out)
-        return
-    raise ConfigError(
-        f"{text}. Download it again from {official.page}. To prepare them nevertheless, under a name that says so, "
-        f"type {UNOFFICIAL}"
-    )
+    if official is not None and (differences := "; ".join(_differences(official, listing))):
+        text = f"these are not the images of the complete {official.title}: {differences}"
+        _refuse_or_warn(text, official, out, unofficial=unofficial)
 
 
 def _differences(official: OfficialSet, listing: FileListing) -> Iterator[str]:

@@ -30,12 +30,17 @@ from transtailor.plural import counted
 TEST_FRACTION = 0.2  # the default for folders without a test split
 FEW = 5  # images of a class: one for testing, one for validation, and three to train with
 MOST_NUMBERED = 20  # classes that are called by whole numbers; more may be values such as an age (C)
-MISSING_WORDS = frozenset({"na", "n/a", "none", "unknown", "unlabeled", "unlabelled"})  # which may as well be names
+MISSING_WORDS = frozenset({  # which may as well be names
+    "na", "n/a", "none", "unknown", "unlabeled", "unlabelled", "no_label", "no label", "unclassified", "unidentified",
+    "unsorted",
+})  # fmt: skip
 OF_EXPORTS = frozenset({  # folders of annotation programs and of viewers, in lower case
     "images", "jpegimages", "labels", "annotations", "masks", "segmentationclass", "segmentationobject", "thumbs",
     "_thumbs", "thumbnails", "new folder", "backup", "augmented",
 })  # fmt: skip
-MADE_OF = re.compile(r"(.+?)[ _.-]+[A-Za-z]{3,}(?:_\d+)?")  # the name of an image, and a word, as in "12_mask"
+MADE_OF = re.compile(r"(?<=.)([ _.-]+[A-Za-z]{3,}[_-]?\d*|~\d+|-\d+x\d+)$|(?<=^IMG_)E(?=\d)")
+"""What programs add to the name of the image that they edit: "12_mask", "12~2", "12-150x150", "IMG_E12"."""
+ROBOFLOW = re.compile(r"(.+)\.rf\.\w+")  # what it adds to the names of all versions of an image
 LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
@@ -211,12 +216,7 @@ def _measured(task: TaskFiles) -> str:
     if len(values) < len(task.classes):
         return ""
     if len(values) <= MOST_NUMBERED and all(value.is_integer() for value in values):
-        if not (task.classes and all(name.endswith((".0", ",0")) for name in task.classes)):
-            return ""
-        return (
-            f"the classes are called {some(task.classes, 3)}, as programs write whole numbers in a column with empty "
-            "cells; to call them otherwise, write whole numbers, and prepare again"
-        )
+        return ""
     return (
         f"the {len(values)} classes are numbers ({some(task.classes, 3)}), and each is a class of its own, without an "
         "order; values to be predicted (a regression) need a data set of your own: docs/extend.md"
@@ -229,13 +229,14 @@ def _no_class(task: TaskFiles) -> str:
     if len(task.classes) > 2:  # of two, -1 may be the one that is not 1
         words |= {"-1", "-1.0"}
     are_splits = all(re.search("train|val|test", name.casefold()) for name in task.classes)
-    doubtful = [name for name in task.classes if are_splits or name.casefold() in words or not re.search(r"\w", name)]
+    odd = re.compile(r"[\[{].*|\W*")  # a list, or no name
+    doubtful = [name for name in task.classes if are_splits or name.casefold() in words or odd.fullmatch(name)]
     if not doubtful:
         return ""
     are = "is a class" if len(doubtful) == 1 else "are classes"
     return (
-        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks), "
-        "move these images, or say their classes in a table (--labels), and prepare again"
+        f"{some(map(repr, doubtful))} {are} like others; if no class is meant (but a missing value, a split, masks, a "
+        "list), move these images, or say their classes in a table (--labels), and prepare again"
     )
 
 
@@ -249,18 +250,21 @@ def _hidden(task: TaskFiles) -> str:
 
 
 def _made_of_others(task: TaskFiles) -> str:
-    """Return a sentence about images that are called like another one and a word, as its mask is; empty if none are."""
+    """Return a sentence about images that are called as masks and versions of others are; empty if none are."""
     stems = {file.path.with_suffix("") for file in task.files}
+    version_of = {file: match[1] for file in task.files if (match := ROBOFLOW.fullmatch(file.path.stem))}
+    versions = Counter((file.class_name, original) for file, original in version_of.items())
     names = []
     for file in task.files:
-        word_behind = MADE_OF.fullmatch(file.path.stem)
-        if word_behind is not None and file.path.with_name(word_behind[1]) in stems:
+        original = MADE_OF.sub("", file.path.stem)
+        is_made = original != file.path.stem and file.path.with_name(original) in stems
+        if is_made or versions[file.class_name, version_of.get(file, "")] > 1:
             names.append(file.name)
     if not names:
         return ""
     return (
-        f"names of {counted(len(names), 'image')} are that of another one and a word: {some(names)}; if these are "
-        "masks, previews or edited copies of it, move them away, and prepare again"
+        f"{counted(len(names), 'image')} may be made of others, by their names: {some(names)}; if these are masks, "
+        "previews, edited copies or versions, keep one image of each, and prepare again: else scores may be too good"
     )
 
 
@@ -283,10 +287,8 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     refused = []
     for name, files in files_of_class.items():
         if test.test_images_of(len(files)) < 1:
-            has_folder = all(file.class_name == name for file in task.files if file.path.parent == files[0].path.parent)
-            paths = [files[0].path.parent] if has_folder else [file.path for file in files]
-            refused += [Refused(path, f"class {name!r} has {len(files)} image(s)") for path in paths]
-    if refused:
+            refused += [Refused(file.path, f"class {name!r} has {len(files)} image(s)") for file in files]
+    if refused and not is_any_set_aside():
         counts = some({file.reason for file in refused})
         advice = "".join(f"; {text}" for text in (_measured(task), _alike_classes(task)) if text)
         fixed = test.training_images_per_class if test.leaves_training_images else None
@@ -298,11 +300,8 @@ def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
     for files in files_of_class.values():
         in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed or 0))
         test_names.update(in_drawn_order[: test.test_images_of(len(files))])
-    with_splits = []
-    for file in task.files:
-        split = TEST if file.name in test_names else file.split or TRAIN
-        with_splits.append(replace(file, split=split))
-    return replace(task, files=tuple(with_splits))
+    split_of = {file: TEST if file.name in test_names else file.split or TRAIN for file in task.files}
+    return replace(task, files=tuple(replace(file, split=split) for file, split in split_of.items()))
 
 
 def _refuse_one_sided_classes(task: TaskFiles) -> None:

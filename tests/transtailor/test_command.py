@@ -100,6 +100,15 @@ def test_an_unknown_option_shows_the_usage_of_its_own_command(words: str, tmp_pa
 
 
 @pytest.mark.parametrize(
+    "words", ["data prepare a --from b --to c --labels d --labels e", "table runs/a --at 0.1 --at=0.2"]
+)
+def test_an_option_that_counts_once_is_given_once(words: str, tmp_path: Path) -> None:
+    said = transtailor_command(*words.split(), folder=tmp_path)
+    option = re.findall("--[a-z]+", words)[-1]
+    assert said.returncode == 2 and said.stderr.endswith(f"Error: {option} is given 2 times; give it once\n")
+
+
+@pytest.mark.parametrize(
     ("words", "hint"),
     [
         ("run --detatch", "; did you mean --detach?"),

@@ -84,4 +84,5 @@ def data(name: str, *typed: object) -> str:
 def prepare(name: str, origin: Path | list[Path], root: Path, *options: object) -> str:
     """`data prepare` with small images."""
     origins = origin if isinstance(origin, list) else [origin]
-    return data("prepare", name, "--from", *origins, "--to", root, "--image-px", 16, *options)
+    small = () if "--image-px" in options else ("--image-px", 16)
+    return data("prepare", name, "--from", *origins, "--to", root, *small, *options)

@@ -50,6 +50,9 @@ def files_below(folder: Path) -> dict[str, bytes]:
 def test_what_was_packed_is_unpacked_once(tmp_path: Path, kind: str) -> None:
     folder = class_folders(tmp_path / "images", per_class=2)
     packed = pack(folder, tmp_path / kind)
+    if packed.suffix == ".zip":
+        with zipfile.ZipFile(packed, "a") as zipped:
+            zipped.writestr("/", b"")  # as Dropbox does
     parent = tmp_path / "parent"
     parent.mkdir()
     unpacked = archive.unpack(packed, parent)
@@ -132,6 +135,13 @@ def test_the_reason_is_the_true_one(tmp_path: Path, make: Callable[[Path], Path]
         archive.unpack(packed, tmp_path)
     assert "compare its size" not in str(refused.value)
     assert list(tmp_path.iterdir()) == [packed]
+
+
+def test_the_last_part_of_an_archive_is_called_a_part(tmp_path: Path) -> None:
+    packed = pack(class_folders(tmp_path / "images"), tmp_path / "a.zip")
+    packed.write_bytes(packed.read_bytes()[packed.stat().st_size // 2 :])
+    with pytest.raises(ConfigError, match="if it is one part of several, unpack it yourself"):
+        archive.unpack(packed, tmp_path)
 
 
 def test_a_name_in_another_encoding_is_unpacked_as_it_is(tmp_path: Path) -> None:

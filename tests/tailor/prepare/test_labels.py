@@ -11,7 +11,7 @@ from tests.tailor.prepare.pictures import encoded, fill, prepare
 
 IN_FOLDERS = ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg")
 NAMES = tuple(f"{number}.jpg" for number in range(4))
-ALIKE = "4 have a listed name but for folder, suffix, capitals, or an upload's number: write"
+ALIKE = "4 have a listed name but for folder, suffix, capitals, leading zeros, or an upload's number: write"
 SIX = tuple(f"{number}.jpg" for number in range(6))
 
 
@@ -328,6 +328,7 @@ def test_a_class_that_no_trial_learns_or_none_tests_is_refused(only: str, tmp_pa
     [
         (b"", "is not a table of images"),
         (b"0.jpg\n1.jpg\n", "is not a table of images"),
+        (b'[{"image": "0.jpg", "class": "cat"}, {"image": "1.jpg", "class": "dog"}]', "is not a table of images.*CSV"),
         (b"image,class\n0.jpg,cat\n1.jpg\n", "line 3: '1.jpg' where a value is expected for each of image, class"),
         (b"image,class\n0.jpg,cat\n1.jpg,\n", "line 3"),
         (b"image,class\n0.jpg,cat\n7.jpg,dog\n", "1 of 2 listed images are not in.*7.jpg"),
@@ -417,6 +418,7 @@ def test_a_class_that_says_there_is_none_is_refused(tmp_path: Path, missing: str
 def test_a_quote_that_is_closed_late_or_nowhere_is_refused(tmp_path: Path, later: str) -> None:
     said = refusal(tmp_path, f'image,class,notes\n0,cat,ok\n\n1,dog,"5 inch\n2,dog,ok\n{later}')
     assert "labels.csv, line 4: a quote opens a cell with other lines, such as '2,dog,ok'; close it, or write" in said
+    assert "line 1: a quote opens" in refusal(tmp_path, 'image,"class\n0,cat\n1,cat\n2,dog\n3,dog\n')
 
 
 @pytest.mark.parametrize("empty", ["", "  ", ",", " , "])
@@ -472,6 +474,8 @@ def test_images_that_are_refused_are_not_said_to_be_others(tmp_path: Path) -> No
     said = refusal(tmp_path, "image,class\n0,cat\n0,dog\n1,cat\n2,dog\n3,cat\n4,dog\n")
     assert "1 image with several classes" in said and "1 of 4 listed images are not in" in said
     assert "others" not in said
+    said = refusal(tmp_path / "line", "image,class\n0,\n1,cat,x\n2,cat\n3,dog\n4,dog\n")
+    assert "1 of 3 listed images are not in" in said and "others" not in said
 
 
 def test_a_cell_may_have_line_ends(tmp_path: Path) -> None:
@@ -496,12 +500,6 @@ def test_what_has_no_width_and_blanks_before_quotes_change_no_value(tmp_path: Pa
 def test_numbers_that_are_equal_are_warned_of(tmp_path: Path) -> None:
     said, _ = read(tmp_path, "image;class\n0;1\n1;1.0\n2;1,0\n3;1.0\n4;1\n5;1,0\n", names=SIX)
     assert "classes with almost the same name are kept apart: '1' and '1,0' and '1.0';" in said
-
-
-@pytest.mark.parametrize("point", [".", ","])
-def test_whole_numbers_that_a_program_wrote_with_a_point_are_warned_of(tmp_path: Path, point: str) -> None:
-    said, _ = read(tmp_path, "image;class\n0;1.0\n1;0.0\n2;1.0\n3;0.0\n".replace(".", point))
-    assert f"warning: the classes are called 0{point}0, 1{point}0, as programs write whole numbers" in said
 
 
 def test_values_with_a_comma_are_values(tmp_path: Path) -> None:
@@ -574,6 +572,17 @@ def test_what_classes_lack_without_lines_at_fault_is_no_second_fault(tmp_path: P
     assert "no such split: 'training set'" in refused and "classes have all" not in refused
 
 
+@pytest.mark.parametrize(
+    ("names", "wrong"), [(IN_FOLDERS, "A/0.jpg,a"), (("0.jpg", *(f"x/{n}.jpg" for n in range(1, 6))), "0.jpg,a|b")]
+)
+def test_the_folder_and_the_classes_are_judged_with_what_is_refused(
+    tmp_path: Path, names: tuple[str, ...], wrong: str
+) -> None:
+    rows = [wrong, *(f"{name},{'a' if index < 1 else 'b'}" for index, name in enumerate(names[1:]))]
+    refused = refusal(tmp_path, "\n".join(["image,class", *rows]), names=tuple(f"below/{name}" for name in names))
+    assert "; and\n" not in refused and "too few" not in refused
+
+
 def test_how_columns_are_read_is_said_where_that_is_the_fault(tmp_path: Path) -> None:
     rows = [f"{'cat' if number % 2 else 'dog'},{number}" for number in range(4)]
     said = refusal(tmp_path / "turned", "\n".join(f"{row}.jpg" for row in rows))
@@ -600,6 +609,9 @@ def test_the_folder_of_each_image_may_be_in_another_column(tmp_path: Path, colum
     said, classes = read(tmp_path, header + "".join(lines), names=(*names, *above))
     assert classes == {name: name[:3] for name in names}
     assert f"the image is column 'File', its class 'Species', its folder {column!r}" in said
+    if not above:
+        wrong = header + "".join(lines[:3]) + lines[3].replace("dog", "owl")
+        assert "1 of 4 listed images are not in" in refusal(tmp_path / "one", wrong, names=names)
 
 
 @pytest.mark.parametrize("column", ["Folder", "image_dir"])
@@ -635,8 +647,8 @@ def test_a_title_above_the_names_of_columns_is_to_be_removed(tmp_path: Path) -> 
 
 
 def test_the_names_of_columns_again_are_no_image(tmp_path: Path) -> None:
-    said = refusal(tmp_path, "image,class\n0.jpg,cat\n1.jpg,dog\nimage,class\n2.jpg,cat\n3.jpg,dog\n")
-    assert "labels.csv: line 4 names the columns again; remove it" in said
+    said = refusal(tmp_path, "image,class\n0.jpg,cat\n1.jpg,dog\nimage,class\n2.jpg,cat\nimage,class\n3.jpg,dog\n")
+    assert "labels.csv names its columns again (line 4, 6); remove that" in said
 
 
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
@@ -667,6 +679,7 @@ def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_
         ("C:\\me\\{}.JPG", "give the whole"),
         ("{}.JPG", "4 have a listed name but for capitals: write 0.jpg for 0.JPG, if they"),
         ("{}.png", f"{ALIKE} 0.jpg for 0.png, if they"),
+        ("000{}.jpg", f"{ALIKE} 0.jpg for 0000.jpg, if they"),
         ("/data/upload/1/a1b2c3d4-{}.jpg", f"{ALIKE} 0.jpg for /data/upload/1/a1b2c3d4-0.jpg, if they"),
         ("https://x.org/b{}.jpg", "give the whole"),
     ],

@@ -353,9 +353,9 @@ def test_another_name_is_another_one(tmp_path: Path) -> None:
 
 
 def test_a_source_class_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
-    class_folders(tmp_path / "images", classes=["cat, big", "cat", "dog", "eel"])
-    said = prepare("animals", tmp_path / "images", tmp_path, "--source-classes", '"cat, big"\neel')
-    assert "source: 10 images of 2 classes" in said
+    class_folders(tmp_path / "images", classes=["cat, big", "cat", "dog", "eel", "fox"])
+    options = ("--source-classes", '"cat, big"\neel', "--source-classes", "fox")
+    assert "source: 15 images of 3 classes" in prepare("animals", tmp_path / "images", tmp_path, *options)
 
 
 def test_images_that_are_in_both_tasks_are_told(tmp_path: Path) -> None:

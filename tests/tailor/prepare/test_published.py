@@ -96,7 +96,7 @@ def test_a_class_missing_and_an_image_more_or_less_are_refused(found: FileListin
     with pytest.raises(ConfigError, match=f"{said}.* type --unofficial"):
         check_counts(official(None), found, out, unofficial=False)
     check_counts(official(None), found, out, unofficial=True)
-    assert "note: these are not the images of the complete Birds" in out.getvalue()
+    assert "warning: these are not the images of the complete Birds" in out.getvalue()
     check_counts(official(None), listing(2, 2), out, unofficial=False)
 
 

@@ -110,15 +110,11 @@ def test_faults_of_all_kinds_are_named_by_one_call(split: str, tmp_path: Path) -
     (folder / "cat" / "dead.jpg").symlink_to("nowhere.jpg")
     for name in ("cat/1.jpg", "eel/2.jpg"):
         (folder / name).write_bytes(b"")
-    if not split:
-        fill(folder, ["owl/1.jpg", "Cat/1.jpg"], first=60)
     with pytest.raises(ConfigError) as refused:
         prepare("pets", root, tmp_path / "sets")
     said = str(refused.value)
     faults = ["begin with a dot", "'fox' has no images", "to what is not there", "line ends", "an empty file"]
-    faults += (
-        ["splits overlap"] if split else ["class 'owl' has 1", "almost the same name are kept apart: 'Cat' and 'cat'"]
-    )
+    faults += ["splits overlap"] if split else []
     assert [fault for fault in faults if fault not in said] == [] and "type the same command again" in said
     for path in refused_paths(tmp_path):
         if path.is_dir():
@@ -126,6 +122,13 @@ def test_faults_of_all_kinds_are_named_by_one_call(split: str, tmp_path: Path) -
         else:
             path.unlink(missing_ok=True)  # one whose name is escaped in the list
     shutil.rmtree(folder / "r\red")
+    if not split:
+        fill(folder, ["owl/1.jpg", "Cat/1.jpg"], first=60)
+        with pytest.raises(ConfigError, match=r"'owl' has 1 image.*the same name are kept apart: 'Cat' and 'cat'"):
+            prepare("pets", root, tmp_path / "sets")
+        for path in refused_paths(tmp_path):
+            path.unlink()
+            path.parent.rmdir()
     said = prepare("pets", root, tmp_path / "sets")
     assert "of 3 classes" in said
 
@@ -171,6 +174,17 @@ def test_no_note_is_written_of_what_is_left_without_refused_lines(
     assert main([*map(str, words), "--image-px", "16"]) == 2
     said = capsys.readouterr()
     assert "line 21: the class of 19 is 'nan'" in said.err and "left out" not in said.out
+
+
+def test_no_split_is_said_to_be_missing_whose_images_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = class_folders(tmp_path / "photographs" / "train").parent
+    for name in ("cat", "dog"):
+        (folder / "test" / name).mkdir(parents=True)
+        (folder / "test" / name / "1.jpg").symlink_to("nowhere.jpg")
+    assert main(["data", "prepare", "pets", "--from", str(folder), "--to", str(tmp_path / "sets")]) == 2
+    assert "no test split" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("name", ["ca\rt", "ca\nt", "ca\x85t", "ca\u2028t", "ca\x1bt"])
@@ -263,7 +277,14 @@ def test_an_archive_of_archives_is_called_by_its_own_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "names", [["train2017", "val2017"], ["images", "masks"], ["trainA", "trainB", "testA"], ["A_train", "A_test"]]
+    "names",
+    [
+        ["train2017", "val2017"],
+        ["images", "masks"],
+        ["trainA", "trainB", "testA"],
+        ["A_train", "A_test"],
+        ["['a']", "['b', 'c']"],
+    ],
 )
 def test_splits_and_masks_do_not_become_classes_without_a_word(names: list[str], tmp_path: Path) -> None:
     said = prepare("pets", class_folders(tmp_path / "images", classes=names), tmp_path / "sets")
@@ -274,7 +295,16 @@ def test_masks_beside_their_images_do_not_become_images_without_a_word(tmp_path:
     names = [f"{name} ({number}){end}.png" for name in ("cat", "dog") for number in range(5) for end in ("", "_mask")]
     folder = fill(tmp_path / "images", [f"{name[:3]}/{name}" for name in [*names, "cat_1.png", "dog (1)_mask_1.png"]])
     said = prepare("pets", folder, tmp_path / "sets")
-    assert "warning: names of 11 images are that of another one and a word: cat/cat (0)_mask.png, " in said
+    assert "warning: 11 images may be made of others, by their names: cat/cat (0)_mask.png, " in said
+
+
+def test_versions_of_photographs_are_named(tmp_path: Path) -> None:
+    made = ["IMG_3_aug1", "IMG_3-150x150", "IMG_3~2", "IMG_E3", "IMG_5_jpg.rf.aa1", "IMG_5_jpg.rf.0b"]
+    others = ["IMG_3", "IMG_4_left", "IMG_4_right", "IMG_6_jpg.rf.aa2", "IMG_4-2"]
+    folder = fill(tmp_path / "images", [f"cat/{name}.jpg" for name in (*made, *others)])
+    said = prepare("pets", fill(folder, ["dog/IMG_6_jpg.rf.aa1.jpg", "dog/IMG_E3.jpg"], first=50), tmp_path / "sets")
+    names = ", ".join(sorted(f"cat/{name}.jpg" for name in made)[:5])
+    assert f"warning: 6 images may be made of others, by their names: {names} and 1 more; if" in said
 
 
 def test_a_class_called_recycler_is_none_of_the_system(tmp_path: Path) -> None:
@@ -293,8 +323,16 @@ def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "photographs")
     (folder / "cat" / "more.zip").write_bytes(b"PK")
     (folder / "fox.tar.gz").write_bytes(b"")
+    (folder / "observations.csv").write_bytes(b"")
     said = prepare("pets", folder, tmp_path / "sets")
+    assert "warning: tables among them: observations.csv; if one says the classes, give it in --labels\n" in said
     assert "warning: archives among them: cat/more.zip, fox.tar.gz; unpack" in said
+
+
+def test_images_of_splits_without_classes_say_which_table_to_give(tmp_path: Path) -> None:
+    packed = pack(fill(tmp_path / "images", ["train/1.jpg", "test/2.jpg"]), tmp_path / "all.zip")
+    with pytest.raises(ConfigError, match=r"column called split, .*/all.zip: train alone, unpacked, in --from"):
+        prepare("pets", packed, tmp_path / "sets")
 
 
 def test_archives_are_named_also_where_a_class_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_names_are_sorted_drawn_and_chosen_whatever_their_unicode_form() -> None
 def test_all_classes_that_are_too_small_are_named() -> None:
     with pytest.raises(FilesRefused) as refused:
         cut(listing({"cat": 1, "dog": 1, "eel": 2}), None, (), DRAWN)
-    assert [one.path.name for one in refused.value.refused] == ["cat", "dog"]
+    assert [one.path.parent.name for one in refused.value.refused] == ["cat", "dog"]
 
 
 def test_a_second_folder_is_the_source() -> None:
