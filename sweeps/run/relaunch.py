@@ -164,11 +164,9 @@ def check_may_resume(
         if changed.is_extension:
             advice = "type --extend to add them to this run, or --name NAME for a new one"
         else:
-            advice = "type --name NAME for a new run (the cache has its stages that are the same)"
-        if extend:
-            advice += (
-                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the"
-                " old ones, too"
+            advice = (
+                "type --name NAME for a new run (the cache has its stages that are the same); --extend keeps all old"
+                " trials, under their labels: to add values to an axis, list the old ones, too"
             )
         if changed.removed and not changed.added:
             advice += f"\nto go on with the whole run, type: {to_launch(run, record.provenance['history'])}"
