@@ -147,6 +147,11 @@ def test_sql_that_fails_says_why_and_writes_nothing(run: Path, command: Command,
     assert sorted(run.rglob("*")) == before
 
 
+def test_a_query_before_its_run_or_forgotten_says_where_it_goes(run: Path, command: Command) -> None:
+    for words in (("SELECT 1", run), (run, run)):
+        assert f"query {run} 'SELECT * FROM trials'" in command("query", *words).stderr
+
+
 def test_a_command_that_reads_one_run_says_what_reads_several(command: Command, tmp_path: Path, synthetic: Any) -> None:
     runs = [str(synthetic(seeds=(0,)).write(tmp_path / name)) for name in "ab"]
     done = command("compare", *runs, "--against", "fine_tune")
