@@ -25,7 +25,7 @@ def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
     from results.store.completeness import refuse_gaps
     from results.store.reader import load, python_values
 
-    if not runs:
+    if not runs or Path(sql).is_dir():
         folder = sql if Path(sql).is_dir() else "RUN"
         raise ResultsError(
             f"expected RUN and SQL, given {sql!r}; type {command('query', folder, 'SELECT * FROM trials')}"

@@ -51,8 +51,7 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     known = sorted(set().union(*differing.values()))
     for key in keys:
         if key not in known:
-            differ = f"they differ in: {', '.join(known)}" if known else "every label is one arm"
-            raise ResultsError(f"--over {key}: no arms of one label differ in it{nearest(key, known)}; {differ}")
+            raise ResultsError(f"--over {key}: no arms of one label differ in it{nearest(key, known)}")
     merged = [arm for arm in settings if differing[arm[3]] & set(keys)]
     configurations = []
     for arm in merged:

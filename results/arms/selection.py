@@ -145,13 +145,13 @@ def arm_called(run: Run, arms: Sequence[Arm], text: str) -> str:
     """
     label_of_arm = {arm.name: arm.label for arm in arms}
     meant = arms_called(text, label_of_arm)
-    hint = nearest(text, label_of_arm)
     if not meant and arms_called(text, {row["arm"]: row["label"] for row in run.rows(PLANNED_ARMS)}):
+        others = nearest("", label_of_arm)
         how = run.to_type("status")
-        raise ResultsError(f"{text!r} is planned, and has no tested point{hint}; to see its trials, type: {how}")
+        raise ResultsError(f"{text!r} is planned, and has no point to compare{others}; to see its trials, type: {how}")
     if not meant:
         budgets = {str(arm): f"; type {shlex.quote(arm.name)} with --at {arm.asked:g}" for arm in arms if arm.asked}
-        raise ResultsError(f"no tested arm is called {text!r}{budgets.get(text, hint)}")
+        raise ResultsError(f"no tested arm is called {text!r}{budgets.get(text) or nearest(text, label_of_arm)}")
     if len(meant) > 1:
         raise ResultsError(
             f"{text!r} is the label of {len(meant)} arms; type the name of one of them:\n"

@@ -88,7 +88,7 @@ def across_datasets_page(run: Run, against: str, asked: float | None) -> Iterato
     if not rows:
         raise ResultsError(
             f"--across datasets needs an arm that all data sets of a network have, two or more; {'; '.join(left_out)};"
-            " run it there, too (transtailor run SPEC --extend), or leave --across out"
+            " add data sets or arms to the spec (transtailor run SPEC --extend), or leave --across out"
         )
     corrected = holm([row.sets.p for row in rows] + [row.these.p_of_family for row in rows])
     yield Heading("Across data sets")

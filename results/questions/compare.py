@@ -130,7 +130,8 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     arms = {(arm.problem, arm.name, arm.asked): arm for arm in findings.tested}
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
-    for _, rows in _compare_arms(run, findings.arms, against, asked):
+    is_tested = any(against in (arm.name, arm.label) for arm in findings.tested)  # else all its trials have failed
+    for _, rows in _compare_arms(run, findings.arms, against, asked) if is_tested else ():
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:

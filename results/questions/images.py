@@ -97,11 +97,11 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
             comparisons.append(_compare_problem(run, problem, first_arm, second_arm, others))
     if not comparisons:
         names = f"{first_name!r} and {second_name!r}"
-        raise ResultsError(f"{names} {_no_problem(run, arms, second_name)}")
+        raise ResultsError(f"{names} {_no_problem(run, arms, second_name, asked)}")
     return comparisons
 
 
-def _no_problem(run: Run, arms: Sequence[Arm], second: str) -> str:
+def _no_problem(run: Run, arms: Sequence[Arm], second: str, asked: float | None) -> str:
     """Say why two arms, of which the second has this name, cannot be compared image by image."""
     scales = [SCALES[arm.metric] for arm in arms]
     for scale in scales:
@@ -110,7 +110,8 @@ def _no_problem(run: Run, arms: Sequence[Arm], second: str) -> str:
                 f"are compared by {scale.noun}, which is no mean over images: that a model is right on an image says "
                 f"nothing of it. To compare them by seeds, type: {run.to_type('compare', '--against', second)}"
             )
-    return "have no classification problem in common at that budget"
+    at = "" if asked is None else f" at {asked:g} of the MACs removed"
+    return f"have no problem of classes in common{at}; to see their points, type: {run.to_type('table')}"
 
 
 def _points(arm: Arm) -> dict[int, Point]:

@@ -27,7 +27,7 @@ from results.arms.looks import (
 )
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import is_at, not_at_budget
+from results.arms.selection import arm_called, is_at, not_at_budget
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.question import question
@@ -92,7 +92,7 @@ def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], Record
 def refuse_other_comparison(run: Run, against: str) -> None:
     """Raise ResultsError if a run with [settle] is asked to compare with another arm than it was settled against."""
     known = {comparison.against for comparison in last_looks(run)}
-    if known and against not in known:
+    if known and against not in known and arm_called(run, findings_of(run).tested, against) not in known:
         names = ", ".join(sorted(known))
         raise ResultsError(
             f"this run added seeds until its comparisons with {names} were settled, so a test against {against!r} would"
@@ -104,8 +104,11 @@ def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
     looks = looks_by_comparison(recorded_looks(run))
     if not looks:
         if is_settled_run(run):
-            raise ResultsError("no look yet: wait until the seeds of the first one have run")
-        raise ResultsError("this run has no looks: its spec has no [settle]; type compare instead")
+            raise ResultsError(
+                "no look yet: the sweep takes the first one when its seeds have run; to see how far it is, type:"
+                f" {run.to_type('status')}"
+            )
+        raise ResultsError(f"this run has no looks: its spec has no [settle]; type: {run.to_type('compare')}")
     if asked is None:
         return looks
     shown = {

@@ -144,7 +144,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
         lines += not_at_budget(select_arms(run, score=score).arms, asked)
-    lines += _notes(chosen, cells.values())
+    lines += _notes(run, chosen, cells.values())
     if looks is None:
         lines += extension_notes(run, [arm.name for arm in arms])
     lines += [*below_head_lines(run, problems), *one_class_lines(arms), *support_lines(run, problems)]
@@ -331,7 +331,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     return lines
 
 
-def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
+def _notes(run: Run, chosen: Selection, cells: Iterable[Cell]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
@@ -344,9 +344,9 @@ def _notes(chosen: Selection, cells: Iterable[Cell]) -> list[str]:
         )
     if any(cell.place == "looked at" for cell in shown):
         lines.append(
-            "In brackets: the verdict of the looks, against the arm that this run was settled against; for intervals"
-            " that count all looks, type transtailor settled. No best of a column is marked: numbers of seeds depend on"
-            " the scores."
+            "In brackets: the verdict of the looks, against the arm that this run was settled against. No best of a"
+            " column is marked: numbers of seeds depend on the scores. For intervals that count all looks, type:"
+            f" {run.to_type('settled')}"
         )
         return lines + _notes_on_missing(chosen, shown)
     lines.append(

@@ -49,15 +49,13 @@ def lost_rows(run: Run) -> str:
     """Tell how many finished trials have no row in a table; empty if no rows of the run are lost.
 
     A trial's rows are written before the row that says it has finished, so every finished trial must have a planned
-    row, stages and operating points.
+    row, stages and operating points, and each of its points what its test score is computed from.
     """
     (row,) = run.rows(GAPS)
     finished = row.pop("finished")
-    gaps = []
-    for table, count in row.items():
-        if count:
-            gaps.append(f"{count} of {finished} finished trials have no row in {table}")
-    return "; ".join(gaps)
+    return "; ".join(
+        f"{count} of {finished} finished trials lack rows in {table}" for table, count in row.items() if count
+    )
 
 
 def refuse_gaps(run: Run) -> None:
@@ -96,7 +94,17 @@ GAPS = """
 SELECT count(*) AS finished,
     count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM planned)) AS planned,
     count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM stages)) AS stages,
-    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM operating_points)) AS operating_points
+    count(*) FILTER (trial_id NOT IN (SELECT trial_id FROM operating_points)) AS operating_points,
+    count(*) FILTER (trial_id IN (
+        SELECT trial_id FROM operating_points ANTI JOIN predictions USING (trial_id, point) WHERE metric <> 'r_squared'
+    )) AS predictions,
+    count(*) FILTER (trial_id IN (
+        SELECT trial_id FROM operating_points ANTI JOIN estimates USING (trial_id, point) WHERE metric = 'r_squared'
+    )) AS estimates,
+    count(*) FILTER (trial_id IN (
+        SELECT trial_id FROM operating_points ANTI JOIN test_scores USING (trial_id, point)
+        WHERE metric NOT IN ('accuracy', 'r_squared')
+    )) AS test_scores
 FROM trials WHERE status = 'finished'
 """
 

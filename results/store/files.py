@@ -61,8 +61,9 @@ def tables_folder(run: Path) -> Path:
         )
     tables = run / "tables"
     if not is_there(tables) and not is_there(run / "spec.toml"):
-        hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
-        raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml{hint}")
+        below = (path.parent for path in sorted(run.glob("*/tables")))
+        one = run.parent if run.name == "tables" else next(below, Path("runs/demo"))
+        raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml; type one, such as {one}")
     return tables
 
 

@@ -11,7 +11,6 @@ The setting `optimisation.learning_rate` is the column `optimisation_learning_ra
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +71,7 @@ def write_points(run: "Run", *, is_known_as_ours: bool = False) -> Path:
     if reason:
         raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
     table = points_table(run)
-    facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table), "as_of": _as_of(run)}
+    facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table)}
     table = table.replace_schema_metadata(facts)
     return write_file(path, partial(pq.write_table, table, compression=codec_to_replace(path), compression_level=1))
 
@@ -94,23 +93,6 @@ def renew_points(run: Path, note: Callable[[str], object]) -> None:
             write_points(tables, is_known_as_ours=True)
     except (ResultsError, OSError, pa.ArrowException) as error:
         note(f"its table of points is not written: {error}")
-
-
-def _as_of(run: "Run") -> str:
-    """Return when the last row about trials was written; empty without rows."""
-    from results.store.reader import last_written_us
-
-    last_us = last_written_us(run)
-    return "" if last_us is None else datetime.fromtimestamp(last_us / 1e6, UTC).isoformat(timespec="seconds")
-
-
-def points_as_of(run: Path) -> datetime | None:
-    """Return of when the rows in a run's table of points are; None: there is no such table, or it does not say."""
-    try:
-        facts = pq.read_schema(points_file(run)).metadata or {}
-        return datetime.fromisoformat(facts[b"as_of"].decode())
-    except (OSError, pa.ArrowException, KeyError, ValueError):
-        return None
 
 
 def why_not_ours(run: "Run") -> str:

@@ -123,7 +123,7 @@ def _stop_here(run: RunFolder, limit_s: float) -> str:
     process_id = int(holder["pid"])
     os.kill(process_id, signal.SIGTERM)
     if _wait(lambda: holder_of(run.lock) is None, limit_s):
-        return f"{run.path} was stopped; to resume, launch it again"
+        return f"{run.path} was stopped; launched again, it goes on with what is left"
     if holder_of(run.lock) == holder:  # the same process; the processes that it started end with it
         os.kill(process_id, signal.SIGKILL)
     if not _wait(lambda: holder_of(run.lock) is None, KILL_LIMIT_S):

@@ -11,7 +11,7 @@ from hpc.errors import ClusterError, SlurmError
 from results.arms.below_head import below_heads
 from results.command_output import prints_page
 from results.store.completeness import failed_trials
-from results.store.points import points_as_of, points_file
+from results.store.points import points_file
 from results.store.reader import Run, last_written_us, load
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
@@ -27,6 +27,7 @@ from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
 from transtailor import cli
 from transtailor.errors import UserError
+from transtailor.files import is_there
 from transtailor.lines import hanging, lines_of
 from transtailor.shell import command as to_type
 from transtailor.shell import rerun
@@ -99,9 +100,10 @@ def status(run: RunFolder) -> Iterator[Part]:
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
-        as_of = points_as_of(run.path)
-        if as_of is not None:
-            yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
+        points = points_file(run.path)
+        if is_there(points):
+            written_at = datetime.fromtimestamp(points.stat().st_mtime, UTC)
+            yield f"points    {points.name} was written {_age(written_at, now)} ago"
         yield _devices(run)
         for text in record.provenance["history"][-1].get("warnings", []):  # of the whole plan, as in the report
             yield f"warning   {text}"

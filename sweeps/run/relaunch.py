@@ -30,7 +30,7 @@ from sweeps.run.run_lock import RunLock
 from sweeps.spec.json_settings import JsonSettings
 from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
-from transtailor.plural import counted
+from transtailor.plural import counted, first_few
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -164,11 +164,9 @@ def check_may_resume(
         if changed.is_extension:
             advice = "type --extend to add them to this run, or --name NAME for a new one"
         else:
-            advice = "type --name NAME for a new run (the cache has its stages that are the same)"
-        if extend:
-            advice += (
-                "; --extend is not enough, because old trials are gone or renamed: to add values to an axis, list the"
-                " old ones, too"
+            advice = (
+                "type --name NAME for a new run (the cache has its stages that are the same); --extend keeps all old"
+                " trials, under their labels: to add values to an axis, list the old ones, too"
             )
         if changed.removed and not changed.added:
             advice += f"\nto go on with the whole run, type: {to_launch(run, record.provenance['history'])}"
@@ -212,7 +210,8 @@ def _resume(
     added = difference(record, plan).added
     actions = [f"extended by {counted(len(added), 'trial')}" if added else "resumed"]
     renamed_arms = _renamed_arms(record, plan)
-    actions += _renamed_text(renamed_arms)
+    if renamed_arms:
+        actions.append(first_few([f"the arm {old!r} is now {new!r}" for old, new in renamed_arms.items()], SHOWN))
     if digest != record.code_digest:
         actions.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != record.resources:
@@ -278,14 +277,6 @@ def _renamed_arms(record: LaunchRecord, plan: Plan) -> dict[str, str]:
         if recorded is not None and recorded.arm != trial.arm:
             renamed.setdefault(recorded.arm, trial.arm)
     return renamed
-
-
-def _renamed_text(renamed: Mapping[str, str]) -> list[str]:
-    """Say which arms have another name now."""
-    texts = [f"the arm {old!r} is now {new!r}" for old, new in renamed.items()]
-    if len(texts) > SHOWN:
-        return [*texts[:SHOWN], f"{len(texts) - SHOWN} more arms have new names"]
-    return texts
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:

@@ -19,6 +19,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
 import json
 import os
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
+from sweeps.spec.spec import RUN_NAME
 from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
 from transtailor.errors import is_of_the_machine
@@ -250,7 +252,15 @@ def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
-    """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last."""
+    """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last.
+
+    A folder with a name that no run may have, such as `demo (copy)` of a file manager, is renamed first.
+    """
+    if run.name in ("", ".."):  # typed as `.` or `..`
+        run = RunFolder(run.path.resolve())
+    if not RUN_NAME.fullmatch(run.name):
+        renamed = run.path.with_name(re.sub(r"[^A-Za-z0-9]+", "_", run.name).strip("_")[:100] or "run")
+        return f"{shlex.join(['mv', str(run.path), str(renamed)])} && {to_launch(RunFolder(renamed), history)}"
     launch = last_launch(history)
     options = options_of_launch(launch)
     words = ["--site", options["site"]] if options.get("site", "local") != "local" else []

@@ -41,7 +41,7 @@ from transtailor.validation import list_faults
 
 SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none" is a value of some settings
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -231,7 +231,7 @@ def _shipped_if_absent(name: Path, typed: Path) -> Path:
 
 def check_name(name: str, where: str) -> None:
     """Raise SpecError unless `name` can name a run folder on any file system."""
-    if not _RUN_NAME.fullmatch(name):
+    if not RUN_NAME.fullmatch(name):
         raise SpecError(
             f"{where}: {name!r} cannot name a run folder; type a name of a-z, A-Z, 0-9, '.', '_' and '-' "
             "that begins with a letter or a digit, of at most 100 characters"

@@ -57,7 +57,7 @@ def test_what_tells_no_arms_apart_cannot_be_averaged_over(tmp_path: Path) -> Non
     with load(write_run(tmp_path, [*trials()])) as run:
         run.hold(*NAMED)
         for key in ("optimisation.learning_rat", "seed", "source.seed", "network"):
-            with pytest.raises(ResultsError, match="they differ in: optimisation.epochs, optimisation.learning_rate"):
+            with pytest.raises(ResultsError, match="valid: optimisation.epochs, optimisation.learning_rate"):
                 average_over(run, [key])
 
 

@@ -44,9 +44,12 @@ def newer(run: Path) -> None:
     pq.write_table(rows.replace_schema_metadata(metadata), file)
 
 
-def without_points(run: Path) -> None:
-    (file,) = (run / "tables" / "operating_points").iterdir()
-    file.unlink()
+def without(table: str) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        (file,) = (run / "tables" / table).iterdir()
+        file.unlink()
+
+    return damage
 
 
 def mixed(run: Path) -> None:
@@ -86,7 +89,8 @@ def test_what_is_not_damaged_is_answered(run: Path, command: Command) -> None:
     [
         (torn, list(COMMANDS), "trials.parquet' is torn or no Parquet file"),
         (newer, list(COMMANDS), f"has schema version {SCHEMA_VERSION + 1}, this program reads"),
-        (without_points, list(COMMANDS)[1:], "4 of 4 finished trials have no row in operating_points"),
+        (without("operating_points"), list(COMMANDS)[1:], "4 of 4 finished trials lack rows in operating_points"),
+        (without("predictions"), list(COMMANDS)[1:], "4 of 4 finished trials lack rows in predictions"),
         (mixed, list(COMMANDS)[1:], "has rows of 2 trials not in its plan.json"),
         (emptied, ["best"], "no operating point in"),
         (emptied, ["compare"], "no operating points yet"),
@@ -106,10 +110,10 @@ def test_a_damaged_run_is_refused_in_words_and_nothing_is_written(
 
 
 def test_a_query_on_a_run_of_which_rows_are_lost_answers_and_warns(run: Path, command: Command) -> None:
-    without_points(run)
+    without("operating_points")(run)
     done = command(*typed("query", run))
     assert (done.returncode, done.stdout) == (0, "| n |\n| ---: |\n| 4 |\n")
-    assert done.stderr.startswith("warning: rows are lost: 4 of 4 finished trials have no row in operating_points")
+    assert done.stderr.startswith("warning: rows are lost: 4 of 4 finished trials lack rows in operating_points")
     assert str(run) in done.stderr
 
 
@@ -141,6 +145,11 @@ def test_sql_that_fails_says_why_and_writes_nothing(run: Path, command: Command,
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert sorted(run.rglob("*")) == before
+
+
+def test_a_query_before_its_run_or_forgotten_says_where_it_goes(run: Path, command: Command) -> None:
+    for words in (("SELECT 1", run), (run, run)):
+        assert f"query {run} 'SELECT * FROM trials'" in command("query", *words).stderr
 
 
 def test_a_command_that_reads_one_run_says_what_reads_several(command: Command, tmp_path: Path, synthetic: Any) -> None:

@@ -90,7 +90,7 @@ def test_what_is_not_on_all_data_sets_is_left_out_by_name(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("made", "text"),
     [
-        (trials({"birds": 1}), "needs an arm that all .*, two or more; net, which has base on birds alone; run it"),
+        (trials({"birds": 1}), "needs an arm that all .*, two or more; net, which has base on birds alone; add data"),
         (
             [trial for trial in trials() if trial.dataset == "birds" or trial.label == "base"],
             "two or more; arm at 20% fewer MACs of net has no scores on leaves, shells",

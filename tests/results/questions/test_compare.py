@@ -76,10 +76,13 @@ def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic:
 
 def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
     of_head = {"head_arm": "head_only", "ended": "missing", "right": ()}
-    trials = [Trial(label="TT", seed=0, right=(90,)), Trial(label="full", seed=0, **of_head)]  # type: ignore[arg-type]
+    trials = [Trial(label=label, seed=0, right=(90,)) for label in ("TT", "full, proposal 1")]
+    trials.append(Trial(label="full", seed=0, **of_head))  # type: ignore[arg-type]
     run = write_run(tmp_path, trials)
     for name in ("full", "head_only"):
-        with pytest.raises(ResultsError, match=rf"'{name}' is planned, and has no .* .valid: TT.; .*status .*{run}"):
+        with pytest.raises(
+            ResultsError, match=rf"'{name}' is planned, and has no [a-z ]*.valid: TT, 'fu.*1'.; .*status .*{run}"
+        ):
             lines(run, name, None)
 
 

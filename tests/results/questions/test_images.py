@@ -113,6 +113,12 @@ def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path
             compare_by_image(run, "first", "first")
         with pytest.raises(ResultsError, match="at 0.9 of the MACs removed; budgets: 0.2"):
             compare_by_image(run, "first", "second", 0.9)
+    elsewhere = [*arms([[0]], [[1]]), Trial(label="third", seed=0, right=([0],), asked=(0.4,))]
+    with (
+        load(write_run(tmp_path / "c", elsewhere)) as run,
+        pytest.raises(ResultsError, match="in common at 0.4 of the MACs removed; to see .* type: .* table .*/c"),
+    ):
+        compare_by_image(run, "first", "third", 0.4)
     twice = [*arms([[0]], [[1]]), Trial(label="first", seed=0, right=([0],), config={"x": 1})]
     with (
         load(write_run(tmp_path / "b", twice)) as run,

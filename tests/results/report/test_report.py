@@ -168,7 +168,7 @@ def test_what_makes_numbers_doubtful_is_marked(tmp_path: Path, synthetic: Any) -
 def test_rows_that_are_lost_are_told(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1)).write(tmp_path)
     next((tmp_path / "tables" / "operating_points").iterdir()).unlink()
-    lost = "Rows are lost: 4 of 4 finished trials have no row in operating_points."
+    lost = "Rows are lost: 4 of 4 finished trials lack rows in operating_points."
     assert lost in text_of(write_report(tmp_path).read_text())
 
 

@@ -274,9 +274,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
     with pytest.raises(ResultsError, match="is no run: it has neither tables/ nor spec.toml"):
         load(tmp_path)
-    (tmp_path / "tables").mkdir()
-    with pytest.raises(ResultsError, match="did you mean .*"):
-        load(tmp_path / "tables")
+    (tmp_path / "run" / "tables").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "run" / "tables"):
+        with pytest.raises(ResultsError, match=f"type one, such as {tmp_path / 'run'}$"):
+            load(folder)
 
 
 def test_a_run_that_has_only_just_begun_is_empty(tmp_path: Path) -> None:

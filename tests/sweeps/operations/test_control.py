@@ -113,7 +113,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         assert running["trial"] == trial
         stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
-        assert "was stopped; to resume, launch it again" in stopped.stdout
+        assert "was stopped; launched again, it goes on with what is left" in stopped.stdout
         assert launched.wait() == 130
         assert any("INFO stage 1: fit_head" in line for line in followed)  # and that is the end
     finally:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, Submission
 from sweeps.spec.spec import load_spec
-from tests.commands import transtailor_command
+from tests.commands import in_own_process, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
@@ -68,6 +69,12 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     moved = run.path.rename(run.path.with_name("moved"))
     said = sweeps_command("status", "runs/moved").stdout.splitlines()[0]
     assert said.endswith("run runs/moved/spec.toml --runs runs --name moved") and "type in" not in said
+    copy = shutil.copytree(moved, moved.with_name("moved (copy)"))
+    said = sweeps_process("status", "runs/moved (copy)").stdout.splitlines()[0]
+    assert "type: mv 'runs/moved (copy)' runs/moved_copy && " in said and said.endswith(" --name moved_copy")
+    said = in_own_process("-m", "transtailor", "status", ".", folder=copy).stdout.splitlines()[0]
+    assert "type: mv " in said and said.endswith(" --name moved_copy")
+    shutil.rmtree(copy)
     assert "was launched as" in sweeps_command("retry", "runs/moved").stderr  # it would make another run
     moved.rename(run.path)
     record["history"].append({**record["history"][-1], "argv": ["transtailor", "run", "small.toml", "--again=3f2a"]})

@@ -214,7 +214,7 @@ def test_who_averages_over_an_axis_says_so_and_the_output_names_it(finished: Run
     assert [*compared["arm"]] == ["prune l1"] and compared["difference"][0] == pytest.approx(0.0)
     assert sorted(set(opened.planned["arm"])) == ARMS  # as they were
     wrong = transtailor_command("table", finished.path, "--over", "optimisation.momentum", folder=tmp_path)
-    assert wrong.returncode == 2 and "they differ in: optimisation.learning_rate" in wrong.stderr
+    assert wrong.returncode == 2 and "valid: optimisation.learning_rate" in wrong.stderr
 
 
 def test_an_extension_that_needs_other_names_says_so_and_all_rows_have_them(

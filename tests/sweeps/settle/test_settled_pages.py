@@ -70,10 +70,23 @@ def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
 
 def test_another_control_is_refused_because_its_tests_would_err(run: RunFolder) -> None:
     with load(run.path) as tables:
+        with pytest.raises(ResultsError, match="no tested arm is called 'fine-tune'; did you mean 'fine_tune'"):
+            text_of(compare.compare.answer(tables, "fine-tune"))
         with pytest.raises(ResultsError, match="--against 'fine_tune', or --anytime"):
             compare.compare.answer(tables, "head_only")
         with pytest.raises(ResultsError, match="budgets: 0.2, 0.4"):
             text_of(settled.settled.answer(tables, 0.3))
+
+
+def test_where_all_trials_of_the_control_have_failed_the_looks_say_so_and_programs_get_no_row(tmp_path: Path) -> None:
+    spec = settled_spec()
+    folder = begin(spec, tmp_path)
+    settle(spec, folder, scores(EFFECTS, failing=[("fine_tune", seed) for seed in range(20)]))
+    with load(folder.path) as tables:
+        assert "incomplete, 10 failed or NaN" in text_of(compare.compare.answer(tables, "fine_tune"))
+        assert compared(tables, 0.2) == []
+        (note,) = [note for note in published_table(tables).notes if note.startswith("In brackets")]
+        assert note.endswith(tables.to_type("settled"))
 
 
 def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
@@ -163,7 +176,7 @@ def test_a_run_without_looks_has_no_such_section(tmp_path: Path) -> None:
     write_run(tmp_path / "r", [Trial(label="a", seed=seed, right=(80,)) for seed in range(6)])
     with load(tmp_path / "r") as tables:
         assert settled.section(findings_of(tables)) is None
-        with pytest.raises(ResultsError, match="type compare instead"):
+        with pytest.raises(ResultsError, match=r"no \[settle\]; type: .*compare .*/r$"):
             text_of(settled.settled.answer(tables))
 
 
@@ -175,7 +188,7 @@ def test_before_the_first_look_nothing_is_compared_and_the_sweep_is_not_over(tmp
 
     end_trials(folder, RunSettle(spec, folder).plan.trials, scores(EFFECTS))
     with load(folder.path) as tables:
-        with pytest.raises(ResultsError, match="no look yet"):
+        with pytest.raises(ResultsError, match="no look yet: .*type: .*status"):
             text_of(compare.compare.answer(tables, "fine_tune"))
         assert not is_over(tables)
 
