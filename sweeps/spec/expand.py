@@ -4,20 +4,23 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from results.text.settings import leaves
 from sweeps.errors import SpecError
-from sweeps.spec.axes import check_apart, overlap, own_rate
+from sweeps.spec.axes import RATE, check_apart, overlap, own_rate
 from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
+from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at, without
 from sweeps.spec.sections import Sections
-from sweeps.spec.spec import Spec, Variant
+from sweeps.spec.settle_settings import SEED
+from sweeps.spec.spec import Spec, Variant, files_of
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from transtailor.documents import find_line, read_text
+from transtailor.documents import find_line, read_text, read_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def expand(spec: Spec) -> Iterator[Expanded]:
             try:
                 trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
             except ConfigError as error:
-                raise ConfigError(f"{error}{_exclusion_meant(spec, variant, combination, sections)}") from None
+                raise ConfigError(f"{error}{_place_meant(spec, variant, combination, sections)}") from None
             if trial is None:
                 continue
             has_trials = True
@@ -133,8 +136,13 @@ def _with_values(spec: Spec, combination: Combination) -> Combination:
         set_value(over, key.split("."), value)
     raw = merge_tables(combination.raw, over)
     for key in spec.tied_to_seed:
-        _check_free(raw, key, f"{spec.where} {combination.untuned}")
         table, _dot, name = key.partition(".")
+        value = value_at(raw, key)
+        if value is not ABSENT:
+            raise SpecError(
+                f"{_say_where(spec, combination, [table, name])}: {key} is {toml_value(value)} here, and "
+                "tied_to_seed ties it to the seed; leave one out"
+            )
         raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
     return replace(combination, raw=raw, over=merge_tables(combination.over, over))
 
@@ -186,15 +194,6 @@ def _trial_unless_excluded(
     return trial
 
 
-def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
-    """Raise SpecError if a setting that is tied to the seed has its own value."""
-    value = value_at(raw, key)
-    if value is not ABSENT:
-        raise SpecError(
-            f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
-        )
-
-
 def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     """Yield each combination of the axes' values, the last axis innermost."""
     for values in itertools.product(*axes.values()):
@@ -240,29 +239,29 @@ def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
-def _exclusion_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
-    """Return how to exclude a refused trial, if its value of one of [axes] is one that only other variants take."""
-    common = {key: value for key, value in combination.point.items() if key in spec.axes}
+def _place_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
+    """Return where to write a refused setting of [trial] or [axes] instead, if other variants take it."""
 
-    def takes(variant: Variant, point: dict[str, Any]) -> bool:
-        first = {key: values[0] for key, values in variant.axes.items()}
-        raw = merge_tables(spec.trial, variant.settings)
+    def takes(variant: Variant, trial: dict[str, Any], point: dict[str, Any]) -> bool:
+        raw = merge_tables(trial, variant.settings)
         try:
-            of_variant = replace(combination, raw=raw, over={}, point=point | first)
-            _parsed(spec, _with_values(spec, of_variant), None, sections)
+            _parsed(spec, _with_values(spec, replace(combination, raw=raw, over={}, point=point)), None, sections)
         except (ConfigError, SpecError):
             return False
         return True
 
-    for key, value in common.items():
-        others = [common | {key: other} for other in spec.axes[key] if other != value]
-        is_for_others = any(takes(other, common) for other in spec.variants if other != variant)
-        if is_for_others and any(takes(variant, point) for point in others):
-            which = f"label = {toml_value(variant.label)}" if variant.label else "the variant's label"
-            return (
-                f"\n[axes] gives {key} to every variant; to leave this trial out, add [[exclude]] with {which} and "
-                f"{key} = {toml_value(value)}"
-            )
+    common = {key: value for key, value in combination.point.items() if key not in variant.axes}
+    others = [other for other in spec.variants if other != variant]
+    if not any(takes(other, spec.trial, common | {key: other.axes[key][0] for key in other.axes}) for other in others):
+        return ""
+    for key in common:
+        less = {other_key: value for other_key, value in combination.point.items() if other_key != key}
+        if key in spec.axes and takes(variant, spec.trial, less):
+            return f"\n[axes] gives {key} to every variant: write it only in those that take it, as axes.{key} = [...]"
+    for leaf, _value in leaves(spec.trial):
+        key = leaf.removesuffix(".name")  # a table with a name is one setting
+        if takes(variant, without(spec.trial, key.split(".")), combination.point):
+            return f"\n[trial] gives {key} to every variant: write it only in those that take it"
     return ""
 
 
@@ -274,22 +273,40 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
 
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
-    """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
-    setting = ".".join(keys)
-    options = []
-    for assignment in spec.assignments:
-        table, _dot, key = assignment.partition("=")[0].strip().partition(".")
-        if table in ("trial", "axes", "tuning") and overlap(key, setting):
-            options.append(set_option(assignment))
-    if options:
-        return " ".join(options)
-    text = "" if spec.path is None else read_text(spec.path)
-    for table_path in _paths_of_tables(combination):
-        line = find_line(text, [*table_path, *keys], below=len(table_path))
-        if line is not None:
-            origin = "[trial]" if table_path == ("trial",) else combination.origin
-            return f"{spec.where} {origin}, line {line}"
+    """Say where a setting of a trial was given: the part of the spec, with file and line if known; or `--set`."""
+    if ".".join(keys) in spec.tied_to_seed:
+        keys = [SEED]
+    values = combination.point | ({} if combination.tuning is None else combination.tuning.values)
+    files = _files_by_setting(spec)
+    for end in range(len(keys), 0, -1):  # of a setting that is missing, the table around it
+        for table in _paths_of_tables(combination):
+            given = [*table, *keys[:end]]
+            options = [set_option(text) for text in spec.assignments if overlap(_assigned(text), ".".join(given))]
+            if options:
+                return " ".join(options)
+            file = next((file for key, file in files.items() if overlap(key, ".".join(given))), None)
+            if file is not None:
+                origin = "[trial]" if table == ("trial",) else combination.origin
+                return f"{file.name} {origin}, line {find_line(read_text(file), given)}"
+        if ".".join(keys) in values and RATE not in keys:  # [axes] or [tuning] may have it by its other name
+            return _say_where(spec, combination, [RATE])
     return f"{spec.where} {combination.origin}"
+
+
+def _assigned(assignment: str) -> str:
+    return assignment.partition("=")[0].strip()
+
+
+def _files_by_setting(spec: Spec) -> dict[str, Path]:
+    """Return the dotted key of what the files of a spec give -> the file; variants have their numbers as keys."""
+    files: dict[str, Path] = {}
+    for file in [] if spec.path is None else [*files_of(spec.path)][::-1]:
+        document = read_toml(file)
+        if "variants" in document:  # they replace those of the spec that is extended
+            files = {key: base for key, base in files.items() if not key.startswith("variants.")}
+            document["variants"] = {str(number): table for number, table in enumerate(document["variants"], start=1)}
+        files |= dict.fromkeys((key for key, _value in leaves(document)), file)
+    return files
 
 
 def _paths_of_tables(combination: Combination) -> list[tuple[str, ...]]:

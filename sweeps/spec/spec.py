@@ -6,7 +6,7 @@ docs/spec_keys.md lists every key; sweeps/specs/tour.toml shows most of them.
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
@@ -214,6 +214,14 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     if spec.resources.says_gpus:
         spec.check_gpu_hours()
     return spec
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield the file of a spec that was read, and those that it extends, the nearest first."""
+    yield path
+    base_name = read_toml(path).get("extends")
+    if base_name is not None:
+        yield from files_of(_shipped_if_absent(path.parent / base_name, Path(base_name)))
 
 
 def find_spec(name: Path, folder: Path = Path()) -> Path:
