@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.spec.ranges import is_range, range_values
-from sweeps.spec.toml_text import set_option, toml_value
+from sweeps.spec.toml_text import literal, set_option, toml_value
 from tailor.config.parsing import settings_by_name
 from tailor.config.trial import METHODS, TrialConfig
 from transtailor.names import nearest
@@ -62,21 +62,28 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
 
 
 def probable_axis(value: Any) -> str:
-    """Return, as TOML, the axis that its author probably meant by a value that is not a list.
+    """Return, as TOML, the axis that its author probably meant by a value that is no list in TOML.
 
     >>> probable_axis("0-4"), probable_axis("0, 1, 4"), probable_axis("l1"), probable_axis("range(3)")
     ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]', '{ from = 0, to = 2 }')
+    >>> probable_axis("[l1 taylor]"), probable_axis("0.1,0.01"), probable_axis("choice([8, 16])")
+    ('["l1", "taylor"]', '[0.1, 0.01]', '[8, 16]')
     """
-    if isinstance(value, str):
-        ends = re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value)
-        if ends is not None:
-            return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
-        of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
-        if of_python is not None:
-            return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
-        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?(0|[1-9]\d*))+\s*\]?\s*", value):
-            return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
-    return toml_value([value])
+    if not isinstance(value, str):
+        return toml_value([value])
+    ends = re.fullmatch(r"\s*\[?\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*\]?\s*", value)
+    if ends is not None:
+        return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
+    of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
+    if of_python is not None:
+        return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
+    called = re.fullmatch(r"\s*[\w.]+\((.*)\)\s*", value)
+    values = (value if called is None else called[1]).strip()
+    separators = r"[\s,;]" if values.startswith("[") else r"[,;]"
+    words = [word.strip() for word in re.split(rf"{separators}+", values.strip("[]")) if word.strip()]
+    if not words or any(re.fullmatch(r"0\d+", word) for word in words):  # "0,01" has a decimal comma
+        return toml_value([value])
+    return toml_value([literal(word.strip("'\"")) for word in words])
 
 
 def own_rate(

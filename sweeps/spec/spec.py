@@ -27,11 +27,10 @@ from sweeps.spec.axes import (
 )
 from sweeps.spec.nested import check_plain, merge_tables, set_value
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
-from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
-from sweeps.spec.toml_text import set_option, toml_value
+from sweeps.spec.toml_text import literal, set_option, toml_value
 from tailor.config.parsing import is_list, nearest_setting, settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.files import is_there
@@ -383,9 +382,9 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
             + hint
         )
     if table in ("axes", "tuning"):
-        axis = ".".join(path[1:])
-        document[table][axis] = range_values(value, f"{where} {axis}") if is_range(value) else value
-        check_axes(document[table], where, f"{table}.")
+        axes = flat_axes({".".join(path[1:]): value}, where)
+        check_axes(axes, where, f"{table}.")
+        document[table] |= axes
         return
     over: dict[str, Any] = {}
     set_value(over, path, value)
@@ -411,39 +410,32 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
         return nearest(top_key, tables)
     setting = nearest_setting(".".join([dotted_keys[probable_name], *path[1:]]))
     axis = text if text.strip().startswith("[") else probable_axis(text)
-    is_axis = axis != toml_value([text]) and not is_list(setting)
+    is_axis = axis not in (toml_value([text]), toml_value([literal(text)])) and not is_list(setting)
     return f"; did you mean {set_option(f'axes.{setting}={axis}' if is_axis else f'trial.{setting}={text}')}?"
 
 
 def _literal(text: str, key: str) -> Any:
-    """Parse a text as a TOML value, such as `3`, `[0, 1]` or `true`; else return the text itself, such as `l1`.
+    """Return what was typed behind the = of a `--set`.
 
     Raises:
-        SpecError: a quote is left open, or the shell has removed the quotes of a list's words.
+        SpecError: it begins as a TOML value does, and is none.
     """
-    try:
-        parsed = read_toml(f"value = {text}")
-        check_plain(parsed, "")
-        return parsed["value"] if len(parsed) == 1 else text
-    except (DocumentError, SpecError):
-        pass
+    value = literal(text)
+    if value is not text:
+        return value
     if text[:1] in ("'", '"'):
         raise SpecError(f"--set {key}={text}: a quote is opened there and not closed")
     for opening, closing in ("[]", "{}"):
         if text[:1] == opening and text.count(opening) != text.count(closing):
             raise SpecError(f"--set {key}={text}: {opening} and {closing} do not match; type them in pairs")
-    if text[:1] == "[" and text[-1:] == "]":
-        between_commas = text[1:-1].split(",")
-        values = [_literal(word, key) for words in between_commas for word in words.split()]
-        if not any(isinstance(value, str) for value in values):
-            raise SpecError(
-                f"--set {key}={text}: values in a list need commas between them: "
-                f"type {set_option(f'{key}={toml_value(values)}')}"
-            )
-        words = toml_value([_literal(word.strip(), key) for word in between_commas])
+    if text[:1] == "[":
         raise SpecError(
-            f"--set {key}={text}: words in a list need quotes, and the shell removes them: "
-            f"type {set_option(f'{key}={words}')}"
+            f"--set {key}={text}: a list has commas between its values, and quotes around words, which the shell "
+            f"removes: type {set_option(f'{key}={probable_axis(text)}')}"
+        )
+    if text[:1] == "{":
+        raise SpecError(
+            f"--set {key}={text}: {{ }} has keys, = and values, with quotes around words, as in {{ from = 0, to = 4 }}"
         )
     if text in NO_VALUES:
         raise SpecError(f"--set {key}={text}: TOML has no such value; type another one, or leave this --set out")
