@@ -231,9 +231,7 @@ def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
                     raise SpecError(f"{where} axes {key}: {table} {common_key} sets it too; leave one out")
     for key in spec.tuning:
         if value_at(variant.settings, key) is not ABSENT:
-            raise SpecError(
-                f"{where} {key}: [tuning] sets it, for all arms alike; leave it out here, or make it an axis"
-            )
+            raise SpecError(f"{where} {key}: [tuning] sets it, for all arms alike; leave one out")
     for key in [*spec.axes, *variant.axes]:
         if value_at(variant.settings, key) is not ABSENT:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
@@ -266,7 +264,10 @@ def _place_meant(spec: Spec, variant: Variant, combination: Combination, section
 
 
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
-    config = parse_trial(sections.parse(combination.raw), lambda keys: _say_where(spec, combination, keys))
+    def where(keys: Sequence[str]) -> str:
+        return _say_where(spec, combination, [SEED] if ".".join(keys) in spec.tied_to_seed else keys)
+
+    config = parse_trial(sections.parse(combination.raw), where)
     return Expanded(
         label=label or config.method.label(), config=config, settings=sections.write(config), combination=combination
     )
@@ -274,8 +275,6 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with file and line if known; or `--set`."""
-    if ".".join(keys) in spec.tied_to_seed:
-        keys = [SEED]
     values = combination.point | ({} if combination.tuning is None else combination.tuning.values)
     files = _files_by_setting(spec)
     for end in range(len(keys), 0, -1):  # of a setting that is missing, the table around it

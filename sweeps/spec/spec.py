@@ -261,7 +261,7 @@ def _completed(document: dict[str, Any], path: Path, extended_by: tuple[Path, ..
         return document
     base_name = document.pop("extends")
     if not isinstance(base_name, str):
-        raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, as in extends = "demo.toml"')
+        raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, or a shipped name: extends = "demo"')
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
     base_path = _shipped_if_absent(path.parent / base_name, Path(base_name))

@@ -182,6 +182,14 @@ BAD_SPECS = {
         TRIAL + "[[exclude]]\nnetwork = 'digits_vg'\n",
         ["[[exclude]] 1 network", "matches no trial", "digits_vgg"],
     ),
+    "exclusion of a method that no trial has": (
+        TRIAL + "[[exclude]]\nmethod = 'prune'\n",
+        ["[[exclude]] 1 method: matches no trial", 'given "prune"', "head_only"],
+    ),
+    "methods as a list": (
+        TRIAL.replace("head_only", "x").replace('method.name = "x"', "method = ['prune']"),
+        ["method: Input should be a table of settings", "several values are an axis of a spec: axes.method"],
+    ),
     "exclusion that matches only in part": (
         TRIAL
         + "[axes]\nseed = [0, 1]\nsource.seed = [0, 1]\n"
@@ -208,6 +216,9 @@ BAD_ASSIGNMENTS = {
     "axes.seed=[0 1]": ["a list has commas between its values", "type --set 'axes.seed=[0, 1]'"],
     "axes.network=[digits_vgg x]": ["""type --set 'axes.network=["digits_vgg", "x"]'"""],
     'axes.network=["digits_vgg" "x"]': ["""type --set 'axes.network=["digits_vgg", "x"]'"""],
+    "trial.data=digits": ["data: Input should be a table of settings, such as data.name (given: 'digits')"],
+    "trial.pruning.multiple_from_filters=4": ["give a width_multiple such as 8, or leave it out\n"],
+    "trial.metric=top1": ["did you mean 'accuracy'?"],
     "axes.seed=[0..3]": ["type --set 'axes.seed={ from = 0, to = 3 }'"],
     "axes.seed={from:0,to:3}": ["{ } has keys, = and values"],
     "axes.seed={min=0,max=3}": ["a range is written as { from = 5, to = 25, step = 5 }"],

@@ -320,6 +320,11 @@ def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
     assert [trial.label for trial in expand(spec)] == ["prune random"]
 
 
+def test_a_method_is_excluded_by_its_name_alone(write_spec: WriteSpec) -> None:
+    text = 'name = "n"\n[axes]\nmethod = ["prune", "fine_tune"]\n[[exclude]]\nmethod = ["fine_tune", "gbn"]\n'
+    assert [trial.config.method.name for trial in expand(load_spec(write_spec(text)))] == ["prune"]
+
+
 def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:
     text = (
         'name = "b"\n[trial]\nmethod.name = "transtailor"\n[axes]\nseed = [0, 1]\n[[exclude]]\nmethod.stop_early = 0\n'
