@@ -183,8 +183,8 @@ BAD_SPECS = {
         ["[[exclude]] 1 network", "matches no trial", "digits_vgg"],
     ),
     "exclusion of a method that no trial has": (
-        TRIAL + "[[exclude]]\nmethod = 'prune'\n",
-        ["[[exclude]] 1 method: matches no trial", 'given "prune"', "head_only"],
+        ONE_SHOT + "[[exclude]]\nmethod = 'gbn'\n",
+        ["[[exclude]] 1 method: matches no trial", 'given "gbn"', "prune"],
     ),
     "methods as a list": (
         TRIAL.replace("head_only", "x").replace('method.name = "x"', "method = ['prune']"),

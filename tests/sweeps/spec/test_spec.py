@@ -321,8 +321,17 @@ def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
 
 
 def test_a_method_is_excluded_by_its_name_alone(write_spec: WriteSpec) -> None:
-    text = 'name = "n"\n[axes]\nmethod = ["prune", "fine_tune"]\n[[exclude]]\nmethod = ["fine_tune", "gbn"]\n'
+    text = 'name = "n"\n[axes]\nmethod.name = ["prune", "fine_tune"]\n[[exclude]]\nmethod = ["fine_tune", "gbn"]\n'
     assert [trial.config.method.name for trial in expand(load_spec(write_spec(text)))] == ["prune"]
+
+
+def test_a_name_alone_is_a_table_with_it(write_spec: WriteSpec) -> None:
+    text = 'name = "n"\n[trial]\nmethod = "prune"\n[[variants]]\nlabel = "a"\naxes.method.criterion = ["l1", "l2"]\n'
+    text += '[[variants]]\nlabel = "b"\nmethod = "prune"\n[[variants]]\nmethod = "fine_tune"\n'
+    trials = [*expand(load_spec(write_spec(text), ["trial.method.criterion=random"]))]
+    assert [trial.config.method.label() for trial in trials] == ["prune l1", "prune l2", "prune random", "fine_tune"]
+    with pytest.raises(SpecError, match="method.name: is an axis too, so what the variant gives has no effect"):
+        list(expand(load_spec(write_spec(text), ['axes.method.name=["prune"]'])))
 
 
 def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:
