@@ -116,14 +116,6 @@ def own_rate(
     return {rate_key if key == RATE else key: value for key, value in table.items()}
 
 
-def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError if an axis and a tuned setting would set the same key."""
-    for tuned_key in tuning:
-        for axis_key in axes:
-            if overlap(axis_key, tuned_key):
-                raise SpecError(f"{where} [tuning] {tuned_key}: [axes] {axis_key} sets it too; leave one out")
-
-
 def overlap(key: str, other_key: str) -> bool:
     """Whether two dotted keys are equal, or one is a table that contains the other."""
     return f"{key}.".startswith(f"{other_key}.") or f"{other_key}.".startswith(f"{key}.")

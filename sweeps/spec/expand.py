@@ -9,7 +9,7 @@ from typing import Any
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
-from sweeps.spec.axes import RATE, check_apart, overlap, own_rate
+from sweeps.spec.axes import RATE, overlap, own_rate
 from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at, without
@@ -58,8 +58,9 @@ def expand(spec: Spec) -> Iterator[Expanded]:
     sections = Sections()
     settings_of_tuning: Counter[str] = Counter()  # how many trials an origin has; counted only with [tuning]
     has_trials = False
-    for number, variant in enumerate(spec.variants or [Variant()], start=1):
-        for combination in _crossed(spec, variant, number if spec.variants else None):
+    for index in range(max(1, len(spec.variants))):
+        variant, bare = _of_variant(spec, index)
+        for combination in _crossed(spec, variant, bare):
             try:
                 trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
             except ConfigError as error:
@@ -101,29 +102,30 @@ class Combination:
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combination]:
+def _of_variant(spec: Spec, index: int) -> tuple[Variant, Combination]:
+    """Return a variant, by its number from 0 or of a spec without any, and its settings before an axis sets others."""
+    variant = spec.variants[index] if spec.variants else Variant()
+    origin = f"[[variants]] {index + 1}" if spec.variants else "[trial]"
+    if variant.label:
+        origin += f" ({variant.label!r})"
+    raw = merge_tables(spec.trial, variant.settings)
+    number = index + 1 if spec.variants else None
+    return variant, Combination(raw=raw, over=variant.settings, base=origin, point={}, tuning=None, variant=number)
+
+
+def _crossed(spec: Spec, variant: Variant, bare: Combination) -> Iterator[Combination]:
     """Yield each combination of the axes and the settings of [tuning]."""
-    origin = "[trial]"
-    if number is not None:
-        origin = f"[[variants]] {number}"
-        if variant.label:
-            origin += f" ({variant.label!r})"
-    where = f"{spec.where} {origin}"
-    base = merge_tables(spec.trial, variant.settings)
+    where = f"{spec.where} {bare.base}"
     varied = [*spec.axes, *spec.tuning, *variant.axes]
-    axes = own_rate(spec.axes, base, f"{where} axes", varied)
-    tuning_table = own_rate(spec.tuning, base, f"{where} tuning", varied)
+    axes = own_rate(spec.axes, bare.raw, f"{where} axes", varied)
+    tuning_table = own_rate(spec.tuning, bare.raw, f"{where} tuning", varied)
     spec = spec.model_copy(update={"axes": axes, "tuning": tuning_table})
-    variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes", varied)})
-    check_apart(spec.axes, spec.tuning, where)
-    check_axes_apart(spec, variant, where)
+    variant = variant.model_copy(update={"axes": own_rate(variant.axes, bare.raw, f"{where} axes", varied)})
+    check_apart(spec, variant, where)
     settings_of_tuning: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         for tuning in settings_of_tuning:
-            of_variant = Combination(
-                raw=base, over=variant.settings, base=origin, point=point, tuning=tuning, variant=number
-            )
-            yield _with_values(spec, of_variant)
+            yield _with_values(spec, replace(bare, point=point, tuning=tuning))
 
 
 def _with_values(spec: Spec, combination: Combination) -> Combination:
@@ -160,17 +162,9 @@ def expand_one(spec: Spec, index: int, point: Mapping[str, Any], changes: Change
     Raises:
         ConfigError: the values cannot be combined.
     """
-    variant = Variant()
-    number = None
-    origin = "[trial]"
-    if spec.variants:
-        variant = spec.variants[index]
-        number = index + 1
-        origin = f"[[variants]] {number}"
-    base = merge_tables(spec.trial, variant.settings)
-    values = own_rate(point, base, f"{spec.where} {origin}", point)
-    of_variant = Combination(raw=base, over=variant.settings, base=origin, point=values, tuning=None, variant=number)
-    combination = _with_values(spec, of_variant)
+    variant, bare = _of_variant(spec, index)
+    values = own_rate(point, bare.raw, f"{spec.where} {bare.base}", point)
+    combination = _with_values(spec, replace(bare, point=values))
     return _trial_unless_excluded(spec, combination, variant.label, Sections(), changes or Changes(spec))
 
 
@@ -222,19 +216,19 @@ def _check_equal_tuning(spec: Spec, settings_left: Mapping[str, int]) -> None:
             )
 
 
-def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
+def check_apart(spec: Spec, variant: Variant, where: str) -> None:
     """Raise SpecError if a setting is set in two places, of which one would have no effect."""
-    for key in variant.axes:
-        for table, common_keys in (("[axes]", spec.axes), ("[tuning]", spec.tuning)):
-            for common_key in common_keys:
-                if overlap(key, common_key):
-                    raise SpecError(f"{where} axes {key}: {table} {common_key} sets it too; leave one out")
-    for key in spec.tuning:
-        if value_at(variant.settings, key) is not ABSENT:
-            raise SpecError(f"{where} {key}: [tuning] sets it, for all arms alike; leave one out")
-    for key in [*spec.axes, *variant.axes]:
-        if value_at(variant.settings, key) is not ABSENT:
-            raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
+    tables = {"[axes]": spec.axes, "[tuning]": spec.tuning, "its axes": variant.axes}
+    for (table, keys), (other_table, other_keys) in itertools.combinations(tables.items(), 2):
+        for key, other_key in itertools.product(keys, other_keys):
+            if overlap(key, other_key):
+                raise SpecError(f"{where}: {table} {key} and {other_table} {other_key} set one setting; leave one out")
+    for table, keys in tables.items():
+        for key in keys:
+            if value_at(variant.settings, key) is not ABSENT:
+                raise SpecError(
+                    f"{where} {key}: {table} sets it too, so what the variant gives has no effect; leave one out"
+                )
 
 
 def _place_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:

@@ -18,7 +18,6 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import (
     SPEC_KEYS,
     TRIAL_KEYS,
-    check_apart,
     check_axes,
     check_tied,
     check_trial_keys,
@@ -58,12 +57,8 @@ class Variant(BaseModel):
 
     def as_table(self) -> dict[str, Any]:
         """Return the table [[variants]] of a spec file."""
-        table: dict[str, Any] = {}
-        if self.label is not None:
-            table["label"] = self.label
-        if self.axes:
-            table["axes"] = self.axes
-        return table | self.settings
+        head = {"label": self.label, "axes": self.axes}
+        return {key: value for key, value in head.items() if value} | self.settings
 
 
 class Spec(BaseModel):
@@ -199,7 +194,6 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
     check_axes(document["axes"], f"{where} [axes]")
     check_axes(document["tuning"], f"{where} [tuning]")
-    check_apart(document["axes"], document["tuning"], where)
     check_tied(document.get("tied_to_seed", []), where)
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _number, raw in _tables(document, "printed", where)], where)
