@@ -186,7 +186,7 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if not message.startswith(REFUSED):
         return message
     problem = message.removeprefix(REFUSED)
-    hint = _hint(problem)
+    hint = next((f"; {advice}" for words, advice in _HINTS if problem.startswith(words)), "")
     position = _AT_LINE.search(problem)
     if position is None:
         return f"{message}{hint}"
@@ -201,19 +201,9 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if problem.startswith(
         ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
     ):
-        for pattern, advice in _VALUES:
-            if re.compile(pattern, re.IGNORECASE).match(whole_line, column - 1):
-                hint = f"; {advice}"
-                break
+        begins = (advice for pattern, advice in _VALUES if re.compile(pattern, re.I).match(whole_line, column - 1))
+        hint = next((f"; {advice}" for advice in begins), hint)
     return f"line {number} {REFUSED}{whole_line.strip()}   ({_AT_LINE.sub('', problem)}{hint})"
-
-
-def _hint(problem: str) -> str:
-    """Return what a user should look at, with a semicolon before it; "" if no hint is known for this problem."""
-    for words, hint in _HINTS:
-        if problem.startswith(words):
-            return f"; {hint}"
-    return ""
 
 
 def find_line(text: str, keys: Sequence[str]) -> int | None:

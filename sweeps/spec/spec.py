@@ -44,6 +44,12 @@ NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+_WRITTEN = (
+    "name", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "search", "confirm", "settle",
+    "resources", "printed",
+)  # fmt: skip
+
+
 class Variant(BaseModel):
     """Settings that are merged on the base trial, with optional axes."""
 
@@ -125,22 +131,13 @@ class Spec(BaseModel):
 
         `imports` are the paths to write instead of the spec's own.
         """
-        document: dict[str, Any] = {}
-        document["name"] = self.name
-        document["imports"] = self.imports if imports is None else list(imports)
-        document["tied_to_seed"] = self.tied_to_seed
-        document["trial"] = self.trial
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
-        document["axes"] = self.axes
-        document["tuning"] = self.tuning
-        document["variants"] = [variant.as_table() for variant in self.variants]
-        document["exclude"] = self.exclude
-        document["search"] = self.search and self.search.model_dump(exclude_none=True)
-        document["confirm"] = self.confirm and self.confirm.model_dump()
-        document["settle"] = self.settle and self.settle.model_dump(exclude_none=True)
-        document["resources"] = self.resources.as_said()
-        document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
-        return tomli_w.dumps({key: value for key, value in document.items() if value})
+        document = self.model_dump(exclude_none=True) | {
+            "imports": self.imports if imports is None else list(imports),
+            "variants": [variant.as_table() for variant in self.variants],
+            "resources": self.resources.as_said(),
+        }
+        return tomli_w.dumps({key: document[key] for key in _WRITTEN if document.get(key)})
 
 
 def load_spec(
@@ -214,20 +211,14 @@ def files_of(path: Path) -> Iterator[Path]:
     yield path
     base_name = read_toml(path).get("extends")
     if base_name is not None:
-        yield from files_of(_shipped_if_absent(path.parent / base_name, Path(base_name)))
+        yield from files_of(find_spec(Path(base_name), path.parent))
 
 
 def find_spec(name: Path, folder: Path = Path()) -> Path:
     """Return the file that was typed in `folder`, or the shipped spec of that name if it does not exist: `demo`."""
-    return _shipped_if_absent(folder / name, name)
-
-
-def _shipped_if_absent(name: Path, typed: Path) -> Path:
-    """Return a file; if it is not there and a bare name was typed for it, the shipped spec of that name."""
-    shipped = SPECS / f"{typed}.toml"
-    if typed.parent == Path() and not name.is_file() and shipped.is_file():
-        return shipped
-    return name
+    shipped = SPECS / f"{name}.toml"
+    is_shipped = name.parent == Path() and not (folder / name).is_file() and shipped.is_file()
+    return shipped if is_shipped else folder / name
 
 
 def check_name(name: str, where: str) -> None:
@@ -258,7 +249,7 @@ def _completed(document: dict[str, Any], path: Path, extended_by: tuple[Path, ..
         raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, or a shipped name: extends = "demo"')
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
-    base_path = _shipped_if_absent(path.parent / base_name, Path(base_name))
+    base_path = find_spec(Path(base_name), path.parent)
     base = _read_document(base_path, (*extended_by, path))
     tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
     tables["imports"] = list(dict.fromkeys(base["imports"] + document["imports"]))
