@@ -135,12 +135,8 @@ class _Exclusion:
         where = f"{where} [[exclude]] {self.number}"
         for key, pattern in leaves(self.pattern):
             values_of_trials = [_named(value_at(trial, key)) for trial in trials]
-            no_values = (ABSENT, None)
-            values_in_use = {
-                toml_value(value)
-                for value in values_of_trials
-                if value not in no_values and not isinstance(value, Mapping)
-            }
+            has_value = [value for value in values_of_trials if value not in (ABSENT, None)]
+            values_in_use = {toml_value(value) for value in has_value if not isinstance(value, Mapping)}
             if not values_in_use:
                 known_keys = {known_key for trial in trials for known_key, _value in leaves(trial)}
                 raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known_keys))}")

@@ -12,7 +12,7 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import RATE, overlap, own_rate
 from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at, without
+from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
 from sweeps.spec.settle_settings import SEED
 from sweeps.spec.spec import Spec, Variant, files_of
@@ -247,12 +247,16 @@ def _place_meant(spec: Spec, variant: Variant, combination: Combination, section
     if not any(takes(other, spec.trial, common | {key: other.axes[key][0] for key in other.axes}) for other in others):
         return ""
     for key in common:
-        less = {other_key: value for other_key, value in combination.point.items() if other_key != key}
-        if key in spec.axes and takes(variant, spec.trial, less):
+        point = {other_key: value for other_key, value in combination.point.items() if other_key != key}
+        if key in spec.axes and takes(variant, spec.trial, point):
             return f"\n[axes] gives {key} to every variant: write it only in those that take it, as axes.{key} = [...]"
     for leaf, _value in leaves(spec.trial):
         key = leaf.removesuffix(".name")  # a table with a name is one setting
-        if takes(variant, without(spec.trial, key.split(".")), combination.point):
+        less: dict[str, Any] = {}
+        for other_key, value in leaves(spec.trial):
+            if not overlap(other_key, key):
+                set_value(less, other_key.split("."), value)
+        if takes(variant, less, combination.point):
             return f"\n[trial] gives {key} to every variant: write it only in those that take it"
     return ""
 
@@ -273,21 +277,17 @@ def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str
     files = _files_by_setting(spec)
     for end in range(len(keys), 0, -1):  # of a setting that is missing, the table around it
         for table in _paths_of_tables(combination):
-            given = [*table, *keys[:end]]
-            options = [set_option(text) for text in spec.assignments if overlap(_assigned(text), ".".join(given))]
+            given = ".".join([*table, *keys[:end]])
+            options = [text for text in spec.assignments if overlap(text.partition("=")[0].strip(), given)]
             if options:
-                return " ".join(options)
-            file = next((file for key, file in files.items() if overlap(key, ".".join(given))), None)
+                return " ".join(map(set_option, options))
+            file = next((file for key, file in files.items() if overlap(key, given)), None)
             if file is not None:
                 origin = "[trial]" if table == ("trial",) else combination.origin
-                return f"{file.name} {origin}, line {find_line(read_text(file), given)}"
+                return f"{file.name} {origin}, line {find_line(read_text(file), given.split('.'))}"
         if ".".join(keys) in values and RATE not in keys:  # [axes] or [tuning] may have it by its other name
             return _say_where(spec, combination, [RATE])
     return f"{spec.where} {combination.origin}"
-
-
-def _assigned(assignment: str) -> str:
-    return assignment.partition("=")[0].strip()
 
 
 def _files_by_setting(spec: Spec) -> dict[str, Path]:

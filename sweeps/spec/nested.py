@@ -42,13 +42,6 @@ def value_at(table: Any, dotted: str) -> Any:
     return table
 
 
-def without(table: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """Return nested tables without the value at `path`."""
-    key, *inner = path
-    rest = {other: value for other, value in table.items() if other != key}
-    return {**rest, key: without(table[key], inner)} if inner else rest
-
-
 def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set the value at `path` of nested tables; missing tables are made (changes `table`).
 
