@@ -27,14 +27,15 @@ BRACES = "a table in { } is on one line, without a comma before }; or type [tabl
 BACKSLASH = "write / in place of \\, or put the text into single quotes"
 _VALUES = (  # how a value begins, or what stands where a line should end -> what to type
     (r"[+-]?\.\d", "a number has a digit before its point, as in 0.01"),
-    (r"\.(?!\d)", "a number has digits behind its point, as in 1.0"),
+    (r"\.(?![\d.])", "a number has digits behind its point, as in 1.0"),
     (r"(none|null|nil)\b", "TOML has no such value: leave the key out"),
     (r"(true|false|yes|no|on|off)\b", "type true or false, in lower case"),
     (r"(nan|inf)\b", "type nan or inf, in lower case"),
     (r"%", "a share is a fraction: for 20% type 0.2"),
     ("[\u201c\u201d\u201e\u2018\u2019]", 'a text stands in straight quotes, as in name = "demo"'),
     (r",\d", "the decimal point is a point, as in 0.5"),
-    (r"\d", "a number does not begin with 0, unless a point follows"),
+    (r"(?<=\b0)\d", "a number does not begin with 0, unless a point follows"),
+    (r"((?<=\d)\s*(-|\.{2,3})\s*\d|range\()", "several values are a list, as in [0, 1, 2], or { from = 0, to = 2 }"),
 )
 _HINTS = (
     ("Unclosed inline table", BRACES),
@@ -49,9 +50,12 @@ _HINTS = (
         "a table in { } takes no key from another line: write it in { }; a list of values is an axis: axes.KEY = [...]",
     ),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
+    ("Invalid statement", "each line is a key, =, and a value; a comment begins with #"),
+    ("Unclosed array", "a list ends with ], and has commas between its values"),
     (
         "Cannot overwrite a value",
-        "the key is set twice, or a table of a list lacks a bracket: it begins as in [[variants]]",
+        "the key is set twice, or has a value and keys of its own, as method = ... and method.KEY = ... (write "
+        "method.name = ...), or a table of a list lacks a bracket: it begins as in [[variants]]",
     ),
     ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
 )
@@ -182,49 +186,36 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if not message.startswith(REFUSED):
         return message
     problem = message.removeprefix(REFUSED)
-    hint = _hint(problem)
+    hint = next((f"; {advice}" for words, advice in _HINTS if problem.startswith(words)), "")
     position = _AT_LINE.search(problem)
     if position is None:
         return f"{message}{hint}"
     number = int(position[1])
     lines = lines_of(read_text(path))
-    line = lines[number - 1].strip() if number <= len(lines) else ""  # the end of the text is after the last line
     column = int(position[2])
-    text_at_fault = lines[number - 1][column - 1 :] if number <= len(lines) else ""
-    if problem.startswith("Expected '='") and re.search(r"=\s*[+-]?\d+,\d+\s*$", lines[number - 1][: column - 1]):
+    whole_line = lines[number - 1] if number <= len(lines) else ""  # the end of the text is after the last line
+    if problem.startswith("Expected '='") and re.search(r"=\s*[+-]?\d+,\d+\s*$", whole_line[: column - 1]):
         hint = "; the decimal point is a point, as in 0.5"
-    if problem.startswith("Unclosed inline") and re.match(r"[\w.\"'-]+\s*=", text_at_fault):
+    if problem.startswith("Unclosed inline") and re.match(r"[\w.\"'-]+\s*=", whole_line[column - 1 :]):
         hint = "; a comma stands between two keys in { }"
     if problem.startswith(
         ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
     ):
-        for pattern, advice in _VALUES:
-            if re.match(pattern, text_at_fault, re.IGNORECASE):
-                hint = f"; {advice}"
-                break
-    return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', problem)}{hint})"
+        begins = (advice for pattern, advice in _VALUES if re.compile(pattern, re.I).match(whole_line, column - 1))
+        hint = next((f"; {advice}" for advice in begins), hint)
+    return f"line {number} {REFUSED}{whole_line.strip()}   ({_AT_LINE.sub('', problem)}{hint})"
 
 
-def _hint(problem: str) -> str:
-    """Return what a user should look at, with a semicolon before it; "" if no hint is known for this problem."""
-    for words, hint in _HINTS:
-        if problem.startswith(words):
-            return f"; {hint}"
-    return ""
-
-
-def find_line(text: str, keys: Sequence[str], below: int = -1) -> int | None:
+def find_line(text: str, keys: Sequence[str]) -> int | None:
     r"""Return the number of the line that sets `keys`, or else of the table around it; None if the text has neither.
 
         >>> find_line("[data]\nname = 'digits'", ["data", "name"])
         2
 
-    Args:
-        keys: those of the tables above it and its own; for an array of tables its name, then the number from 1.
-        below: the line has more of the keys than so many.
+    `keys`: those of the tables above it and its own; for an array of tables its name, then the number from 1.
     """
     best_line = None
-    most_keys_in_common = below
+    most_keys_in_common = 0
     for number, line_keys in _keys_by_line(text):
         in_common = min(len(line_keys), len(keys))
         is_on_the_way = line_keys[:in_common] == tuple(keys[:in_common])

@@ -45,6 +45,8 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "list": ("runs",),
         "resume": ("run",),
         **dict.fromkeys(("f1", "f1_score", "f1_macro"), ("macro_f1",)),
+        **dict.fromkeys(("acc", "top1", "top_1"), ("accuracy",)),
+        **dict.fromkeys(("val_fraction", "val_split", "validation_split", "test_size"), ("train_images",)),
         **dict.fromkeys(
             ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
         ),

@@ -9,6 +9,7 @@ from transtailor.names import closest
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+TABLE = "a table of settings"
 # Pydantic adds it to the keys of a fault; it is no key.
 _BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str|constrained-\w+)$")
 
@@ -42,6 +43,7 @@ def _fault_of(details: Any) -> Fault:
     kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
     location = [str(part) for part in details["loc"]]
     message = details["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
+    message = re.sub(r"a valid dictionary or instance of \w+", TABLE, message)
     return Fault(
         keys=tuple(part for part in location if not _BRANCH_OF_UNION.search(part)),
         kind=kinds.get(details["type"], "wrong"),

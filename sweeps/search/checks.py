@@ -8,7 +8,7 @@ from sweeps.errors import SpecError
 from sweeps.search.halving import ladder
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.changes import Changes
-from sweeps.spec.expand import check_axes_apart, expand_one
+from sweeps.spec.expand import check_apart, expand_one
 from sweeps.spec.spec import Spec
 from tailor.common.errors import ConfigError
 from tailor.common.seeds import stream
@@ -31,7 +31,7 @@ def refuse_impossible(spec: Spec) -> None:
     """
     assert spec.search is not None
     for number, variant in enumerate(spec.variants, start=1):
-        check_axes_apart(spec, variant, f"{spec.where} [[variants]] {number}")
+        check_apart(spec, variant, f"{spec.where} [[variants]] {number}")
     _refuse_other_than_choices(spec)
     _refuse_more_than_end(spec)
     space = space_of(spec)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.spec.ranges import is_range, range_values
-from sweeps.spec.toml_text import set_option, toml_value
+from sweeps.spec.toml_text import literal, set_option, toml_value
 from tailor.config.parsing import settings_by_name
 from tailor.config.trial import METHODS, TrialConfig
 from transtailor.names import nearest
@@ -62,21 +62,28 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
 
 
 def probable_axis(value: Any) -> str:
-    """Return, as TOML, the axis that its author probably meant by a value that is not a list.
+    """Return, as TOML, the axis that its author probably meant by a value that is no list in TOML.
 
     >>> probable_axis("0-4"), probable_axis("0, 1, 4"), probable_axis("l1"), probable_axis("range(3)")
     ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]', '{ from = 0, to = 2 }')
+    >>> probable_axis("[l1 taylor]"), probable_axis("0.1,0.01"), probable_axis("choice([8, 16])")
+    ('["l1", "taylor"]', '[0.1, 0.01]', '[8, 16]')
     """
-    if isinstance(value, str):
-        ends = re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value)
-        if ends is not None:
-            return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
-        of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
-        if of_python is not None:
-            return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
-        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?(0|[1-9]\d*))+\s*\]?\s*", value):
-            return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
-    return toml_value([value])
+    if not isinstance(value, str):
+        return toml_value([value])
+    ends = re.fullmatch(r"\s*\[?\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*\]?\s*", value)
+    if ends is not None:
+        return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
+    of_python = re.fullmatch(r"\s*range\((?:(\d+)\s*,)?\s*([1-9]\d*)\)\s*", value)
+    if of_python is not None:
+        return f"{{ from = {int(of_python[1] or 0)}, to = {int(of_python[2]) - 1} }}"
+    called = re.fullmatch(r"\s*[\w.]+\((.*)\)\s*", value)
+    values = (value if called is None else called[1]).strip()
+    separators = r"[\s,;]" if values.startswith("[") else r"[,;]"
+    words = [word.strip() for word in re.split(rf"{separators}+", values.strip("[]")) if word.strip()]
+    if not words or any(re.fullmatch(r"0\d+", word) for word in words):  # "0,01" has a decimal comma
+        return toml_value([value])
+    return toml_value([literal(word.strip("'\"")) for word in words])
 
 
 def own_rate(
@@ -109,14 +116,6 @@ def own_rate(
     return {rate_key if key == RATE else key: value for key, value in table.items()}
 
 
-def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError if an axis and a tuned setting would set the same key."""
-    for tuned_key in tuning:
-        for axis_key in axes:
-            if overlap(axis_key, tuned_key):
-                raise SpecError(f"{where} [tuning] {tuned_key}: [axes] {axis_key} sets it too; leave one out")
-
-
 def overlap(key: str, other_key: str) -> bool:
     """Whether two dotted keys are equal, or one is a table that contains the other."""
     return f"{key}.".startswith(f"{other_key}.") or f"{other_key}.".startswith(f"{key}.")
@@ -144,6 +143,4 @@ def check_tied(tied: Any, where: str) -> None:
         raise SpecError(f'{where} tied_to_seed: given {tied!r}; type a list, as in tied_to_seed = ["{example}"]')
     for key in tied:
         if key not in SEEDS:
-            raise SpecError(
-                f"{where} tied_to_seed: {key!r} cannot be tied{nearest(str(key), SEEDS)}; what can: {', '.join(SEEDS)}"
-            )
+            raise SpecError(f"{where} tied_to_seed: {key!r} cannot be tied{nearest(str(key), SEEDS)}")

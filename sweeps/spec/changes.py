@@ -134,8 +134,9 @@ class _Exclusion:
         """
         where = f"{where} [[exclude]] {self.number}"
         for key, pattern in leaves(self.pattern):
-            values_of_trials = [value_at(trial, key) for trial in trials]
-            values_in_use = {toml_value(value) for value in values_of_trials if value not in (ABSENT, None)}
+            values_of_trials = [_named(value_at(trial, key)) for trial in trials]
+            has_value = [value for value in values_of_trials if value not in (ABSENT, None)]
+            values_in_use = {toml_value(value) for value in has_value if not isinstance(value, Mapping)}
             if not values_in_use:
                 known_keys = {known_key for trial in trials for known_key, _value in leaves(trial)}
                 raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known_keys))}")
@@ -156,8 +157,14 @@ def _matches(pattern: Any, value: Any) -> bool:
         )
     if isinstance(pattern, list) and not isinstance(value, list):
         return any(_matches(choice, value) for choice in pattern)
+    value = _named(value)
     are_comparable = type(pattern) is type(value) or (_is_number(pattern) and _is_number(value))
     return are_comparable and pattern == value
+
+
+def _named(value: Any) -> Any:
+    """Return the name of a table that has one, as a spec may have it instead: `method = "prune"`."""
+    return value.get("name", value) if isinstance(value, Mapping) else value
 
 
 def _is_number(value: Any) -> bool:

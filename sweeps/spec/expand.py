@@ -4,20 +4,23 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from results.text.settings import leaves
 from sweeps.errors import SpecError
-from sweeps.spec.axes import check_apart, overlap, own_rate
+from sweeps.spec.axes import RATE, overlap, own_rate
 from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
-from sweeps.spec.spec import Spec, Variant
+from sweeps.spec.settle_settings import SEED
+from sweeps.spec.spec import Spec, Variant, files_of
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from transtailor.documents import find_line, read_text
+from transtailor.documents import find_line, read_text, read_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +58,13 @@ def expand(spec: Spec) -> Iterator[Expanded]:
     sections = Sections()
     settings_of_tuning: Counter[str] = Counter()  # how many trials an origin has; counted only with [tuning]
     has_trials = False
-    for number, variant in enumerate(spec.variants or [Variant()], start=1):
-        for combination in _crossed(spec, variant, number if spec.variants else None):
+    for index in range(max(1, len(spec.variants))):
+        variant, bare = _of_variant(spec, index)
+        for combination in _crossed(spec, variant, bare):
             try:
                 trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
             except ConfigError as error:
-                raise ConfigError(f"{error}{_exclusion_meant(spec, variant, combination, sections)}") from None
+                raise ConfigError(f"{error}{_place_meant(spec, variant, combination, sections)}") from None
             if trial is None:
                 continue
             has_trials = True
@@ -98,29 +102,30 @@ class Combination:
         return self.untuned if self.tuning is None else f"{self.untuned} tuned with {_listed(self.tuning.values)}"
 
 
-def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combination]:
+def _of_variant(spec: Spec, index: int) -> tuple[Variant, Combination]:
+    """Return a variant, by its number from 0 or of a spec without any, and its settings before an axis sets others."""
+    variant = spec.variants[index] if spec.variants else Variant()
+    origin = f"[[variants]] {index + 1}" if spec.variants else "[trial]"
+    if variant.label:
+        origin += f" ({variant.label!r})"
+    raw = merge_tables(spec.trial, variant.settings)
+    number = index + 1 if spec.variants else None
+    return variant, Combination(raw=raw, over=variant.settings, base=origin, point={}, tuning=None, variant=number)
+
+
+def _crossed(spec: Spec, variant: Variant, bare: Combination) -> Iterator[Combination]:
     """Yield each combination of the axes and the settings of [tuning]."""
-    origin = "[trial]"
-    if number is not None:
-        origin = f"[[variants]] {number}"
-        if variant.label:
-            origin += f" ({variant.label!r})"
-    where = f"{spec.where} {origin}"
-    base = merge_tables(spec.trial, variant.settings)
+    where = f"{spec.where} {bare.base}"
     varied = [*spec.axes, *spec.tuning, *variant.axes]
-    axes = own_rate(spec.axes, base, f"{where} axes", varied)
-    tuning_table = own_rate(spec.tuning, base, f"{where} tuning", varied)
+    axes = own_rate(spec.axes, bare.raw, f"{where} axes", varied)
+    tuning_table = own_rate(spec.tuning, bare.raw, f"{where} tuning", varied)
     spec = spec.model_copy(update={"axes": axes, "tuning": tuning_table})
-    variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes", varied)})
-    check_apart(spec.axes, spec.tuning, where)
-    check_axes_apart(spec, variant, where)
+    variant = variant.model_copy(update={"axes": own_rate(variant.axes, bare.raw, f"{where} axes", varied)})
+    check_apart(spec, variant, where)
     settings_of_tuning: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         for tuning in settings_of_tuning:
-            of_variant = Combination(
-                raw=base, over=variant.settings, base=origin, point=point, tuning=tuning, variant=number
-            )
-            yield _with_values(spec, of_variant)
+            yield _with_values(spec, replace(bare, point=point, tuning=tuning))
 
 
 def _with_values(spec: Spec, combination: Combination) -> Combination:
@@ -133,8 +138,13 @@ def _with_values(spec: Spec, combination: Combination) -> Combination:
         set_value(over, key.split("."), value)
     raw = merge_tables(combination.raw, over)
     for key in spec.tied_to_seed:
-        _check_free(raw, key, f"{spec.where} {combination.untuned}")
         table, _dot, name = key.partition(".")
+        value = value_at(raw, key)
+        if value is not ABSENT:
+            raise SpecError(
+                f"{_say_where(spec, combination, [table, name])}: {key} is {toml_value(value)} here, and "
+                "tied_to_seed ties it to the seed; leave one out"
+            )
         raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
     return replace(combination, raw=raw, over=merge_tables(combination.over, over))
 
@@ -152,17 +162,9 @@ def expand_one(spec: Spec, index: int, point: Mapping[str, Any], changes: Change
     Raises:
         ConfigError: the values cannot be combined.
     """
-    variant = Variant()
-    number = None
-    origin = "[trial]"
-    if spec.variants:
-        variant = spec.variants[index]
-        number = index + 1
-        origin = f"[[variants]] {number}"
-    base = merge_tables(spec.trial, variant.settings)
-    values = own_rate(point, base, f"{spec.where} {origin}", point)
-    of_variant = Combination(raw=base, over=variant.settings, base=origin, point=values, tuning=None, variant=number)
-    combination = _with_values(spec, of_variant)
+    variant, bare = _of_variant(spec, index)
+    values = own_rate(point, bare.raw, f"{spec.where} {bare.base}", point)
+    combination = _with_values(spec, replace(bare, point=values))
     return _trial_unless_excluded(spec, combination, variant.label, Sections(), changes or Changes(spec))
 
 
@@ -184,15 +186,6 @@ def _trial_unless_excluded(
         return None
     changes.keep(combination.raw, combination.over)
     return trial
-
-
-def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
-    """Raise SpecError if a setting that is tied to the seed has its own value."""
-    value = value_at(raw, key)
-    if value is not ABSENT:
-        raise SpecError(
-            f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
-        )
 
 
 def _product(axes: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -223,73 +216,90 @@ def _check_equal_tuning(spec: Spec, settings_left: Mapping[str, int]) -> None:
             )
 
 
-def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
+def check_apart(spec: Spec, variant: Variant, where: str) -> None:
     """Raise SpecError if a setting is set in two places, of which one would have no effect."""
-    for key in variant.axes:
-        for table, common_keys in (("[axes]", spec.axes), ("[tuning]", spec.tuning)):
-            for common_key in common_keys:
-                if overlap(key, common_key):
-                    raise SpecError(f"{where} axes {key}: {table} {common_key} sets it too; leave one out")
-    for key in spec.tuning:
-        if value_at(variant.settings, key) is not ABSENT:
-            raise SpecError(
-                f"{where} {key}: [tuning] sets it, for all arms alike; leave it out here, or make it an axis"
-            )
-    for key in [*spec.axes, *variant.axes]:
-        if value_at(variant.settings, key) is not ABSENT:
-            raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
+    tables = {"[axes]": spec.axes, "[tuning]": spec.tuning, "its axes": variant.axes}
+    for (table, keys), (other_table, other_keys) in itertools.combinations(tables.items(), 2):
+        for key, other_key in itertools.product(keys, other_keys):
+            if overlap(key, other_key):
+                raise SpecError(f"{where}: {table} {key} and {other_table} {other_key} set one setting; leave one out")
+    for table, keys in tables.items():
+        for key in keys:
+            if value_at(variant.settings, key) is not ABSENT:
+                raise SpecError(
+                    f"{where} {key}: {table} sets it too, so what the variant gives has no effect; leave one out"
+                )
 
 
-def _exclusion_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
-    """Return how to exclude a refused trial, if its value of one of [axes] is one that only other variants take."""
-    common = {key: value for key, value in combination.point.items() if key in spec.axes}
+def _place_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
+    """Return where to write a refused setting of [trial] or [axes] instead, if other variants take it."""
 
-    def takes(variant: Variant, point: dict[str, Any]) -> bool:
-        first = {key: values[0] for key, values in variant.axes.items()}
-        raw = merge_tables(spec.trial, variant.settings)
+    def takes(variant: Variant, trial: dict[str, Any], point: dict[str, Any]) -> bool:
+        raw = merge_tables(trial, variant.settings)
         try:
-            of_variant = replace(combination, raw=raw, over={}, point=point | first)
-            _parsed(spec, _with_values(spec, of_variant), None, sections)
+            _parsed(spec, _with_values(spec, replace(combination, raw=raw, over={}, point=point)), None, sections)
         except (ConfigError, SpecError):
             return False
         return True
 
-    for key, value in common.items():
-        others = [common | {key: other} for other in spec.axes[key] if other != value]
-        is_for_others = any(takes(other, common) for other in spec.variants if other != variant)
-        if is_for_others and any(takes(variant, point) for point in others):
-            which = f"label = {toml_value(variant.label)}" if variant.label else "the variant's label"
-            return (
-                f"\n[axes] gives {key} to every variant; to leave this trial out, add [[exclude]] with {which} and "
-                f"{key} = {toml_value(value)}"
-            )
+    common = {key: value for key, value in combination.point.items() if key not in variant.axes}
+    others = [other for other in spec.variants if other != variant]
+    if not any(takes(other, spec.trial, common | {key: other.axes[key][0] for key in other.axes}) for other in others):
+        return ""
+    for key in common:
+        point = {other_key: value for other_key, value in combination.point.items() if other_key != key}
+        if key in spec.axes and takes(variant, spec.trial, point):
+            return f"\n[axes] gives {key} to every variant: write it only in those that take it, as axes.{key} = [...]"
+    for leaf, _value in leaves(spec.trial):
+        key = leaf.removesuffix(".name")  # a table with a name is one setting
+        less: dict[str, Any] = {}
+        for other_key, value in leaves(spec.trial):
+            if not overlap(other_key, key):
+                set_value(less, other_key.split("."), value)
+        if takes(variant, less, combination.point):
+            return f"\n[trial] gives {key} to every variant: write it only in those that take it"
     return ""
 
 
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
-    config = parse_trial(sections.parse(combination.raw), lambda keys: _say_where(spec, combination, keys))
+    def where(keys: Sequence[str]) -> str:
+        return _say_where(spec, combination, [SEED] if ".".join(keys) in spec.tied_to_seed else keys)
+
+    config = parse_trial(sections.parse(combination.raw), where)
     return Expanded(
         label=label or config.method.label(), config=config, settings=sections.write(config), combination=combination
     )
 
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
-    """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
-    setting = ".".join(keys)
-    options = []
-    for assignment in spec.assignments:
-        table, _dot, key = assignment.partition("=")[0].strip().partition(".")
-        if table in ("trial", "axes", "tuning") and overlap(key, setting):
-            options.append(set_option(assignment))
-    if options:
-        return " ".join(options)
-    text = "" if spec.path is None else read_text(spec.path)
-    for table_path in _paths_of_tables(combination):
-        line = find_line(text, [*table_path, *keys], below=len(table_path))
-        if line is not None:
-            origin = "[trial]" if table_path == ("trial",) else combination.origin
-            return f"{spec.where} {origin}, line {line}"
+    """Say where a setting of a trial was given: the part of the spec, with file and line if known; or `--set`."""
+    values = combination.point | ({} if combination.tuning is None else combination.tuning.values)
+    files = _files_by_setting(spec)
+    for end in range(len(keys), 0, -1):  # of a setting that is missing, the table around it
+        for table in _paths_of_tables(combination):
+            given = ".".join([*table, *keys[:end]])
+            options = [text for text in spec.assignments if overlap(text.partition("=")[0].strip(), given)]
+            if options:
+                return " ".join(map(set_option, options))
+            file = next((file for key, file in files.items() if overlap(key, given)), None)
+            if file is not None:
+                origin = "[trial]" if table == ("trial",) else combination.origin
+                return f"{file.name} {origin}, line {find_line(read_text(file), given.split('.'))}"
+        if ".".join(keys) in values and RATE not in keys:  # [axes] or [tuning] may have it by its other name
+            return _say_where(spec, combination, [RATE])
     return f"{spec.where} {combination.origin}"
+
+
+def _files_by_setting(spec: Spec) -> dict[str, Path]:
+    """Return the dotted key of what the files of a spec give -> the file; variants have their numbers as keys."""
+    files: dict[str, Path] = {}
+    for file in [] if spec.path is None else [*files_of(spec.path)][::-1]:
+        document = read_toml(file)
+        if "variants" in document:  # they replace those of the spec that is extended
+            files = {key: base for key, base in files.items() if not key.startswith("variants.")}
+            document["variants"] = {str(number): table for number, table in enumerate(document["variants"], start=1)}
+        files |= dict.fromkeys((key for key, _value in leaves(document)), file)
+    return files
 
 
 def _paths_of_tables(combination: Combination) -> list[tuple[str, ...]]:

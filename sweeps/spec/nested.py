@@ -11,11 +11,15 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
 
     A table with another `name` than the base's (a method) replaces it: the settings of one have no meaning for another.
-    Those of a data set have: its folder, its training images and what is cut from an image.
+    Those of a data set have: its folder, its training images and what is cut from an image. A name alone is a table.
     """
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, str):
+            old = {"name": old}
+        elif isinstance(value, str) and isinstance(old, Mapping) and "name" in old:
+            value = {"name": value}
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             is_replaced = key != "data" and "name" in old and value.get("name", old["name"]) != old["name"]
             result[key] = value if is_replaced else merge_tables(old, value)
@@ -28,8 +32,10 @@ ABSENT = object()
 
 
 def value_at(table: Any, dotted: str) -> Any:
-    """Return the value at a dotted key of nested tables; `ABSENT` if there is none."""
+    """Return the value at a dotted key of nested tables; `ABSENT` if there is none. A name alone is a table."""
     for key in dotted.split("."):
+        if isinstance(table, str) and key == "name":
+            return table
         if not isinstance(table, Mapping) or key not in table:
             return ABSENT
         table = table[key]

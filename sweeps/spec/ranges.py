@@ -12,6 +12,7 @@ from transtailor.validation import list_faults
 
 MOST_VALUES = 10_000
 DIGITS = 3  # significant ones of a value, so that the same value, and with it the same stage, comes again
+ENDS = ("from", "to", "min", "max", "low", "high", "start", "stop", "end")  # no setting has such a name
 TEN_A_DECADE = 10**0.1
 
 
@@ -43,7 +44,7 @@ class Range(BaseModel):
         step = self.step
         if step is None:
             if not self.log and not is_whole:
-                raise ValueError("has no step; type one, as in { from = 0.1, to = 0.9, step = 0.2 }")
+                raise ValueError("has no step; add one, such as step = 0.1, or log = true")
             step = TEN_A_DECADE if self.log else 1
         if not self.first < self.last:
             advice = "type a list of one value" if self.first == self.last else "exchange them"
@@ -65,8 +66,8 @@ class Range(BaseModel):
 
 
 def is_range(value: Any) -> bool:
-    """Whether a value of an axis is written as a range."""
-    return isinstance(value, Mapping) and ("from" in value or "to" in value)
+    """Whether a value of an axis is written as a range, or as one of another program."""
+    return isinstance(value, Mapping) and not value.keys().isdisjoint(ENDS)
 
 
 def range_values(table: Mapping[str, Any], where: str) -> list[int | float]:
@@ -75,6 +76,7 @@ def range_values(table: Mapping[str, Any], where: str) -> list[int | float]:
         return Range.model_validate(table).values()
     except ValidationError as error:
         fault_text = "; ".join(f"{fault.keys[-1]}: {fault.expected}" for fault in list_faults(error))
+        fault_text += "; a range is written as { from = 5, to = 25, step = 5 }, or with log = true"
     except ValueError as error:
         fault_text = str(error)
     raise SpecError(f"{where}: {toml_value(table)} {fault_text}")

@@ -6,7 +6,7 @@ docs/spec_keys.md lists every key; sweeps/specs/tour.toml shows most of them.
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +18,6 @@ from sweeps.errors import SpecError
 from sweeps.spec.axes import (
     SPEC_KEYS,
     TRIAL_KEYS,
-    check_apart,
     check_axes,
     check_tied,
     check_trial_keys,
@@ -27,11 +26,10 @@ from sweeps.spec.axes import (
 )
 from sweeps.spec.nested import check_plain, merge_tables, set_value
 from sweeps.spec.printed_rows import PrintedRow, parse_printed
-from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
-from sweeps.spec.toml_text import set_option, toml_value
+from sweeps.spec.toml_text import literal, set_option, toml_value
 from tailor.config.parsing import is_list, nearest_setting, settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
 from transtailor.files import is_there
@@ -44,6 +42,12 @@ EMBEDDED_SPEC = SPECS / "demo.toml"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none" is a value of some settings
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_WRITTEN = (
+    "name", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "search", "confirm", "settle",
+    "resources", "printed",
+)  # fmt: skip
 
 
 class Variant(BaseModel):
@@ -59,12 +63,8 @@ class Variant(BaseModel):
 
     def as_table(self) -> dict[str, Any]:
         """Return the table [[variants]] of a spec file."""
-        table: dict[str, Any] = {}
-        if self.label is not None:
-            table["label"] = self.label
-        if self.axes:
-            table["axes"] = self.axes
-        return table | self.settings
+        head = {"label": self.label, "axes": self.axes}
+        return {key: value for key, value in head.items() if value} | self.settings
 
 
 class Spec(BaseModel):
@@ -131,22 +131,13 @@ class Spec(BaseModel):
 
         `imports` are the paths to write instead of the spec's own.
         """
-        document: dict[str, Any] = {}
-        document["name"] = self.name
-        document["imports"] = self.imports if imports is None else list(imports)
-        document["tied_to_seed"] = self.tied_to_seed
-        document["trial"] = self.trial
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
-        document["axes"] = self.axes
-        document["tuning"] = self.tuning
-        document["variants"] = [variant.as_table() for variant in self.variants]
-        document["exclude"] = self.exclude
-        document["search"] = self.search and self.search.model_dump(exclude_none=True)
-        document["confirm"] = self.confirm and self.confirm.model_dump()
-        document["settle"] = self.settle and self.settle.model_dump(exclude_none=True)
-        document["resources"] = self.resources.as_said()
-        document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
-        return tomli_w.dumps({key: value for key, value in document.items() if value})
+        document = self.model_dump(exclude_none=True) | {
+            "imports": self.imports if imports is None else list(imports),
+            "variants": [variant.as_table() for variant in self.variants],
+            "resources": self.resources.as_said(),
+        }
+        return tomli_w.dumps({key: document[key] for key in _WRITTEN if document.get(key)})
 
 
 def load_spec(
@@ -200,7 +191,6 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
     check_axes(document["axes"], f"{where} [axes]")
     check_axes(document["tuning"], f"{where} [tuning]")
-    check_apart(document["axes"], document["tuning"], where)
     check_tied(document.get("tied_to_seed", []), where)
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _number, raw in _tables(document, "printed", where)], where)
@@ -216,17 +206,19 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     return spec
 
 
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield the file of a spec that was read, and those that it extends, the nearest first."""
+    yield path
+    base_name = read_toml(path).get("extends")
+    if base_name is not None:
+        yield from files_of(find_spec(Path(base_name), path.parent))
+
+
 def find_spec(name: Path, folder: Path = Path()) -> Path:
     """Return the file that was typed in `folder`, or the shipped spec of that name if it does not exist: `demo`."""
-    return _shipped_if_absent(folder / name, name)
-
-
-def _shipped_if_absent(name: Path, typed: Path) -> Path:
-    """Return a file; if it is not there and a bare name was typed for it, the shipped spec of that name."""
-    shipped = SPECS / f"{typed}.toml"
-    if typed.parent == Path() and not name.is_file() and shipped.is_file():
-        return shipped
-    return name
+    shipped = SPECS / f"{name}.toml"
+    is_shipped = name.parent == Path() and not (folder / name).is_file() and shipped.is_file()
+    return shipped if is_shipped else folder / name
 
 
 def check_name(name: str, where: str) -> None:
@@ -254,10 +246,10 @@ def _completed(document: dict[str, Any], path: Path, extended_by: tuple[Path, ..
         return document
     base_name = document.pop("extends")
     if not isinstance(base_name, str):
-        raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, as in extends = "demo.toml"')
+        raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, or a shipped name: extends = "demo"')
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
-    base_path = _shipped_if_absent(path.parent / base_name, Path(base_name))
+    base_path = find_spec(Path(base_name), path.parent)
     base = _read_document(base_path, (*extended_by, path))
     tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
     tables["imports"] = list(dict.fromkeys(base["imports"] + document["imports"]))
@@ -375,9 +367,9 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
             + hint
         )
     if table in ("axes", "tuning"):
-        axis = ".".join(path[1:])
-        document[table][axis] = range_values(value, f"{where} {axis}") if is_range(value) else value
-        check_axes(document[table], where, f"{table}.")
+        axes = flat_axes({".".join(path[1:]): value}, where)
+        check_axes(axes, where, f"{table}.")
+        document[table] |= axes
         return
     over: dict[str, Any] = {}
     set_value(over, path, value)
@@ -403,39 +395,32 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
         return nearest(top_key, tables)
     setting = nearest_setting(".".join([dotted_keys[probable_name], *path[1:]]))
     axis = text if text.strip().startswith("[") else probable_axis(text)
-    is_axis = axis != toml_value([text]) and not is_list(setting)
+    is_axis = axis not in (toml_value([text]), toml_value([literal(text)])) and not is_list(setting)
     return f"; did you mean {set_option(f'axes.{setting}={axis}' if is_axis else f'trial.{setting}={text}')}?"
 
 
 def _literal(text: str, key: str) -> Any:
-    """Parse a text as a TOML value, such as `3`, `[0, 1]` or `true`; else return the text itself, such as `l1`.
+    """Return what was typed behind the = of a `--set`.
 
     Raises:
-        SpecError: a quote is left open, or the shell has removed the quotes of a list's words.
+        SpecError: it begins as a TOML value does, and is none.
     """
-    try:
-        parsed = read_toml(f"value = {text}")
-        check_plain(parsed, "")
-        return parsed["value"] if len(parsed) == 1 else text
-    except (DocumentError, SpecError):
-        pass
+    value = literal(text)
+    if value is not text:
+        return value
     if text[:1] in ("'", '"'):
         raise SpecError(f"--set {key}={text}: a quote is opened there and not closed")
     for opening, closing in ("[]", "{}"):
         if text[:1] == opening and text.count(opening) != text.count(closing):
             raise SpecError(f"--set {key}={text}: {opening} and {closing} do not match; type them in pairs")
-    if text[:1] == "[" and text[-1:] == "]":
-        between_commas = text[1:-1].split(",")
-        values = [_literal(word, key) for words in between_commas for word in words.split()]
-        if not any(isinstance(value, str) for value in values):
-            raise SpecError(
-                f"--set {key}={text}: values in a list need commas between them: "
-                f"type {set_option(f'{key}={toml_value(values)}')}"
-            )
-        words = toml_value([_literal(word.strip(), key) for word in between_commas])
+    if text[:1] == "[":
         raise SpecError(
-            f"--set {key}={text}: words in a list need quotes, and the shell removes them: "
-            f"type {set_option(f'{key}={words}')}"
+            f"--set {key}={text}: a list has commas between its values, and quotes around words, which the shell "
+            f"removes: type {set_option(f'{key}={probable_axis(text)}')}"
+        )
+    if text[:1] == "{":
+        raise SpecError(
+            f"--set {key}={text}: {{ }} has keys, = and values, with quotes around words, as in {{ from = 0, to = 4 }}"
         )
     if text in NO_VALUES:
         raise SpecError(f"--set {key}={text}: TOML has no such value; type another one, or leave this --set out")

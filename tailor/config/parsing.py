@@ -13,7 +13,7 @@ from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS, TrialConfig
 from tailor.facts.regularisation import REGULARISERS
 from transtailor.names import closest, nearest
-from transtailor.validation import Fault, list_faults
+from transtailor.validation import TABLE, Fault, list_faults
 
 _TABLES = ("optimisation", "data", "pruning", "source")  # the first that has a name is meant most often
 
@@ -86,9 +86,11 @@ def _message(fault: Fault, raw: dict[str, Any]) -> str:
         hint = _of_steps(fault, raw) or _of_other_methods(fault, raw)
         return f"unknown key {key!r}{hint}{nearest(fault.keys[-1], valid_keys, {} if hint else elsewhere)}"
     if fault.kind == "missing":
-        return f"{key} is missing"
-    if isinstance(fault.given, dict):  # a whole table would be too long for a message
+        return f"{key} is missing; add {key} = ..."
+    if isinstance(fault.given, dict | Settings):  # a whole table would be too long for a message
         return f"{key}: {fault.expected}"
+    if fault.expected.endswith(TABLE) and key in _TABLES:
+        return f"{key}: {fault.expected}, such as {key}.{_valid_keys(fault.keys, {})[0]} (given: {fault.given!r})"
     several = f"; several values are an axis of a spec: axes.{key} = ..." if isinstance(fault.given, list) else ""
     return f"{key}: {fault.expected} (given: {fault.given!r}){several}"
 

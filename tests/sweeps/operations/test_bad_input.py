@@ -182,6 +182,14 @@ BAD_SPECS = {
         TRIAL + "[[exclude]]\nnetwork = 'digits_vg'\n",
         ["[[exclude]] 1 network", "matches no trial", "digits_vgg"],
     ),
+    "exclusion of a method that no trial has": (
+        ONE_SHOT + "[[exclude]]\nmethod = 'gbn'\n",
+        ["[[exclude]] 1 method: matches no trial", 'given "gbn"', "prune"],
+    ),
+    "methods as a list": (
+        TRIAL.replace("head_only", "x").replace('method.name = "x"', "method = ['prune']"),
+        ["method: Input should be a table of settings", "several values are an axis of a spec: axes.method"],
+    ),
     "exclusion that matches only in part": (
         TRIAL
         + "[axes]\nseed = [0, 1]\nsource.seed = [0, 1]\n"
@@ -202,10 +210,21 @@ BAD_SPECS = {
 
 BAD_ASSIGNMENTS = {
     "axes.network=[digits_vgg, x]": [
-        "words in a list need quotes",
+        "a list has commas between its values, and quotes around words, which the shell removes",
         """type --set 'axes.network=["digits_vgg", "x"]'""",
     ],
-    "axes.seed=[0 1]": ["values in a list need commas between them: type --set 'axes.seed=[0, 1]'"],
+    "axes.seed=[0 1]": ["a list has commas between its values", "type --set 'axes.seed=[0, 1]'"],
+    "axes.network=[digits_vgg x]": ["""type --set 'axes.network=["digits_vgg", "x"]'"""],
+    'axes.network=["digits_vgg" "x"]': ["""type --set 'axes.network=["digits_vgg", "x"]'"""],
+    "trial.data=digits": ["data: Input should be a table of settings, such as data.name (given: 'digits')"],
+    "trial.pruning.multiple_from_filters=4": ["give a width_multiple such as 8, or leave it out\n"],
+    "trial.metric=top1": ["did you mean 'accuracy'?"],
+    "axes.seed=[0..3]": ["type --set 'axes.seed={ from = 0, to = 3 }'"],
+    "axes.seed={from:0,to:3}": ["{ } has keys, = and values"],
+    "axes.seed={min=0,max=3}": ["a range is written as { from = 5, to = 25, step = 5 }"],
+    "axes.optimisation.learning_rate=1e-3,0.01": ["type --set 'axes.optimisation.learning_rate=[0.001, 0.01]'"],
+    "lr=0.1,0.01": ["did you mean --set 'axes.optimisation.learning_rate=[0.1, 0.01]'?"],
+    "axes.optimisation={epochs=[]}": ["optimisation.epochs: the list is empty"],
     'trial.network="x': ["a quote is opened there and not closed"],
     "axes.seed=[0, 1": ["--set axes.seed=[0, 1", "[ and ] do not match"],
     'trial.data={ name = "digits"': ["{ and } do not match"],

@@ -28,7 +28,7 @@ VARIANTS = '[[variants]]\nmethod.name = "fine_tune"\n[[variants]]\nmethod.name =
         (VARIANTS + 'data.name = "blobs"\n[search]\n', r"\[\[variants\]\] 2 data.name: scores on different data sets"),
         (VARIANTS + 'axes.data.name = ["digits"]\n[search]\n', r"\[\[variants\]\] 2 data.name: .* with --set trial"),
         ('data.name = ["digits", "friedman1"]\n[search]\n', r"\[axes\] data.name: .*search on one data set"),
-        (VARIANTS + "optimisation.epochs = 5\n[search]\n", r"\[\[variants\]\] 2 optimisation.epochs: is an axis too"),
+        (VARIANTS + "optimisation.epochs = 5\n[search]\n", r"\[\[variants\]\] 2 optimisation.epochs: \[axes\] sets it"),
         (VARIANTS + "[search]\n[confirm]\ntop = 7\n", r"\[confirm\] top = 7: of 6 settings 6 reach .*; type top = 6$"),
         ("[search]\ntrials = 2\n[confirm]\n", r"\[confirm\] top = 3: of 2 settings 2 reach their end; type top = 2$"),
         ("[search]\nhalving.epochs = [2]\n[confirm]\ntop = 2\n", r" 3 settings 1 .* top = 1, or leave out a rung"),

@@ -46,7 +46,7 @@ def test_a_range_can_be_typed_after_set(write_spec: WriteSpec) -> None:
         ("{ to = 3 }", r"from: Field required"),
         ("{ from = 3, to = 3 }", r"from = 3 is not less than to = 3; type a list of one value"),
         ("{ from = 9, to = 3 }", r"from = 9 is not less than to = 3; exchange them"),
-        ("{ from = 0.1, to = 0.9 }", r"has no step; type one, as in"),
+        ("{ from = 0.1, to = 0.9 }", r"has no step; add one, such as step = 0.1, or log = true"),
         ("{ from = 0, to = 9, log = true }", r"log needs from > 0"),
         ("{ from = 1, to = 9, log = true, step = 1 }", r"step > 1"),
         ("{ from = 1, to = 9, step = -1 }", r"step = -1 is not more than 0"),

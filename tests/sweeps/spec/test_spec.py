@@ -253,29 +253,63 @@ method.step_removed_macs_fraction = [0.1, 0.3]
     assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 3
 
 
-def test_a_value_of_axes_that_one_variant_cannot_take_can_be_excluded_as_advised(write_spec: WriteSpec) -> None:
-    text = """
-name = "donors"
+@pytest.mark.parametrize(
+    ("table", "line", "advice"),
+    [
+        ("axes", 'pruning.scores_from = ["target", "noise"]', ", as axes.pruning.scores_from = [...]"),
+        ("trial", 'pruning.scores_from = "noise"', ""),
+        ("trial", 'optimisation.regulariser.name = "l2_sp"', ""),  # no value in the variant would take it away
+    ],
+)
+def test_a_setting_that_one_variant_cannot_take_is_written_as_advised(
+    table: str, line: str, advice: str, write_spec: WriteSpec
+) -> None:
+    variants = '[[variants]]\nmethod.name = "pac_net"\n[[variants]]\nmethod.name = "prune"\n'
+    text = f'name = "donors"\n[{table}]\nseed = {"[0]" if table == "axes" else "0"}\n'
+    with pytest.raises(ConfigError) as refused:
+        list(expand(load_spec(write_spec(f"{text}{line}\n{variants}"))))
+    key = line.partition(" =")[0].removesuffix(".name")
+    said = f"\n[{table}] gives {key} to every variant: write it only in those that take it{advice}"
+    assert str(refused.value).endswith(said)
+    moved = f"axes.{line}" if table == "axes" else line
+    assert list(expand(load_spec(write_spec(f"{text}{variants}{moved}\n"))))
+    with pytest.raises(ConfigError) as refused:  # a setting that no variant can take
+        list(expand(load_spec(write_spec(f"{text}{line}\n{variants}".replace('"prune"', '"pac_net"')))))
+    assert "to every variant" not in str(refused.value)
+
+
+BAD = "optimisation.epochs = 0\n"
+PRUNE = "[[variants]]\nmethod.name = 'prune'\n"
+BASE = """
+name = "base"
+[trial]
+optimisation = { head_epochs = 2 }
 [axes]
-pruning.scores_from = ["target", "noise"]
-seed = [0, 1]
+seed = [0]
 [[variants]]
-label = "random"
-method = { name = "prune", criterion = "random" }
-[[variants]]
-label = "taylor"
-method = { name = "prune", criterion = "taylor" }
+method.name = "fine_tune"
 """
-    with pytest.raises(ConfigError, match="has no effect") as refused:
-        list(expand(load_spec(write_spec(text))))
-    advice = 'add [[exclude]] with label = "random" and pruning.scores_from = "noise"'
-    assert str(refused.value).endswith(advice)
-    exclusion = '[[exclude]]\nlabel = "random"\npruning.scores_from = "noise"\n'
-    assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 6
-    for wrong in ("[0, 1]", '[0, "x"]'), ('criterion = "taylor"', 'criterion = "l1"'):  # no variant can take it
-        with pytest.raises(ConfigError) as refused:
-            list(expand(load_spec(write_spec(text.replace(*wrong)))))
-        assert "[[exclude]]" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "assignments", "where"),
+    [
+        ("", PRUNE + BAD, ["trial.optimisation.epochs=5"], "own.toml [[variants]] 1 at seed = 0, line 7"),
+        ("", "axes.rate = [-1]\n", [], "own.toml [[variants]] 1 at seed = 0, optimisation.learning_rate = -1, line 5"),
+        ("", "", ["tuning.rate=[-1]"], "--set 'tuning.rate=[-1]'"),
+        (BAD, "trial.optimisation.batch_size = 8\n", [], "base.toml [[variants]] 1 at seed = 0, line 9"),
+        (BAD, f"trial.{BAD}{PRUNE}", [], "own.toml [trial], line 5"),
+        ("", 'tied_to_seed = ["data.split_seed"]\n', ["axes.seed=[-1]"], "--set 'axes.seed=[-1]'"),
+    ],
+)
+def test_a_refused_value_is_said_to_be_where_it_was_given(
+    base: str, own: str, assignments: list[str], where: str, tmp_path: Path
+) -> None:
+    (tmp_path / "base.toml").write_text(BASE + base)
+    (tmp_path / "own.toml").write_text(f'\nname = "own"\nextends = "base.toml"\n\n{own}')
+    with pytest.raises(ConfigError) as refused:
+        list(expand(load_spec(tmp_path / "own.toml", assignments)))
+    assert str(refused.value).startswith(f"{where}: ")
 
 
 def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
@@ -284,6 +318,20 @@ def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
         write_spec(text + "[[exclude]]\nmethod.asked_removed_macs_fraction = 0.2\nmethod.criterion='l1'\n")
     )
     assert [trial.label for trial in expand(spec)] == ["prune random"]
+
+
+def test_a_method_is_excluded_by_its_name_alone(write_spec: WriteSpec) -> None:
+    text = 'name = "n"\n[axes]\nmethod.name = ["prune", "fine_tune"]\n[[exclude]]\nmethod = ["fine_tune", "gbn"]\n'
+    assert [trial.config.method.name for trial in expand(load_spec(write_spec(text)))] == ["prune"]
+
+
+def test_a_name_alone_is_a_table_with_it(write_spec: WriteSpec) -> None:
+    text = 'name = "n"\n[trial]\nmethod = "prune"\n[[variants]]\nlabel = "a"\naxes.method.criterion = ["l1", "l2"]\n'
+    text += '[[variants]]\nlabel = "b"\nmethod = "prune"\n[[variants]]\nmethod = "fine_tune"\n'
+    trials = [*expand(load_spec(write_spec(text), ["trial.method.criterion=random"]))]
+    assert [trial.config.method.label() for trial in trials] == ["prune l1", "prune l2", "prune random", "fine_tune"]
+    with pytest.raises(SpecError, match=r"method.name: \[axes\] sets it too, so what the variant gives has no effect"):
+        list(expand(load_spec(write_spec(text), ['axes.method.name=["prune"]'])))
 
 
 def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:

@@ -109,19 +109,19 @@ def test_the_resolved_text_and_extends_keep_tuning(write_spec: WriteSpec) -> Non
 BAD = {
     "a variant sets it": (
         SPEC + "optimisation.learning_rate = 0.1\n",
-        r"\[\[variants\]\] 2 optimisation\.learning_rate: \[tuning\] sets it, for all arms alike",
+        r"\[\[variants\]\] 2 optimisation\.learning_rate: \[tuning\] sets it too",
     ),
     "a variant has it as an axis": (
         SPEC + "axes.optimisation.weight_decay = [0.1]\n",
-        r"\[\[variants\]\] 2 axes optimisation\.weight_decay: \[tuning\] optimisation\.weight_decay sets it too",
+        r"\[\[variants\]\] 2: \[tuning\] optimisation\.weight_decay and its axes optimisation\.weight_decay set one",
     ),
     "an axis sets it": (
         SPEC.replace("seed = [0, 1]", "optimisation.learning_rate = [0.1]"),
-        r"\[tuning\] optimisation\.learning_rate: \[axes\] optimisation\.learning_rate sets it too",
+        r"\[axes\] optimisation\.learning_rate and \[tuning\] optimisation\.learning_rate set one setting",
     ),
     "an axis sets its table": (
         SPEC.replace("seed = [0, 1]", "optimisation = [{ epochs = 3 }]"),
-        r"\[tuning\] optimisation\.learning_rate: \[axes\] optimisation sets it too",
+        r"\[axes\] optimisation and \[tuning\] optimisation\.learning_rate set one setting",
     ),
     "an exclusion drops some settings": (
         SPEC + "[[exclude]]\nlabel = 'fine_tune'\noptimisation.weight_decay = 0.05\n",
@@ -196,7 +196,10 @@ def test_the_resolved_text_keeps_a_rate(write_spec: WriteSpec) -> None:
     [
         (RATES + "optimisation.head_learning_rate = 0.1\n", None),  # PAC-Net's head has its own rate, beside `rate`
         (RATES + "method.calibrate_learning_rate = 0.1\n", r"3 method\.calibrate_learning_rate: \[tuning\] sets it"),
-        (RATES + "[axes]\noptimisation.learning_rate = [0.1]\n", r"learning_rate: \[axes\] .* sets it too"),
+        (
+            RATES + "[axes]\noptimisation.learning_rate = [0.1]\n",
+            r"\[axes\] .* and \[tuning\] .* set one",
+        ),
         (
             RATES.replace("rate =", "optimisation.learning_rate = [0.1]\nrate ="),
             "for fine_tune, which is set there too",

@@ -91,7 +91,7 @@ def test_several_steps_say_that_nothing_more_is_shared() -> None:
         ("few", {}, "train_images = 200 leaves no validation image: few has 100 target images"),
         ("same", {}, "is the target itself, birds; leave scores_from out"),
         ("source", {}, "birds has 0 source images of 0 classes"),
-        ("noise", {"criterion": "l1"}, "method 'prune' scores no filters by images"),
+        ("noise", {"criterion": "l1"}, "'prune l1' scores no filters by images"),
     ],
 )
 def test_what_cannot_be_a_donor_is_refused(donor: str, method: dict[str, Any], text: str) -> None:
