@@ -84,6 +84,17 @@ def test_the_card_says_how_fast_it_is(tmp_path: Path) -> None:
     tailor.load_model(tmp_path)
 
 
+def test_the_speed_of_a_padded_file_goes_when_an_untimed_one_takes_its_place(tmp_path: Path) -> None:
+    save_with_card(pruned("friedman_mlp"), facts(), tmp_path)
+    record_speed(tmp_path, replace(SPEED, widths=AS_PRUNED))
+    record_speed(tmp_path, None)
+    assert "3 ms; as pruned; here, batch 1" in (tmp_path / "card.md").read_text()
+    record_speed(tmp_path, replace(SPEED, widths="padded to multiples of 8, 9 MACs"))
+    assert "padded to multiples of 8, 9 MACs" in (tmp_path / "card.md").read_text()
+    record_speed(tmp_path, None)
+    assert SPEED_UNKNOWN in (tmp_path / "card.md").read_text()
+
+
 def test_speed_and_licence_stay_where_the_same_weights_are_saved_again(tmp_path: Path) -> None:
     state = pruned("friedman_mlp")
     save_with_card(state, facts(licence="MIT"), tmp_path)
@@ -180,6 +191,7 @@ def test_the_padded_file_computes_what_the_model_does(faster: bool, monkeypatch:
     found = module.fastest(state, None, pads=True, threads=1)
     assert found.speed is not None and found.speed.times_as_fast == (1.2 if faster else 1.0)
     assert (found.macs > macs_of(state)) == faster
+    assert found.speed.widths == (f"padded to multiples of 8, {found.macs:,} MACs" if faster else AS_PRUNED)
     assert found.lines[0].startswith("padded" if faster else "not padded")
     assert found.program.difference < 1e-4
     if not faster:
