@@ -62,6 +62,13 @@ def test_a_slower_sub_model_and_an_unsteady_machine_are_said(state: ModelState) 
     assert "SLOWER" not in as_fast and "steady" not in as_fast
 
 
+def test_a_model_that_lost_nothing_is_as_fast_as_the_whole_network(state: ModelState) -> None:
+    trained = replace(whole_network(state), tensors={n: t + 1 for n, t in whole_network(state).tensors.items()})
+    found = measure(trained, eager(), device=CPU, repeats=6, whole=whole_network(state))
+    assert (found.speed, found.speed_lower_quartile, found.speed_upper_quartile) == (1.0, 1.0, 1.0)
+    assert found.whole_latency_ms == found.latency_ms
+
+
 def test_the_whole_network_has_all_filters_of_the_original(state: ModelState) -> None:
     shapes = {name: tensor.shape for name, tensor in whole_network(state).tensors.items()}
     assert shapes == original_shapes(state.network, state.classes)
