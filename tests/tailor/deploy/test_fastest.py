@@ -24,6 +24,7 @@ from tests.tailor.saved_models import pruned
 from transtailor.__main__ import main
 
 NET = """
+import torch
 from torch import nn
 
 class Net(nn.Module):
@@ -37,6 +38,10 @@ class Net(nn.Module):
 class Pair(Net):
     def forward(self, rows):
         return super().forward(rows), rows
+
+class Far(Net):
+    def forward(self, rows):
+        return torch.cdist(super().forward(rows), torch.ones(2, 5))
 
 def other():
     return Net(outputs=3)
@@ -139,6 +144,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--module", "net.py:nothing"], "it makes a int and not a torch.nn.Module"),
         (["--module", "lost.py:Net"], "cannot be made"),
         (["--module", "net.py:Pair", "--no-time"], "Pair returns a tuple, and a program has one tensor of outputs"),
+        (["--module", "net.py:Far", "--no-time", "--batch", "2"], "cannot be written as ONNX (No ONNX function found"),
         (["--module", "net.py:Net", "--threads", "0"], "'--threads': 0 is not in the range x>=1"),
     ],
 )
