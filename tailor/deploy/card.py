@@ -22,6 +22,7 @@ from tailor.execution.runner import StageEvent
 from tailor.facts.networks import NETWORKS
 from tailor.facts.preprocess import Step
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, saved_in
+from tailor.saved_model import AS_PRUNED
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json
 from transtailor.files import refuse_unwritable, write_file
@@ -144,8 +145,10 @@ def save_point(
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
-def record_speed(folder: Path, speed: Speed) -> None:
+def record_speed(folder: Path, speed: Speed | None) -> None:
     """Write the measured speed into the description and the card of a saved model; nothing if it has no card.
+
+    None says that an unpadded program was written and not timed: the speed of a padded one before is not its own.
 
     Raises:
         ConfigError: the folder cannot be written to.
@@ -153,7 +156,10 @@ def record_speed(folder: Path, speed: Speed) -> None:
     description = read_json(folder / DESCRIPTION_FILE)
     if "facts" not in description:
         return
-    description |= {"speed": asdict(speed)}
+    if speed is not None:
+        description |= {"speed": asdict(speed)}
+    elif description.get("speed", {}).get("widths") != AS_PRUNED:
+        description.pop("speed", None)
     try:
         write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
         write_file(folder / CARD_FILE, card(description))

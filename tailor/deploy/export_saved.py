@@ -77,7 +77,8 @@ def export(
 
 
 def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None, *, card: Path) -> Iterator[str]:
-    """Write the model as it is; yield what the file is."""
+    """Write the model as it is; yield what the file is. The card's speed of a padded file of ONNX goes."""
+    from tailor.deploy.card import record_speed
     from tailor.deploy.export import export
     from tailor.model.cost import macs_of
 
@@ -87,6 +88,8 @@ def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None,
     program.write(file)
     yield from _lines(file, program, macs_of(state), images_at_once)
     yield "speed: not measured"
+    if to == "onnx":
+        record_speed(card, None)
 
 
 def _write_fastest(

@@ -91,14 +91,17 @@ def fastest(
     if paddings:
         chosen, why = choose(times, paddings)
         lines = [why, *lines]
+    widths = AS_PRUNED
     if chosen != AS_PRUNED:
         macs = macs_of(paddings[chosen].state)
+        widths = f"padded to {chosen}, {macs:,} MACs"
     speed = Speed(
         times_as_fast=times[chosen].speed,
         latency_ms=times[chosen].median_ms,
         whole_latency_ms=times[chosen].first_ms,
         is_steady=times[chosen].is_steady and times[THE_WHOLE].is_steady,
         circumstance=str(circumstance),
+        widths=widths,
     )
     return Fastest(program=programs[chosen], macs=macs, lines=tuple(lines), speed=speed)
 

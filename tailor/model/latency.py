@@ -70,8 +70,8 @@ def measure(
     Args:
         circumstance: from `circumstance_here`, for this device.
         repeats: forward passes that are timed, at least 2; rounded up to whole turns.
-        whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`; of a model that has
-            lost nothing it is 1, and nothing but the model is timed.
+        whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`. A model that is that
+            network itself, as it lost nothing, is timed alone: its speed is 1.
         content, whole_content: for ONNX Runtime their `onnx_program`, if it is there already.
 
     Raises:
@@ -97,7 +97,6 @@ def measure(
         rounds = max(2, -(-repeats // PASSES_OF_A_TURN))
         times = time_in_turns(passes, rounds=rounds)
     of_model = times[THE_MODEL]
-    of_whole = of_model if is_whole else times.get(THE_WHOLE)
     return Latency(
         network=state.network,
         macs=macs,
@@ -109,11 +108,11 @@ def measure(
         latency_ms=of_model.median_ms,
         latency_upper_quartile_ms=of_model.upper_quartile_ms,
         images_per_s=1e3 * circumstance.batch / of_model.median_ms,
-        speed=None if of_whole is None else of_model.speed,
-        speed_lower_quartile=None if of_whole is None else of_model.speed_lower_quartile,
-        speed_upper_quartile=None if of_whole is None else of_model.speed_upper_quartile,
-        whole_latency_ms=None if of_whole is None else of_model.first_ms,
-        is_steady=is_whole or (of_model.is_steady and (of_whole is None or of_whole.is_steady)),
+        speed=None if whole is None else of_model.speed,
+        speed_lower_quartile=None if whole is None else of_model.speed_lower_quartile,
+        speed_upper_quartile=None if whole is None else of_model.speed_upper_quartile,
+        whole_latency_ms=None if whole is None else of_model.first_ms,
+        is_steady=is_whole or all(one.is_steady for one in times.values()),
         peak_memory_bytes=peak_bytes,
         peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
     )

@@ -45,10 +45,8 @@ def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
         # Weights keep requires_grad: without it, torch's attention is one operator that ONNX does not know.
         traced = torch.export.export(model, (images,), dynamic_shapes=(axes,))
     except RuntimeError as error:
-        raise ConfigError(
-            f"network {state.network} cannot be exported: {first_line(str(error))}; "
-            "if only the number of images is the problem, fix it: --batch 1"
-        ) from error
+        advice = "; if only the number of images is the problem, fix it: --batch 1" if axes else ""
+        raise ConfigError(f"network {state.network} cannot be exported: {first_line(str(error))}{advice}") from error
     _forget_sources(traced.graph_module)
     return traced
 
@@ -65,7 +63,7 @@ def onnx_bytes(traced: ExportedProgram, axes: Axes) -> bytes:
     """Return the program as a file of ONNX.
 
     Raises:
-        ConfigError: a package is missing, or the weights do not fit into one file.
+        ConfigError: a package is missing, ONNX lacks an operation, or the weights do not fit into one file.
     """
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
@@ -78,15 +76,24 @@ def onnx_bytes(traced: ExportedProgram, axes: Axes) -> bytes:
             f"one ONNX file holds less than 2 GiB, and the weights are {weights_bytes / 2**30:.2f} GiB; "
             "type: --to torch-export"
         )
-    onnx_program = torch.onnx.export(
-        traced,
-        (),
-        dynamo=True,
-        input_names=["images"],
-        output_names=["outputs"],
-        dynamic_shapes=(axes,),  # only for the name of the axis
-        verbose=False,
-    )
+    try:
+        onnx_program = torch.onnx.export(
+            traced,
+            (),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["outputs"],
+            dynamic_shapes=(axes,),  # only for the name of the axis
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ConfigError(
+            f"the network cannot be written as ONNX ({first_line(str(cause))}); choose --to torch-export, or to time "
+            "it, --runtime eager"
+        ) from error
     assert onnx_program is not None
     content: bytes = onnx_program.model_proto.SerializeToString()
     return content

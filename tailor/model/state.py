@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -148,7 +147,7 @@ def save_model(state: ModelState, folder: Path) -> None:
     """Write a model, its factors folded, so that `load_model` rebuilds it in a fresh process; no pickle.
 
     Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last. Programs that
-    were exported from other weights in that folder are removed, because the new description is not theirs.
+    were exported there of other weights, inputs or pixels are removed, because the new description is not theirs.
     """
     make_folder(folder)
     state = state.fold_factors()
@@ -166,14 +165,15 @@ def save_model(state: ModelState, folder: Path) -> None:
         description |= {"pixel_mean": list(state.pixels.mean), "pixel_std": list(state.pixels.std)}
     if state.sizes:
         description["sizes"] = state.sizes
-    if not _has_weights(folder, content):
+    before = saved_in(folder) | {"network": state.network}  # a module of `tailor.prune` has another name in each call
+    if any(before.get(key) != value for key, value in description.items()):
         for name in PROGRAMS:
             (folder / name).unlink(missing_ok=True)
     write_file(folder / MODEL_FILE, content)
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
 
-def saved_in(folder: Path, *more: str) -> Mapping[str, Any]:
+def saved_in(folder: Path, *more: str) -> dict[str, Any]:
     """Return what `model.json` says of the model that is saved in a folder; nothing if none is.
 
     Args:
@@ -194,15 +194,8 @@ def saved_in(folder: Path, *more: str) -> Mapping[str, Any]:
             f"{folder} has {names}, and no saved model: saving one would replace them; give another folder, or move "
             "them away"
         ) from error
-    saved: Mapping[str, Any] = json.loads(content)
+    saved: dict[str, Any] = json.loads(content)
     return saved
-
-
-def _has_weights(folder: Path, content: bytes) -> bool:
-    try:
-        return (folder / MODEL_FILE).read_bytes() == content
-    except FileNotFoundError:
-        return False
 
 
 def load_state(folder: Path, network: str | None = None) -> ModelState:

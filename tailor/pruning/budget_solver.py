@@ -206,20 +206,26 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
         parts.append(parts[-1] | {name: after[name]})
     enough = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
     way = "earlier steps removed them"
-    if enough > 0:
+    last = [group for group in budget.groups if group.name in changed[enough - 1 : enough]]
+    if last:
         before_last = max(0.0, budget.asked_removed_macs_fraction + too_much(parts[enough - 1]))
         way = f"the last filters of {changed[enough - 1]} lead there from {before_last:.3f}"
-    refuse_exceeded(budget, too_much(parts[enough]), way)
+    refuse_exceeded(budget, too_much(parts[enough]), way, last)
     return parts[enough]
 
 
-def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
-    """Raise BudgetError if more than BUDGET_MARGIN is removed beyond the budget; `way` says how it came to that."""
+def refuse_exceeded(budget: Budget, too_much: float, way: str, groups: Iterable[Group]) -> None:
+    """Raise BudgetError if more than BUDGET_MARGIN is removed beyond the budget.
+
+    Args:
+        way: says how it came to that.
+        groups: that led there, so that it may help if they lose fewer filters at once.
+    """
     if too_much <= BUDGET_MARGIN:
         return
     asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
-    or_narrower = ", or a smaller pruning.width_multiple" if _rounds_widths(budget) else ""
+    or_narrower = ", or a smaller pruning.width_multiple" if _rounds_widths(budget, groups) else ""
     raise BudgetError(
         f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of the MACs "
         f"of {budget.state.network} are removed, and {way}; choose another budget "
@@ -227,11 +233,10 @@ def refuse_exceeded(budget: Budget, too_much: float, way: str) -> None:
     )
 
 
-def _rounds_widths(budget: Budget) -> bool:
-    """Whether a layer's width is rounded to a multiple, so that a smaller multiple may help."""
+def _rounds_widths(budget: Budget, groups: Iterable[Group]) -> bool:
+    """Whether the width of one of these is rounded to a multiple, so that a smaller multiple may help."""
     shapes = cost.original_shapes(budget.state.network, budget.state.classes)
-    fewest = [budget.widths.rounded_up(1, group.filters_in(shapes), group.filters_each) for group in budget.groups]
-    return max(fewest, default=1) > 1
+    return any(budget.widths.rounded_up(1, group.filters_in(shapes), group.filters_each) > 1 for group in groups)
 
 
 def refuse_impossible_budgets(planned: Iterable[Stage], whole: ModelState, candidates: Iterable[Candidate]) -> None:
@@ -262,7 +267,7 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
     prunable = ", ".join(group.name for group in budget.groups) or "none"
     smaller = ["budget"]
     smaller += ["pruning.minimum_filters_fraction"] if max(budget.minimum.values(), default=1) > 1 else []
-    smaller += ["pruning.width_multiple"] if _rounds_widths(budget) else []
+    smaller += ["pruning.width_multiple"] if _rounds_widths(budget, budget.groups) else []
     choices = (
         f"choose a smaller {' or '.join(smaller)}, or let more layers lose filters by what is not yet set of "
         "pruning.residual = 'coupled', pruning.linear = true and, in a transformer, pruning.heads = true and "

@@ -36,7 +36,7 @@ def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
     some = {name: spread(widths) for name, widths in every.items()}
     finer = choices_of(budget.groups, ranking, every)
     solution = solve(choices_of(budget.groups, ranking, some), terms, allowed, constant, finer)
-    refuse_exceeded(budget, (allowed - solution.cost) / original, "no wider layer is within the budget")
+    refuse_exceeded(budget, (allowed - solution.cost) / original, "no wider layer is within the budget", budget.groups)
     return kept_of(budget.groups, ranking, solution), solution
 
 

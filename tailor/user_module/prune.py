@@ -204,8 +204,8 @@ def transtailor(
         if steps == 1:
             raise
         raise ConfigError(  # of a step, which nobody typed
-            f"asked_removed_macs_fraction = {asked_removed_macs_fraction:g} in {steps} steps: after one of them, "
-            f"{error}"
+            f"asked_removed_macs_fraction = {asked_removed_macs_fraction:g} in {steps} steps, each of which has to "
+            f"meet its share (steps = 1 has one budget to meet): after one of them, {error}"
         ) from error
 
 

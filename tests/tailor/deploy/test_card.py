@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tailor.config.trial import settings_read
 from tailor.data import task_data
 from tailor.deploy.card import card, escape, facts_of, save_with_card, score_on_test
 from tailor.methods.recipe import Recipe
-from tailor.model.state import save_model
+from tailor.model.state import Pixels, save_model
 from tests.tailor.saved_models import pruned
 from tests.tailor.trials import SHORT, short_trial
 from transtailor.__main__ import main
@@ -171,10 +172,18 @@ def test_a_saved_model_is_not_replaced_by_another_one(tmp_path: Path, monkeypatc
     assert main(["trial", "run", "trial.toml", "--save", "others"]) == 0
 
 
-def test_a_program_of_other_weights_does_not_stay_beside_a_model(tmp_path: Path) -> None:
-    save_model(pruned("friedman_mlp"), tmp_path)
+def test_a_program_of_another_model_does_not_stay_beside_a_model(tmp_path: Path) -> None:
+    state = pruned("friedman_mlp")
+    save_model(state, tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"of these weights")
     save_model(pruned("friedman_mlp"), tmp_path)
     assert (tmp_path / "model.onnx").exists()
-    save_model(pruned("digits_vgg"), tmp_path)
-    assert not (tmp_path / "model.onnx").exists()
+    for other in (
+        pruned("digits_vgg"),
+        state,
+        replace(state, input_shape=(20,)),
+        replace(state, pixels=Pixels(mean=(0.4,))),
+    ):
+        (tmp_path / "model.onnx").write_bytes(b"of the model before")
+        save_model(other, tmp_path)
+        assert not (tmp_path / "model.onnx").exists()

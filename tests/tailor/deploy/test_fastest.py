@@ -24,6 +24,7 @@ from tests.tailor.saved_models import pruned
 from transtailor.__main__ import main
 
 NET = """
+import torch
 from torch import nn
 
 class Net(nn.Module):
@@ -37,6 +38,10 @@ class Net(nn.Module):
 class Pair(Net):
     def forward(self, rows):
         return super().forward(rows), rows
+
+class Far(Net):
+    def forward(self, rows):
+        return torch.cdist(super().forward(rows), torch.ones(2, 5))
 
 def other():
     return Net(outputs=3)
@@ -84,6 +89,17 @@ def test_the_card_says_how_fast_it_is(tmp_path: Path) -> None:
     tailor.load_model(tmp_path)
 
 
+def test_the_speed_of_a_padded_file_goes_when_an_untimed_one_takes_its_place(tmp_path: Path) -> None:
+    save_with_card(pruned("friedman_mlp"), facts(), tmp_path)
+    record_speed(tmp_path, replace(SPEED, widths=AS_PRUNED))
+    record_speed(tmp_path, None)
+    assert "3 ms; as pruned; here, batch 1" in (tmp_path / "card.md").read_text()
+    record_speed(tmp_path, replace(SPEED, widths="padded to multiples of 8, 9 MACs"))
+    assert "padded to multiples of 8, 9 MACs" in (tmp_path / "card.md").read_text()
+    record_speed(tmp_path, None)
+    assert SPEED_UNKNOWN in (tmp_path / "card.md").read_text()
+
+
 def test_speed_and_licence_stay_where_the_same_weights_are_saved_again(tmp_path: Path) -> None:
     state = pruned("friedman_mlp")
     save_with_card(state, facts(licence="MIT"), tmp_path)
@@ -128,6 +144,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--module", "net.py:nothing"], "it makes a int and not a torch.nn.Module"),
         (["--module", "lost.py:Net"], "cannot be made"),
         (["--module", "net.py:Pair", "--no-time"], "Pair returns a tuple, and a program has one tensor of outputs"),
+        (["--module", "net.py:Far", "--no-time", "--batch", "2"], "cannot be written as ONNX (No ONNX function found"),
         (["--module", "net.py:Net", "--threads", "0"], "'--threads': 0 is not in the range x>=1"),
     ],
 )
@@ -180,6 +197,7 @@ def test_the_padded_file_computes_what_the_model_does(faster: bool, monkeypatch:
     found = module.fastest(state, None, pads=True, threads=1)
     assert found.speed is not None and found.speed.times_as_fast == (1.2 if faster else 1.0)
     assert (found.macs > macs_of(state)) == faster
+    assert found.speed.widths == (f"padded to multiples of 8, {found.macs:,} MACs" if faster else AS_PRUNED)
     assert found.lines[0].startswith("padded" if faster else "not padded")
     assert found.program.difference < 1e-4
     if not faster:

@@ -13,7 +13,8 @@ from torch import Tensor
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.data.augmentation import centre
-from tailor.deploy.card import facts_of, save_with_card
+from tailor.deploy.card import SPEED_UNKNOWN, facts_of, record_speed, save_with_card
+from tailor.deploy.speed import Speed
 from tailor.facts.preprocess import steps_from_file
 from tailor.methods.recipe import task_of
 from tailor.prepare.decode import decode
@@ -115,7 +116,10 @@ def test_exported_files_have_the_steps_and_the_classes(saved: Path, capsys: pyte
     assert json.loads(extra["preprocess"]) == steps and json.loads(extra["class_names"]) == ["cat", "d\u00f6g"]
     assert program.module()(torch.zeros(2, 1, 8, 8)).shape[0] == 2
     onnxruntime = pytest.importorskip("onnxruntime")
+    speed = {"times_as_fast": 1.5, "latency_ms": 2.0, "whole_latency_ms": 3.0, "is_steady": True}
+    record_speed(saved, Speed(**speed, circumstance="here", widths="padded to multiples of 8, 9 MACs"))
     assert main(["model", "export", str(saved), "--to", "onnx", "--no-time"]) == 0
+    assert SPEED_UNKNOWN in (saved / "card.md").read_text()  # that of another file
     session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
     of_files = session.get_modelmeta().custom_metadata_map
     assert json.loads(of_files["preprocess"]) == steps and json.loads(of_files["class_names"]) == ["cat", "d\u00f6g"]

@@ -377,6 +377,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         {"asked_removed_macs_fraction": 0.2},
         r"is missed by more than .* \(0.5 can be met here\)$",
     ),
+    "one filter, beside a layer with multiples": (
+        lambda: nn.Sequential(nn.Linear(400, 2), nn.ReLU(), nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 3)),
+        torch.zeros(1, 400),
+        {"asked_removed_macs_fraction": 0.3},
+        r"the last filters of 0 lead there .* can be met here\)$",
+    ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
