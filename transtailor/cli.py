@@ -74,11 +74,6 @@ class Command(click.Command):
         """Parse the words that were typed, and keep them for `typed`."""
         ctx.meta[_TYPED] = shlex.join([*ctx.command_path.split(), *args])
         try:
-            _, _, given = self.make_parser(ctx).parse_args([*args])
-            once = [one for one in given if isinstance(one, click.Option) and not (one.multiple or one.is_flag)]
-            if len(set(once)) < len(once) and not ctx.resilient_parsing:  # else the last one counts, without a word
-                twice = next(one for one in once if once.count(one) > 1)
-                ctx.fail(f"{twice.opts[0]} is given {once.count(twice)} times; give it once")
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:  # click's own guess counts the dashes: for --gpus it is --runs
             options = [option for parameter in self.get_params(ctx) for option in parameter.opts]

@@ -20,7 +20,19 @@ from transtailor.terminal import say
 MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 
 
-@cli.command(example="mine --from photographs --to datasets")
+class _GivenOnce(cli.Command):
+    """Refuses an option that counts once and is given twice: else the last one would count, without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words that were typed."""
+        left = super().parse_args(ctx, [*args])
+        for one in (given := self.make_parser(ctx).parse_args([*args])[2]):
+            if isinstance(one, click.Option) and not one.multiple and given.count(one) > 1:
+                ctx.fail(f"{one.opts[0]} is given {given.count(one)} times; give it once")
+        return left
+
+
+@cli.command(example="mine --from photographs --to datasets", cls=_GivenOnce)
 @cli.argument("name")
 @cli.option(
     "--from",

@@ -15,7 +15,6 @@ from transtailor.terminal import say
 
 BLOCK_BYTES = 1 << 20
 UNOFFICIAL = "--unofficial"
-ANOTHER = "it is another version, or damaged"
 _NUMBERED = re.compile(r"(\d{3})(\..+)?")  # class 001 of Flowers, 001.ak47 of Caltech-256
 
 
@@ -71,7 +70,7 @@ def _verified(
         problem = f"has {size_bytes:,} bytes, and the published file has {published.size_bytes:,}"
         if size_bytes < published.size_bytes:
             problem += ": it may have been cut off"
-        _refuse_or_warn(f"{path} {problem}; {ANOTHER}", official, out, unofficial=unofficial)
+        _refuse_or_warn(f"{path} {problem}; it is another version, or damaged", official, out, unofficial=unofficial)
     algorithm = published.algorithm or "sha256"
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", algorithm}}
     with show_progress(out, f"verifying {path.name}", size_bytes, "bytes") as advance, path.open("rb") as file:
@@ -84,7 +83,7 @@ def _verified(
     if published.algorithm is not None and not is_published and not problem:
         name = ALGORITHMS[algorithm]
         problem = f"has {name} {digest}, and the published file has {published.digest} ({published.published_in})"
-        _refuse_or_warn(f"{path} {problem}; {ANOTHER}", official, out, unofficial=unofficial)
+        _refuse_or_warn(f"{path} {problem}; it is another version, or damaged", official, out, unofficial=unofficial)
     return {
         "sha256": hashes["sha256"].hexdigest(),
         "published_in": published.published_in if is_published else "",

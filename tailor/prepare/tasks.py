@@ -123,9 +123,7 @@ def cut(
     for name in chosen - class_names:
         raise ConfigError(f"no such class: {name!r}{nearest(name, class_names)}; see --source-classes")
     target_files = [file for file in listing.files if file.class_name not in chosen]
-    source_files = [file for file in listing.files if file.class_name in chosen]
-    if source is not None:
-        source_files = list(source.files)
+    source_files = [file for file in listing.files if file.class_name in chosen] if source is None else source.files
     source_task = _task(source_files, "source", has_all_classes=source is not None)
     target_task = _task(target_files, "target", has_all_classes=not source_classes)
     if not target_task.files:

@@ -100,7 +100,7 @@ def test_an_unknown_option_shows_the_usage_of_its_own_command(words: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "words", ["data prepare a --from b --to c --labels d --labels e", "table runs/a --at 0.1 --at=0.2"]
+    "words", ["data prepare a --from b --to c --labels d --labels e", "data prepare a --from b --to c --to=d"]
 )
 def test_an_option_that_counts_once_is_given_once(words: str, tmp_path: Path) -> None:
     said = transtailor_command(*words.split(), folder=tmp_path)
