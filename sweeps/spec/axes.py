@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeps.errors import SpecError
+from sweeps.spec.nested import value_at
 from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.toml_text import literal, set_option, toml_value
 from tailor.config.parsing import settings_by_name
@@ -106,8 +107,7 @@ def own_rate(
     for key in varied:
         if overlap(key, "method.name"):
             raise SpecError(f"{where} {RATE}: which setting it is depends on {key}, which varies too; {advice}")
-    method = trial.get("method")
-    method_name = method.get("name") if isinstance(method, Mapping) else method
+    method_name = value_at(trial, "method.name")
     if not isinstance(method_name, str) or method_name not in METHODS:
         raise SpecError(f"{where} {RATE}: which setting it is depends on the method; {advice}")
     rate_key = METHODS[method_name].rate

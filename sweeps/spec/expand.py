@@ -14,7 +14,6 @@ from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
-from sweeps.spec.settle_settings import SEED
 from sweeps.spec.spec import Spec, Variant, files_of
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.common.errors import ConfigError
@@ -263,7 +262,7 @@ def _place_meant(spec: Spec, variant: Variant, combination: Combination, section
 
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
     def where(keys: Sequence[str]) -> str:
-        return _say_where(spec, combination, [SEED] if ".".join(keys) in spec.tied_to_seed else keys)
+        return _say_where(spec, combination, ["seed"] if ".".join(keys) in spec.tied_to_seed else keys)
 
     config = parse_trial(sections.parse(combination.raw), where)
     return Expanded(

@@ -44,12 +44,6 @@ NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-_WRITTEN = (
-    "name", "imports", "tied_to_seed", "trial", "axes", "tuning", "variants", "exclude", "search", "confirm", "settle",
-    "resources", "printed",
-)  # fmt: skip
-
-
 class Variant(BaseModel):
     """Settings that are merged on the base trial, with optional axes."""
 
@@ -73,28 +67,28 @@ class Spec(BaseModel):
     model_config = _STRICT
     name: str
     """Name of the sweep and its run folder."""
+    imports: list[str] = []
+    """Paths of your own modules, in a file relative to it."""
+    tied_to_seed: list[str] = []
+    """Dotted keys of seeds that are set to the trial's seed: each seed draws its own source or splits."""
     trial: dict[str, Any] = {}
     """The base trial, partial, as nested tables."""
     axes: dict[str, list[Any]] = {}
     """Dotted key -> the values to cross."""
     tuning: dict[str, list[Any]] = {}
     """The same, for values from which the best is chosen: all arms have the same number of settings."""
-    tied_to_seed: list[str] = []
-    """Dotted keys of seeds that are set to the trial's seed: each seed draws its own source or splits."""
     variants: list[Variant] = []
     """Settings merged on the base trial, each with `label` and `axes` if wanted; without any, the base alone."""
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
-    resources: Resources = Resources()
-    """What each trial uses: ranks, threads, GPUs."""
-    imports: list[str] = []
-    """Paths of your own modules, in a file relative to it."""
     search: SearchSettings | None = None
     """How settings are chosen from the axes; None: all of them are run."""
     confirm: ConfirmSettings | None = None
     """How the best settings of a search are run again; None: they are not, and nothing is compared."""
     settle: SettleSettings | None = None
     """How seeds are added until each comparison is settled; None: all trials are run."""
+    resources: Resources = Resources()
+    """What each trial uses: ranks, threads, GPUs."""
     printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
@@ -137,7 +131,7 @@ class Spec(BaseModel):
             "variants": [variant.as_table() for variant in self.variants],
             "resources": self.resources.as_said(),
         }
-        return tomli_w.dumps({key: document[key] for key in _WRITTEN if document.get(key)})
+        return tomli_w.dumps({key: value for key, value in document.items() if value})
 
 
 def load_spec(
@@ -338,7 +332,7 @@ def _check_keys(document: Mapping[str, Any], where: str) -> None:
 
 def _hint_at_trial(key: str, value: Any) -> str:
     """Return the end of a message about an unknown key of a spec, which may be meant as a setting of the trial."""
-    settings = {**settings_by_name(), **{name: name for name in TRIAL_KEYS}}
+    settings = settings_by_name()
     close = key if key in TRIAL_KEYS else closest(key, [*SPEC_KEYS, *settings])
     if close is None or close in SPEC_KEYS:
         return nearest(key, SPEC_KEYS)
@@ -386,9 +380,7 @@ def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
         return f"; did you mean --name {shlex.quote(name)}?"
     if top_key in SPEC_KEYS and top_key not in tables:
         return "; change it in the spec"
-    dotted_keys = dict(settings_by_name())
-    for key in TRIAL_KEYS:
-        dotted_keys[key] = key
+    dotted_keys = settings_by_name()
     probable_name = closest(top_key, dotted_keys)
     is_nearer_to_a_table = probable_name != top_key and closest(top_key, tables) is not None
     if top_key in tables or probable_name is None or is_nearer_to_a_table:

@@ -46,12 +46,13 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
 
 @lru_cache(maxsize=1)
 def settings_by_name() -> Mapping[str, str]:
-    """Return the settings in a trial's tables: name -> table and name, as it is written at the top of a trial.
+    """Return the settings of a trial and of its tables: name -> table and name, as it is written at its top.
 
     >>> settings_by_name()["learning_rate"]
     'optimisation.learning_rate'
     """
-    dotted_names = {name: f"method.{name}" for name in ("asked_removed_macs_fraction", "criterion", "allocation")}
+    dotted_names = {name: name for name in TrialConfig.model_fields}
+    dotted_names |= {name: f"method.{name}" for name in ("asked_removed_macs_fraction", "criterion", "allocation")}
     for table in _TABLES:
         for name in _model_of(TrialConfig, table, None).model_fields:
             dotted_names.setdefault(name, f"{table}.{name}")

@@ -369,8 +369,7 @@ class TrialConfig(Settings):
         given = f"pruning.scores_from = {name!r}"
         if "pruning.scores_from" in self.unread:
             raise ValueError(
-                f"{given} has no effect: {self.method.label()!r} scores no filters by images; leave it out, "
-                "or set it to 'target' for this method"
+                f"{given} has no effect: {self.method.label()!r} scores no filters by images; leave it out"
             )
         target = self.data.info
         if target.target_classes < CLASSES:

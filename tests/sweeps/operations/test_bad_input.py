@@ -156,7 +156,7 @@ BAD_SPECS = {
     ),
     "axis in two places": (
         HEAD + "[axes]\nseed = [0]\n[[variants]]\nmethod.name='head_only'\naxes.seed = [1]\n",
-        ["[[variants]] 1 axes seed", "[axes] seed"],
+        ["[[variants]] 1: [axes] seed and its axes seed set one", "[axes] seed"],
     ),
     "variant that an axis overrides": (
         HEAD + "[axes]\nseed = [0]\n[[variants]]\nmethod.name='head_only'\nseed = 1\n",

@@ -166,7 +166,7 @@ def test_options_that_choose_trials_are_refused(
         ("[search]\nhalving.epochs = [5]\n", "a rung at 5 epochs: the fine-tuning has 4"),
         ("[search]\nhalving.points = [7]\n", "spec.toml [search] halving: "),
         ("[confirm]\n", "[confirm]: there is no search to confirm; add [search] with"),
-        ("[search]\nsampler = 'tune:zoopt'\ntrials = 2\n", "no such sampler (valid: grid, nsga2, random, tpe)"),
+        ("[search]\nsampler = 'tune:zoopt'\ntrials = 2\n", "input should be 'grid', 'random', 'tpe' or 'nsga2'"),
         (
             "[search]\nsampler = 'nsga2'\ntrials = 2\ncost = 'pruning_latency_ms'\n",
             "trials of 'prune taylor' measure no latency",
