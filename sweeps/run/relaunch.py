@@ -153,9 +153,9 @@ def check_may_resume(
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
     if record.private_cache != plan.private_cache:
+        is_run, is_launch = ("without", "with") if record.private_cache else ("with", "without")
         raise RunFolderError(
-            f"{run.path} is a run {_sharing_text(record.private_cache)}, "
-            f"this launch is one {_sharing_text(plan.private_cache)}; type another --name"
+            f"{run.path} is a run {is_run} sharing, this launch is one {is_launch} sharing; type another --name"
         )
     changed = difference(record, plan)
     is_allowed = (extend and changed.is_extension) or _is_earlier_or_later(changed, plan)
@@ -177,10 +177,6 @@ def check_may_resume(
             f"to compare: {shlex.join(['diff', '-r', str(run.code_of(record.code_digest)), str(ROOT)])}); "
             "type --update-code to continue with the new code, or --name NAME for a new run"
         )
-
-
-def _sharing_text(private_cache: bool) -> str:
-    return "without sharing" if private_cache else "with sharing"
 
 
 def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
