@@ -70,7 +70,8 @@ class Limit:
         column, sign, most = text.partition("=")
         advice = "type one such as macs=0.8 (of the original's), macs=2e6, params=100000 or latency_ms=2"
         if column not in LIMITED or not sign:
-            raise ResultsError(f"--under {text}: expected one of {', '.join(LIMITED)} with a number; {advice}")
+            expected = f"{did_you_mean(column, LIMITED)}expected one of {', '.join(LIMITED)} with a number"
+            raise ResultsError(f"--under {text}: {expected}; {advice}")
         try:
             limit = cls(column, float(most))
         except ValueError as error:
