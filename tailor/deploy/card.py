@@ -29,7 +29,6 @@ from transtailor.files import refuse_unwritable, write_file
 
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
-NOT_GIVEN = "not given"
 LOADING_THE_NETWORK = ("from pathlib import Path", "from tailor.execution import plugins", "plugins.load(Path({}))")
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
@@ -250,7 +249,7 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, measured by stage {facts['stage_key']}"
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"
-    yield "licence", NOT_GIVEN if facts["licence"] is None else escape(facts["licence"])
+    yield "licence", "not given" if facts["licence"] is None else escape(facts["licence"])
 
 
 def saved_text(folder: Path, network: str) -> str:

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from tailor.common.registry import Registry
 from tailor.model.passes import onnx_session
 from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, onnx_with_texts, program
 from tailor.model.state import ModelState
-from transtailor.files import make_folder, write_file
 
 TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
 ROUNDINGS = 4.0  # added to it: another order of sums rounds differently, in deep networks by more than the tolerance
@@ -41,11 +39,6 @@ class Program:
 
     content: bytes
     difference: float  # the largest between an output of the program and of the model
-
-    def write(self, file: Path) -> None:
-        """Write the file; it is whole or absent."""
-        make_folder(file.parent)
-        write_file(file, self.content)
 
 
 def export(state: ModelState, to: str, batch: int | None = None, *, computed_as: ModelState | None = None) -> Program:

@@ -1,7 +1,6 @@
 """A saved sub-model as a program for plain torch, or as ONNX."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from tailor.saved_model import explain_model_errors, folder_argument, module_opt
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
 from transtailor.documents import read_json
-from transtailor.files import refuse_unwritable_file
+from transtailor.files import make_folder, refuse_unwritable_file, write_file
 from transtailor.waiting import telling
 
 if TYPE_CHECKING:
@@ -84,9 +83,7 @@ def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None,
 
     with telling(f"exporting it to {to}"):
         program = export(state, to, images_at_once)
-    program = _with_texts(program, to, card)
-    program.write(file)
-    yield from _lines(file, program, macs_of(state), images_at_once)
+    yield from _write_program(program, to, macs_of(state), file, images_at_once, card)
     yield "speed: not measured"
     if to == "onnx":
         record_speed(card, None)
@@ -100,9 +97,7 @@ def _write_fastest(
     from tailor.deploy.fastest import fastest
 
     found = fastest(state, images_at_once, pads=pads, threads=threads, step=telling)
-    program = _with_texts(found.program, "onnx", card)
-    program.write(file)
-    yield from _lines(file, program, found.macs, images_at_once)
+    yield from _write_program(found.program, "onnx", found.macs, file, images_at_once, card)
     yield from found.lines
     if found.speed is None:
         yield "speed: that of the whole network, of which nothing was removed"
@@ -113,37 +108,36 @@ def _write_fastest(
 
 def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None, *, card: Path) -> Iterator[str]:
     """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
-    from tailor.deploy.export import with_texts
     from tailor.deploy.int8 import quantised
     from tailor.model.state import DESCRIPTION_FILE
-    from transtailor.files import write_file
 
     with telling("quantising it to 8-bit integers, and timing both"):
         metric = read_json(card / DESCRIPTION_FILE)["facts"]["metric"]
-        found = quantised(file.read_bytes(), state, data, threads, metric)
-    content = with_texts(found.content, "onnx", _of_files(card))
+        content, lines = quantised(file.read_bytes(), state, data, threads, metric)
+    content = _with_texts(content, "onnx", card)
     int8_file = file.with_suffix(f".int8{file.suffix}")
     write_file(int8_file, content)
     yield f"{int8_file}: {len(content):,} bytes, for any number of image(s) at once"
-    yield from found.lines
+    yield from lines
 
 
-def _with_texts(program: "Program", to: str, card: Path) -> "Program":
-    from tailor.deploy.export import with_texts
-
-    return replace(program, content=with_texts(program.content, to, _of_files(card)))
-
-
-def _of_files(card: Path) -> dict[str, object]:
-    """What a model's card says of image files and their classes; empty if it says nothing."""
+def _with_texts(content: bytes, to: str, card: Path) -> bytes:
+    """A program's file with what its model's card says of image files and their classes."""
     from tailor.deploy.card import OF_FILES
+    from tailor.deploy.export import with_texts
     from tailor.model.state import DESCRIPTION_FILE
 
     description = read_json(card / DESCRIPTION_FILE)
-    return {name: description[name] for name in OF_FILES if name in description}
+    return with_texts(content, to, {name: description[name] for name in OF_FILES if name in description})
 
 
-def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None) -> Iterator[str]:
+def _write_program(
+    program: "Program", to: str, macs: int, file: Path, images_at_once: int | None, card: Path
+) -> Iterator[str]:
+    """Write a program with the card's texts; yield what the file is."""
+    content = _with_texts(program.content, to, card)
+    make_folder(file.parent)
+    write_file(file, content)
     count = "any number of" if images_at_once is None else images_at_once
-    yield f"{file}: {len(program.content):,} bytes, {macs:,} MACs, for {count} image(s) at once"
+    yield f"{file}: {len(content):,} bytes, {macs:,} MACs, for {count} image(s) at once"
     yield f"read back and compared with the model: outputs differ by at most {program.difference:.1e}"

@@ -3,7 +3,6 @@
 Weights have a scale for each output channel, activations one for each tensor, from their extremes on training images.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,16 +30,6 @@ CALIBRATION_IMAGES = 256  # training images, or all if there are fewer (C)
 ROUNDS = 12  # each file's turns
 FLOATS = "float32"
 INTEGERS = "int8"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantised:
-    """A file of 8-bit integers, and what it costs."""
-
-    content: bytes
-    of_floats: Quality  # on the validation split
-    of_integers: Quality
-    lines: tuple[str, ...]
 
 
 def splits_of(folder: Path, root: Path | None) -> Splits:
@@ -115,8 +104,10 @@ class _Images:
         return next(self._feeds, None)
 
 
-def quantised(content: bytes, state: ModelState, data: Splits, threads: int | None, metric: Metric) -> Quantised:
-    """Return a program in 8-bit integers, with its score on the validation split and its time beside the floats'.
+def quantised(
+    content: bytes, state: ModelState, data: Splits, threads: int | None, metric: Metric
+) -> tuple[bytes, list[str]]:
+    """Return a program in 8-bit integers, and in words its validation score and its time beside the floats'.
 
     Args:
         content: the program in float32, for any number of images.
@@ -143,7 +134,7 @@ def quantised(content: bytes, state: ModelState, data: Splits, threads: int | No
     ]
     if not times[INTEGERS].is_steady:
         lines.append(UNSTEADY)
-    return Quantised(content=integers, of_floats=of_floats, of_integers=of_integers, lines=tuple(lines))
+    return integers, lines
 
 
 def score(content: bytes, samples: Samples, metric: Metric | None = None) -> Quality:

@@ -214,6 +214,7 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         content = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValidationError) as error:
         how = "pruned.save(folder)" if network else command("trial", "run", "TRIAL", "--save", "FOLDER")
+        how += "" if network else f", or for one of a sweep: {command('best', 'RUN')}"
         raise ConfigError(
             f"{folder} holds no saved model ({_words(error)}){_saved_near(folder)}; to save one, type: {how}"
         ) from error

@@ -83,8 +83,9 @@ def refuse_no_module(model: Any, who: str) -> None:
     kind = type(model).__name__
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule) or kind == "OptimizedModule":
         raise ConfigError(
-            f"{who} a {kind}; expected a torch.nn.Module as the class of a network makes it, neither compiled nor "
-            "scripted; type model.load_state_dict(...) for weights, and .model of what has the network in it"
+            f"{who} a {kind}; expected a torch.nn.Module as the class of a network makes it (Net(), not Net), neither "
+            "compiled nor scripted; type model._orig_mod for a compiled one, model.load_state_dict(...) for weights, "
+            "and .model of what has the network in it"
         )
 
 

@@ -215,12 +215,7 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
 
 
 def refuse_exceeded(budget: Budget, too_much: float, way: str, groups: Iterable[Group]) -> None:
-    """Raise BudgetError if more than BUDGET_MARGIN is removed beyond the budget.
-
-    Args:
-        way: says how it came to that.
-        groups: that led there, so that it may help if they lose fewer filters at once.
-    """
+    """Raise BudgetError if more than BUDGET_MARGIN is removed beyond the budget; `way` and `groups` led to that."""
     if too_much <= BUDGET_MARGIN:
         return
     asked = budget.asked_removed_macs_fraction

@@ -228,7 +228,7 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
     if not is_pair:
         raise ConfigError(
             f"batch {number} of loader is {_kind_of(batch)}; expected two tensors, as in loader = [(inputs, targets)], "
-            "of arrays with torch.as_tensor(...)"
+            "of arrays with torch.as_tensor(...), or of other batches in loader = ((b[...], b[...]) for b in batches)"
         )
     inputs = batch[0].detach().cpu()
     targets = batch[1].detach().cpu()

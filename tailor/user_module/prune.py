@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +188,13 @@ def transtailor(
     _refuse_unknown(settings, _OF_TRANSTAILOR, transtailor)
     raw = _tables(DEFAULTS | settings, _OF_TRANSTAILOR, {"name": "transtailor"})
     steps = raw["method"].setdefault("steps", TransTailor.model_fields["steps"].default)
-    if not isinstance(asked_removed_macs_fraction, float) or not 0.0 < asked_removed_macs_fraction < 1.0:
+    if not isinstance(asked_removed_macs_fraction, Real) or not 0.0 < asked_removed_macs_fraction < 1.0:
         raise ConfigError(
-            f"asked_removed_macs_fraction = {asked_removed_macs_fraction!r}; expected a number between 0 and 1"
+            f"asked_removed_macs_fraction = {asked_removed_macs_fraction!r}; expected a number between 0 and 1: "
+            "for 30% type 0.3"
         )
     is_count = isinstance(steps, int) and steps > 0  # any other value is refused with all settings
-    raw["method"]["step_removed_macs_fraction"] = asked_removed_macs_fraction / steps if is_count else 0.5
+    raw["method"]["step_removed_macs_fraction"] = float(asked_removed_macs_fraction) / steps if is_count else 0.5
     tuning = raw.setdefault("optimisation", {})
     if loss is not None and "label_smoothing" in tuning:
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")

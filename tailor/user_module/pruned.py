@@ -79,9 +79,10 @@ class PrunedNetwork:
         if self.task:
             lines.append(f"Task: {self.task}")
         if not CRITERIA[self.criterion].reads_data:
+            instead = "no criterion" if self.task else "loader = ..., batches of (inputs, targets), and no criterion"
             lines.append(
                 f"The filters were chosen without your task: the criterion {self.criterion!r} reads no data. To keep "
-                "what the task needs, pass loader = ..., batches of (inputs, targets), and no criterion."
+                f"what the task needs, pass {instead}."
             )
         return "\n".join(lines)
 

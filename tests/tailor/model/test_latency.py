@@ -189,4 +189,7 @@ def test_mistakes_are_named(
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "time", str(tmp_path)]) == 2
-    assert "transtailor trial run TRIAL --save FOLDER" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "transtailor trial run TRIAL --save FOLDER, or for one of a sweep: " in said and "transtailor best RUN" in said
+    )

@@ -377,6 +377,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         {"asked_removed_macs_fraction": 0.2},
         r"is missed by more than .* \(0.5 can be met here\)$",
     ),
+    "a class": (lambda: nn.Flatten, torch.zeros(1, 8), {}, r"model is a type; .* \(Net\(\), not Net\)"),
     "one filter, beside a layer with multiples": (
         lambda: nn.Sequential(nn.Linear(400, 2), nn.ReLU(), nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 3)),
         torch.zeros(1, 400),
