@@ -121,7 +121,7 @@ def test_files_name_no_file_of_the_machine_that_wrote_them(saved: Saved) -> None
 
 def test_a_program_for_one_batch_takes_no_other(tmp_path: Path) -> None:
     state = pruned("digits_vgg")
-    file = tmp_path / "new" / "fixed.pt2"
+    file = tmp_path / "fixed.pt2"
     file.write_bytes(export(state, "torch-export", batch=3).content)
     program = torch.export.load(file).module()
     images = images_for(state, 3, seed=9)
