@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.spec.axes import (
+    SEEDS,
     SPEC_KEYS,
     TRIAL_KEYS,
     check_axes,
@@ -185,6 +186,9 @@ def _checked(document: dict[str, Any], where: str, *, is_name_typed: bool = Fals
     check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
     check_axes(document["axes"], f"{where} [axes]")
     check_axes(document["tuning"], f"{where} [tuning]")
+    for key in ("seed", *SEEDS):
+        if key in document["tuning"]:
+            raise SpecError(f"{where} [tuning] {key}: it would keep the best seed by validation; write it under [axes]")
     check_tied(document.get("tied_to_seed", []), where)
     document |= {"variants": variants, "exclude": exclude}
     document["printed"] = parse_printed([raw for _number, raw in _tables(document, "printed", where)], where)

@@ -107,6 +107,7 @@ def test_the_resolved_text_and_extends_keep_tuning(write_spec: WriteSpec) -> Non
 
 
 BAD = {
+    "the best seed would be kept": (SPEC.replace("[tuning]", "[tuning]\nsource.seed = [0, 1]"), "best seed by valid"),
     "a variant sets it": (
         SPEC + "optimisation.learning_rate = 0.1\n",
         r"\[\[variants\]\] 2 optimisation\.learning_rate: \[tuning\] sets it too",
