@@ -58,9 +58,10 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         controls = {control.name for _, control in pairs}
         lines = not_at_budget([arm for arm in tested if arm.problem == base.problem], asked)
         lines += below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
+        lines += one_class_lines([base, *(arm for arm, _ in pairs)])
         yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
-    yield from notes([*without_control(tested, problems, compared[0][0].name), *one_class_lines(tested)])
+    yield from notes(without_control(tested, problems, compared[0][0].name))
     yield from notes([*nan_lines(findings.best, asked), *support_lines(run, problems)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"

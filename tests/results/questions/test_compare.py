@@ -345,6 +345,15 @@ def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path,
         assert any(said in warning for warning in page_of(run).warnings)
 
 
+def test_at_a_budget_networks_of_other_budgets_that_name_one_class_are_not_noted(tmp_path: Path) -> None:
+    trials = [Trial(label="base", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
+    trials += [Trial(label="arm", seed=seed, right=(70, 0), asked=(0.2, 0.4)) for seed in range(3)]
+    with load(write_run(tmp_path, trials)) as run:
+        for page in (versus_arm_page, anytime_page):
+            noted = ["names one class" in "\n".join(markdown_lines(page(run, "base", at))) for at in (0.2, 0.4)]
+            assert noted == [False, True]
+
+
 def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:
     arms: dict[str, tuple[float | None, float]] = {"base": (0.0, 0.0), "at 40": (0.4, 0.4), "by ms": (None, 0.25)}
     arms |= {"by a rule": (None, 0.46), "whole": (0.0, 0.0)}
