@@ -210,6 +210,7 @@ def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> 
     averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
+    warnings_of_run = what_ran.warnings(run, counts)  # before rows are left out
     findings = findings_of(run)
     for table, conditions in HELD_ROWS.items():
         run.hold(table, where=" OR ".join(f"({condition(findings)})" for condition in conditions))
@@ -217,8 +218,7 @@ def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> 
     name = ", ".join(path.resolve().name for path in run.paths.values())
     page = Page(name, run.rows(LAST_ROW)[0]["at"] or "")
     page.tiles = _tiles(run, counts)
-    page.warnings = averaged + about_runs
-    page.warnings += what_ran.warnings(run, counts) + search.warnings(run) + overview.warnings(findings)
+    page.warnings = averaged + about_runs + warnings_of_run + search.warnings(run) + overview.warnings(findings)
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:

@@ -164,6 +164,13 @@ def test_what_makes_numbers_doubtful_is_marked(tmp_path: Path, synthetic: Any) -
     assert "Operating points that follow the protocol 'paper': 1;" in text
 
 
+def test_rows_that_no_section_shows_are_not_said_to_be_lost(tmp_path: Path, synthetic: Any) -> None:
+    """Of the predictions of three arms the page holds those of two."""
+    arms = ("prune", "transtailor", "fine_tune")
+    synthetic(labels=tuple((method, method) for method in arms)).write(tmp_path)
+    assert "Rows are lost" not in write_report(tmp_path).read_text()
+
+
 @pytest.mark.check
 def test_rows_that_are_lost_are_told(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1)).write(tmp_path)
