@@ -1,5 +1,6 @@
 """Query a run's tables in SQL."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -25,8 +26,9 @@ def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
     from results.store.completeness import refuse_gaps
     from results.store.reader import load, python_values
 
-    if not runs or Path(sql).is_dir():
-        folder = sql if Path(sql).is_dir() else "RUN"
+    is_folder = os.path.isdir(sql)  # noqa: PTH112  # Path.is_dir raises for a text longer than a name may be
+    if not runs or is_folder:
+        folder = sql if is_folder else "RUN"
         raise ResultsError(
             f"expected RUN and SQL, given {sql!r}; type {command('query', folder, 'SELECT * FROM trials')}"
         )
