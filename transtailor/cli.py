@@ -254,7 +254,8 @@ class _Run(click.Path):
         """Return the folder as it was typed, or the one of this name below runs/ if only that one exists."""
         folder = Path(value)
         is_plain_name = folder.name == str(value)
-        if not folder.exists() and is_plain_name and (RUNS / folder).is_dir():
+        # Those of Path raise for a text longer than a name may be, such as SQL.
+        if is_plain_name and not os.path.exists(folder) and os.path.isdir(RUNS / folder):  # noqa: PTH110, PTH112
             return RUNS / folder
         return folder
 

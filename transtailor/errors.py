@@ -17,7 +17,9 @@ MISTAKE = 2  # in what was typed or in a file; click uses it too
 TRY_AGAIN = 75  # EX_TEMPFAIL: the input is fine, and starting the command again may succeed
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+_OF_THE_MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class ExplainedError(Exception):

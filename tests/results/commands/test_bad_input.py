@@ -150,7 +150,11 @@ def test_sql_that_fails_says_why_and_writes_nothing(run: Path, command: Command,
 def test_a_query_before_its_run_or_forgotten_says_where_it_goes(run: Path, command: Command) -> None:
     for words in (("SELECT 1", run), (run, run)):
         assert f"query {run} 'SELECT * FROM trials'" in command("query", *words).stderr
-    assert command("query", run, f"SELECT 1 -- {'x' * 5000}").returncode == 0  # longer than a name may be
+    sql = f"SELECT 1 -- {'x' * 5000}"  # longer than a name may be
+    assert command("query", run, sql).returncode == 0
+    swapped = command("query", sql, run)
+    assert swapped.returncode == 2 and f"query {run} 'SELECT * FROM trials'" in swapped.stderr
+    assert command("table", sql).stderr.endswith("x: File name too long\n")
 
 
 def test_a_command_that_reads_one_run_says_what_reads_several(command: Command, tmp_path: Path, synthetic: Any) -> None:
