@@ -56,6 +56,9 @@ def settings_by_name() -> Mapping[str, str]:
     for table in _TABLES:
         for name in _model_of(TrialConfig, table, None).model_fields:
             dotted_names.setdefault(name, f"{table}.{name}")
+    for method in METHODS.values():
+        for name in method.model_fields:
+            dotted_names.setdefault(name, f"method.{name}")
     return MappingProxyType(dotted_names)
 
 

@@ -292,9 +292,17 @@ class TrialConfig(Settings):
         differ_only_in_size = len(network_shape) == len(data_shape) and network_shape[:1] == data_shape[:1]
         fits = network_shape == data_shape or (network.any_size and differ_only_in_size)
         if not fits:
+            own_shape = self.data.info.input_shape
+            advice = "choose another network, see docs/networks.md, or another data.name"
+            if differ_only_in_size and len(own_shape) == 3:
+                px = max(network_shape[1:])
+                advice = (
+                    f"set data.crop_px = {px}" if px <= min(own_shape[1:]) else f"prepare them with --image-px {px}"
+                )
+            cut = "" if own_shape == data_shape else f", cut to {data_shape}"
             raise ValueError(
-                f"network {self.network} reads inputs of shape {network_shape}, {self.data.name} has {data_shape};"
-                " choose another network, see docs/networks.md, or another data.name"
+                f"network {self.network} reads inputs of shape {network_shape}, and samples of {self.data.name} are "
+                f"{own_shape}{cut}; {advice}"
             )
         return self
 

@@ -205,9 +205,10 @@ def transtailor(
     except BudgetError as error:
         if steps == 1:
             raise
-        raise ConfigError(  # of a step, which nobody typed
+        of_step = str(error).partition("; choose another budget")[0]  # the one that can be met is of the step, too
+        raise ConfigError(
             f"asked_removed_macs_fraction = {asked_removed_macs_fraction:g} in {steps} steps, each of which has to "
-            f"meet its share (steps = 1 has one budget to meet): after one of them, {error}"
+            f"meet its share (steps = 1 has one budget to meet): after one of them, {of_step}"
         ) from error
 
 

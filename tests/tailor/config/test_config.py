@@ -161,6 +161,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"method": HEAD, "source": {"weights": __file__}},
         r"weights and weights_sha256 belong together.*\(type: sha256sum /.*/test_config.py\)",
     ),
+    (
+        {"method": HEAD, "network": "digits_vgg", "data": {"name": "digits", "crop_px": 6}},
+        r"shape \(1, 8, 8\), and samples of digits are \(1, 8, 8\), cut to \(1, 6, 6\); set data.crop_px = 8",
+    ),
     ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
     (
         {"method": HEAD, "data": {"name": "mine", "root": "nowhere"}},
