@@ -267,7 +267,7 @@ def _say_what_is_unusual(listings: Sequence[FileListing], out: TextIO) -> None:
             say(
                 f"warning: {counted(len(listing.left_out_images), 'image')} among them: "
                 f"{some(listing.left_out_images)}; what is read is directly in the folder of its class, with a suffix "
-                "such as .jpg: move, rename, convert or download them",
+                "such as .jpg and no dot before its name: move, rename, convert or download them",
                 to=out,
             )
         archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
