@@ -146,9 +146,13 @@ def _word(typed: str) -> str:
 
 
 def _alike(typed: str, names: list[str], count: int, least: float) -> list[str]:
-    """Return up to `count` names that are most like what was typed, ignoring case, the best first."""
+    """Return up to `count` names that are most like what was typed, ignoring case: the best, of equals the first."""
     import difflib  # here, as a correct command does not need it
 
-    as_written = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(typed.casefold(), as_written, n=count, cutoff=least)
-    return [as_written[name] for name in close]
+    matcher = difflib.SequenceMatcher(b=typed.casefold())
+    likeness = {}
+    for name in names:
+        matcher.set_seq1(name.casefold())
+        likeness[name] = matcher.ratio()
+    close = [name for name in names if likeness[name] >= least]
+    return sorted(close, key=likeness.__getitem__, reverse=True)[:count]
