@@ -74,5 +74,6 @@ def check_settle(
     if seed_axes:
         raise SpecError(
             f"{where} {sorted(seed_axes)[0]} seed: [settle] gives the seeds, 0 to {settle.most_seeds - 1}, as far as "
-            "its looks need them; remove this key, and choose looks = [...] instead"
+            "its looks need them; remove this key (of a spec that is extended: copy that one without it), and choose "
+            "looks = [...] instead"
         )

@@ -41,6 +41,7 @@ from tailor.pruning.network_facts import activation_kinds
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function
 from tailor.stages import FineTune, GroupRule, ImageChanges, MeasureNorms, StageGenerator
 from tailor.user_module.given import (
+    IGNORED,
     OwnNetwork,
     checked_example,
     copy_module,
@@ -318,7 +319,7 @@ def _prune(
             refuse_single_images([s for s in planned if isinstance(s, with_norms)], config, 1, len(samples))
         if not is_simple and samples is not None:
             with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
-                try_loss(own, _first_batch(samples, config.optimisation.batch_size), in_training=True)
+                try_loss(own, _batch(samples, slice(config.optimisation.batch_size)), in_training=True)
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(
@@ -331,12 +332,13 @@ def _prune(
         pruned = run_in_memory(walk, whole, context).fold_factors()
         pruned_model = own.build(pruned)
         _check_pruned(whole, pruned, all_candidates, example)
+        task = "" if samples is None else task_of(samples, outputs)
         if not is_simple and samples is not None:
-            _refuse_not_finite(pruned, samples, batch_size)
+            task += _after_training(pruned_model, samples, batch_size)
         return PrunedNetwork(
             model=pruned_model,
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
-            task="" if samples is None else task_of(samples, outputs),
+            task=task,
             groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
             macs=macs_of(pruned),
             original_macs=macs_of(whole),
@@ -369,16 +371,26 @@ def _check_pruned(whole: ModelState, pruned: ModelState, candidates: list[Candid
         evaluate(pruned.build(), example, 0)
 
 
-def _refuse_not_finite(pruned: ModelState, samples: Samples, batch_size: int) -> None:
-    """Raise TrainingError unless the loss of a batch is a number after the last step, behind which none is computed."""
-    batch = _first_batch(samples, batch_size)
-    loss = float(batch.loss_sum(run_copy(pruned.build(), batch.images))) / batch.global_count
-    if not math.isfinite(loss):
-        raise TrainingError(f"the loss of the first batch is {loss} after training; a smaller learning rate may help")
+@torch.no_grad()
+def _after_training(model: nn.Module, samples: Samples, batch_size: int) -> str:
+    """Say so if the network names one class for all of several; raise TrainingError if a loss is no finite number."""
+    named: set[int] = set()
+    is_classifier = samples.loss is None and not samples.labels.is_floating_point()
+    for begin in range(0, len(samples), batch_size):
+        batch = _batch(samples, slice(begin, begin + batch_size))
+        outputs = run_copy(model, batch.images)
+        loss = float(batch.loss_sum(outputs)) / batch.global_count
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss of a batch is {loss} after training; a smaller learning rate may help")
+        if is_classifier:
+            named.update(outputs.argmax(1).flatten().tolist())
+    if len(named) != 1 or len(samples.labels[samples.labels != IGNORED].unique()) < 2:
+        return ""
+    return "; it names one class for all of them, so it learned nothing: a smaller learning rate may help"
 
 
-def _first_batch(samples: Samples, size: int) -> Batch:
-    images, labels = samples.images[:size], samples.labels[:size]
+def _batch(samples: Samples, part: slice) -> Batch:
+    images, labels = samples.images[part], samples.labels[part]
     return Batch(images=images, labels=labels, global_count=len(images), loss=samples.loss)
 
 

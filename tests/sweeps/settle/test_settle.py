@@ -197,7 +197,7 @@ def test_a_look_says_which_scores_it_read(tmp_path: Path) -> None:
     [
         ({"search": {"sampler": "random", "trials": 2}}, "search first, then settle"),
         ({"tuning": {"optimisation.epochs": [1, 2]}}, r"\[tuning\] chooses the best setting"),
-        ({"axes": {"seed": [0, 1]}}, r"\[axes\] seed: \[settle\] gives the seeds, 0 to 19"),
+        ({"axes": {"seed": [0, 1]}}, r"\[axes\] seed: \[settle\] gives the seeds, 0 to 19.*of a spec that is extended"),
         ({"trial": {"seed": 3}}, r"\[trial\] seed"),
         ({"settle": {"against": "x"}}, r"matters"),
         ({"settle": {"against": "x", "matters": 1}}, "matters.* less than 1"),  # a point is 0.01

@@ -332,6 +332,16 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
         tailor.transtailor(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
 
 
+def test_a_network_that_names_one_class_after_training_is_said_to() -> None:
+    """A bias that no step can make up for."""
+    network = small()
+    list(network.parameters())[-1].data[0] += 1e4
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 0, "asked_removed_macs_fraction": 0.3}
+    labelled = [(torch.randn(4, 8), torch.tensor([0, 1, 2, 1]))] * 2
+    said = [str(tailor.transtailor(net, torch.zeros(1, 8), loader=labelled, **settings)) for net in (network, small())]
+    assert ["names one class for all of them" in text for text in said] == [True, False]
+
+
 def test_a_last_step_after_which_the_loss_is_no_number_is_not_kept() -> None:
     settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 0, "learning_rate": 1e30}
     with pytest.raises(TrainingError, match="after training; a smaller learning rate may help"):
