@@ -47,7 +47,6 @@ from tailor.user_module.given import (
     copy_module,
     plain_torch,
     registration,
-    run_copy,
     samples_of,
     task_of,
     try_loss,
@@ -334,7 +333,7 @@ def _prune(
         _check_pruned(whole, pruned, all_candidates, example)
         task = "" if samples is None else task_of(samples, outputs)
         if not is_simple and samples is not None:
-            task += _after_training(pruned_model, samples, batch_size)
+            task += _after_training(pruned_model, own.device, samples, batch_size)
         return PrunedNetwork(
             model=pruned_model,
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
@@ -372,13 +371,14 @@ def _check_pruned(whole: ModelState, pruned: ModelState, candidates: list[Candid
 
 
 @torch.no_grad()
-def _after_training(model: nn.Module, samples: Samples, batch_size: int) -> str:
+def _after_training(trained: nn.Module, device: torch.device, samples: Samples, batch_size: int) -> str:
     """Say so if the network names one class for all of several; raise TrainingError if a loss is no finite number."""
+    model = copied(trained).eval()
     named: set[int] = set()
     is_classifier = samples.loss is None and not samples.labels.is_floating_point()
     for begin in range(0, len(samples), batch_size):
-        batch = _batch(samples, slice(begin, begin + batch_size))
-        outputs = run_copy(model, batch.images)
+        batch = _batch(samples, slice(begin, begin + batch_size), device)
+        outputs = model(batch.images)
         loss = float(batch.loss_sum(outputs)) / batch.global_count
         if not math.isfinite(loss):
             raise TrainingError(f"the loss of a batch is {loss} after training; a smaller learning rate may help")
@@ -389,8 +389,8 @@ def _after_training(model: nn.Module, samples: Samples, batch_size: int) -> str:
     return "; it names one class for all of them, so it learned nothing: a smaller learning rate may help"
 
 
-def _batch(samples: Samples, part: slice) -> Batch:
-    images, labels = samples.images[part], samples.labels[part]
+def _batch(samples: Samples, part: slice, device: torch.device | str = "cpu") -> Batch:
+    images, labels = samples.images[part].to(device), samples.labels[part].to(device)
     return Batch(images=images, labels=labels, global_count=len(images), loss=samples.loss)
 
 
