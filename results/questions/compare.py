@@ -131,7 +131,8 @@ def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
     records = []
     is_tested = any(against in (arm.name, arm.label) for arm in findings.tested)  # else all its trials have failed
-    for _, rows in _compare_arms(run, findings.arms, against, asked) if is_tested else ():
+    by_problem = _compare_arms(run, findings.arms, against, asked) if is_tested else []
+    for _, rows in by_problem:
         for row in rows:
             look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
             if look is None:

@@ -153,9 +153,9 @@ def check_may_resume(
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
     if record.private_cache != plan.private_cache:
-        is_run, is_launch = ("without", "with") if record.private_cache else ("with", "without")
+        of_run, of_launch = ("without", "with") if record.private_cache else ("with", "without")
         raise RunFolderError(
-            f"{run.path} is a run {is_run} sharing, this launch is one {is_launch} sharing; type another --name"
+            f"{run.path} is a run {of_run} sharing, this launch is one {of_launch} sharing; type another --name"
         )
     changed = difference(record, plan)
     is_allowed = (extend and changed.is_extension) or _is_earlier_or_later(changed, plan)

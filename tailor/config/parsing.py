@@ -46,7 +46,7 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
 
 @lru_cache(maxsize=1)
 def settings_by_name() -> Mapping[str, str]:
-    """Return the settings of a trial and of its tables: name -> table and name, as it is written at its top.
+    """Return the settings of a trial, its tables and the methods: name -> table and name, as written at its top.
 
     >>> settings_by_name()["learning_rate"]
     'optimisation.learning_rate'

@@ -88,10 +88,11 @@ def unpack(archive: Path, parent: Path) -> Path:
         free_bytes = shutil.disk_usage(parent).free
         _check_members(archive, free_bytes)
         _write(archive, unfinished)
+    except ConfigError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     except UNREADABLE as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"{archive} cannot be unpacked: {_explain(error)}") from error
     return unfinished.rename(final)
 

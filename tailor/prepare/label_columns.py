@@ -53,14 +53,17 @@ class LabelColumns:
     folder: int | None = None  # of each image
     are_named: bool = True  # by the first line of the table
 
+    @property
+    def is_one_hot(self) -> bool:
+        """Whether each class has a column."""
+        return len(self.classes) > 1
+
     def description(self) -> str:
         """Return a sentence that says which columns are read, and which are not."""
         if not self.are_named:
             return "its first line names no columns: the first one is the image, the second one its class"
         class_names = ", ".join(self.names[index] for index in self.classes)
-        kind = (
-            f"its class the one of {class_names} that is 1" if len(self.classes) > 1 else f"its class {class_names!r}"
-        )
+        kind = f"its class the one of {class_names} that is 1" if self.is_one_hot else f"its class {class_names!r}"
         parts = [f"the image is column {self.names[self.image]!r}", kind]
         if self.folder is not None:
             parts.append(f"its folder {self.names[self.folder]!r}")
@@ -87,7 +90,7 @@ class LabelColumns:
         Raises:
             ValueError: not exactly one of the columns of classes is 1.
         """
-        if len(self.classes) == 1:
+        if not self.is_one_hot:
             return values[self.classes[0]]
         ones = [self.names[index] for index in self.classes if values[index].casefold() in ONE]
         if len(ones) != 1:

@@ -46,7 +46,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     for stem, names in names_of_stem.items():
         if stem not in full_name_of:  # a whole name goes before another one's stem
             full_name_of[stem] = names[0]
-    lines, in_refused = [], set[str]()
+    lines = []
+    in_refused: set[str] = set()
     for line in _lines(table):
         if listing.is_set_aside(_place(table, line)):
             in_refused |= {full_name_of.get(normal_form(value), "") for value in line[1]}

@@ -25,11 +25,12 @@ class _GivenOnce(cli.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words that were typed."""
-        left = super().parse_args(ctx, [*args])
-        for one in (given := self.make_parser(ctx).parse_args([*args])[2]):
-            if isinstance(one, click.Option) and not one.multiple and given.count(one) > 1:
-                ctx.fail(f"{one.opts[0]} is given {given.count(one)} times; give it once")
-        return left
+        words_left = super().parse_args(ctx, [*args])  # which takes the words out of its list
+        _values, _words, given = self.make_parser(ctx).parse_args([*args])
+        for option in given:
+            if isinstance(option, click.Option) and not option.multiple and given.count(option) > 1:
+                ctx.fail(f"{option.opts[0]} is given {given.count(option)} times; give it once")
+        return words_left
 
 
 @cli.command(example="mine --from photographs --to datasets", cls=_GivenOnce)
