@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -162,18 +163,18 @@ def _refuse_other_names(table: TableSchema, paths: list[Path]) -> None:
         following = growing_file(folder.parent, table.name, number, file + 1)
 
 
-def codec_to_replace(path: Path) -> str:
-    """Return how the file that replaces this one is compressed, which is never as this one is.
+def compression_to_replace(path: Path) -> dict[str, Any]:
+    """Return how to write the file that replaces this one: arguments of `write_table`. It is never as this one is.
 
     polars and DuckDB open a file twice. If it is replaced in between, they look in the new file where the old one had
     its columns, and may find another column there. That is an error, if the new file is compressed otherwise.
     """
     try:
         written = pq.read_metadata(path)
+        is_zstd = written.num_row_groups and written.row_group(0).column(0).compression == "ZSTD"
     except (OSError, pa.ArrowException):  # there is none, or it is torn
-        return "zstd"
-    is_zstd = written.num_row_groups and written.row_group(0).column(0).compression == "ZSTD"
-    return "gzip" if is_zstd else "zstd"
+        is_zstd = False
+    return {"compression": "gzip" if is_zstd else "zstd", "compression_level": 1}
 
 
 def read_rows(path: Path, table: TableSchema) -> pa.Table:

@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.files import codec_to_replace
+from results.store.files import compression_to_replace
 from results.store.schema import COLUMNS_OF_VIEWS, TABLES
 from transtailor import cli
 from transtailor.errors import reason_of
@@ -73,7 +73,7 @@ def write_points(run: "Run", *, is_known_as_ours: bool = False) -> Path:
     table = points_table(run)
     facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table)}
     table = table.replace_schema_metadata(facts)
-    return write_file(path, partial(pq.write_table, table, compression=codec_to_replace(path), compression_level=1))
+    return write_file(path, partial(pq.write_table, table, **compression_to_replace(path)))
 
 
 def renew_points(run: Path, note: Callable[[str], object]) -> None:

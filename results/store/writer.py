@@ -28,7 +28,15 @@ import pyarrow.parquet as pq
 
 from results.arrow_types import INTEGERS
 from results.errors import ResultsError
-from results.store.files import GONE, changing_file, codec_to_replace, growing_file, list_files, number_of, read_rows
+from results.store.files import (
+    GONE,
+    changing_file,
+    compression_to_replace,
+    growing_file,
+    list_files,
+    number_of,
+    read_rows,
+)
 from results.store.lock import hold_lock
 from results.store.rows import Rows, checked, stamped, with_replaced
 from results.store.schema import CHANGING, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
@@ -236,7 +244,7 @@ class Writer:
         try:
             make_folder(path.parent)
             self._keep_replaced(path)
-            write_file(path, partial(_encode, rows, codec_to_replace(path)), made_in=self._folder)
+            write_file(path, partial(_encode, rows, compression_to_replace(path)), made_in=self._folder)
         except OSError as error:
             if error.errno in GONE and not is_there(self._folder):
                 raise self._taken_over() from error
@@ -291,7 +299,7 @@ def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with hold_lock(made_in / "lock", f"another process writes timings of {str(tables.parent)!r}; wait for it"):
         make_folder(path.parent)
         rows = with_replaced(table, _rows_or_none(path, table), new)
-        write_file(path, partial(_encode, rows, codec_to_replace(path)), made_in=made_in)
+        write_file(path, partial(_encode, rows, compression_to_replace(path)), made_in=made_in)
 
 
 def _rows_or_none(path: Path, table: TableSchema) -> pa.Table:
@@ -301,13 +309,12 @@ def _rows_or_none(path: Path, table: TableSchema) -> pa.Table:
     return read_rows(path, table).cast(arrow_schema(table))
 
 
-def _encode(rows: pa.Table, codec: str, stream: BinaryIO) -> None:
+def _encode(rows: pa.Table, compression: Mapping[str, Any], stream: BinaryIO) -> None:
     lists = {f"{column.name}.list.element" for column in rows.schema if column.type == INTEGERS}
     pq.write_table(
         rows,
         stream,
-        compression=codec,
-        compression_level=1,
+        **compression,
         # Numbers of filters grow along a list: written as differences they take half of the space, and less time.
         column_encoding=dict.fromkeys(lists, "DELTA_BINARY_PACKED"),
         use_dictionary=[column.name for column in rows.schema if not pa.types.is_list(column.type)],

@@ -61,6 +61,9 @@ def export(
         from tailor.deploy.int8 import splits_of
 
         file = out or folder / f"model{FORMATS[to].suffix}"
+        for name, kind in FORMATS.items():
+            if name != to and kind.suffix == file.suffix.lower():
+                raise ConfigError(f"--out {file} is a name for --to {name}, but --to is {to}; change one of them")
         refuse_unwritable_file(file, "--out", ConfigError)
         try:
             with explain_model_errors(folder):

@@ -115,7 +115,8 @@ def _refuse_request(request: Request, layout: Layout) -> None:
 def _refuse_origin(origin: Path, request: Request, layout: Layout, option: str) -> None:
     """Raise ConfigError for a file or folder that is not there, is a web page, or would have the data set in it."""
     if not origin.exists():
-        raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}")
+        as_word = "; several classes are one word: --source-classes A,B" if request.source_classes else ""
+        raise ConfigError(f"{origin} does not exist; give {layout.expects} in {option}{as_word}")
     if origin.is_file():
         refuse_html(origin)
         if not archive.is_archive(origin) and (

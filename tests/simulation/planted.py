@@ -319,9 +319,9 @@ PLANTED = (
     Planted(
         "a file of a table is changed in place",
         f"{WRITER}:Writer._replace",
-        "write_file(path, partial(_encode, rows, codec_to_replace(path)), made_in=self._folder)",
+        "write_file(path, partial(_encode, rows, compression_to_replace(path)), made_in=self._folder)",
         "with path.open('wb') as stream:\n"
-        "                _encode(rows, 'zstd', stream)\n"
+        "                _encode(rows, compression_to_replace(path), stream)\n"
         "                stream.flush()\n"
         "                os.fsync(stream.fileno())",
     ),

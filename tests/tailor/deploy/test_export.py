@@ -224,3 +224,15 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     assert printed.out == "" and printed.err.startswith(f"error: {tmp_path / out} cannot be written: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "model"]
     assert not list((tmp_path / "folder").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "to", "other"), [("small.PT2", "onnx", "torch-export"), ("small.onnx", "torch-export", "onnx")]
+)
+def test_a_file_called_as_one_of_the_other_format_is_refused(
+    out: str, to: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(pruned("friedman_mlp"), tmp_path / "model")
+    assert main(["model", "export", str(tmp_path / "model"), "--to", to, "--out", str(tmp_path / out)]) == 2
+    assert f"is a name for --to {other}, but --to is {to}" in capsys.readouterr().err
+    assert not (tmp_path / out).exists()

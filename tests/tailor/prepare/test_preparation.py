@@ -397,6 +397,7 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
         (("--layout", "cup200"), "no such layout: 'cup200'; did you mean 'cub200'"),
         (("--image-px", 4), "--image-px is 4; expected a side"),
         (("--source-from", "gone"), "gone does not exist; give .* in --source-from"),
+        (("--source-classes", "dog", "eel"), "eel does not exist; .*one word: --source-classes A,B"),
         (("--source-classes", "cat,dgo"), "no such class: 'dgo'; did you mean 'dog'"),
     ],
 )
