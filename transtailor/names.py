@@ -122,9 +122,10 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
 
 
 def _meant(typed: str, names: Sequence[str]) -> str | None:
-    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or this word.
+    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or these words.
 
-    A word is what one name alone among all has (`test`: `test_score`; `rate`: `optimisation.rate`). None if none is.
+    One name alone among all has them (`test`: `test_score`; `macs_fraction`: `removed_macs_fraction`), or ends with
+    what was typed (`rate`: `optimisation.rate`). None if none does.
     """
     word = _word(typed)
     for name in OTHER_WORDS.get(word, ()):
@@ -137,7 +138,8 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
     ends = [name for name in names if name.endswith(f".{typed}")]  # a key without its tables, as names of arms have it
     if len(ends) == 1:
         return ends[0]
-    having = [name for name in names if len(word) >= LEAST_WORD and f"_{word}_" in f"_{_word(name)}_"]
+    words = set(word.split("_"))
+    having = [name for name in names if len(word) >= LEAST_WORD and words <= set(_word(name).split("_"))]
     return having[0] if len(having) == 1 else None
 
 

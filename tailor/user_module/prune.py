@@ -129,6 +129,8 @@ def prune(
             "that the filters go that it needs least; or name a criterion that reads only weights, such as criterion = "
             "'l2', which may keep less of the task than random filters (docs/criteria.md)"
         )
+    if criterion is not None and not isinstance(criterion, str):
+        raise ConfigError(f"criterion = {criterion!r}; expected a name from docs/criteria.md; a loss is given as loss")
     criterion = criterion or Pruning.model_fields["criterion"].default
     method: dict[str, Any] = {"name": "prune", "criterion": criterion}
     if (asked_removed_macs_fraction is None) == (asked_latency_fraction is None) or (

@@ -69,6 +69,7 @@ def test_capitals_do_not_matter() -> None:
         ("betas", ["beta", "heads"], None),
         ("f1", ["accuracy", "macro_f1", "top_5"], "macro_f1"),
         ("test", ["test_score", "trials"], "test_score"),
+        ("asked_macs", ["asked_latency_ms", "asked_removed_macs_fraction"], "asked_removed_macs_fraction"),
         ("fine_tune", ["full fine-tuning", "head_only"], "full fine-tuning"),
         ("watch", ["fetch", "status"], "status"),
         ("learning_rate", ["method.alpha_learning_rate", "optimisation.learning_rate"], "optimisation.learning_rate"),

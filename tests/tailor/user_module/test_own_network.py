@@ -385,6 +385,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
         r"the last filters of 0 lead there .* can be met here\)$",
     ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
+    "a loss": (
+        linear,
+        torch.zeros(1, 8),
+        {"criterion": nn.CrossEntropyLoss()},
+        "criterion = .*; a loss is given as loss",
+    ),
+    "macs": (linear, torch.zeros(1, 8), {"asked_macs_fraction": 0.3}, "did you mean 'asked_removed_macs_fraction'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
     "a donor": (linear, torch.zeros(1, 8), {"scores_from": "noise"}, "scores_from is a setting of other methods"),
