@@ -22,7 +22,6 @@ from tailor.execution.runner import StageEvent
 from tailor.facts.networks import NETWORKS
 from tailor.facts.preprocess import Step
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, saved_in
-from tailor.saved_model import AS_PRUNED
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json
 from transtailor.files import refuse_unwritable, write_file
@@ -30,6 +29,7 @@ from transtailor.files import refuse_unwritable, write_file
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 LOADING_THE_NETWORK = ("from pathlib import Path", "from tailor.execution import plugins", "plugins.load(Path({}))")
+SPEEDS = ("speed", "speed_of_files")  # of the sub-model as it is saved; of files of ONNX beside it, by their names
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
@@ -106,16 +106,15 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     """Write a model and its card.
 
     Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` and
-    `class_names` added to `model.json`, and `card.md`. Of the same weights that are saved there, the measured speed
-    stays, and so does the licence unless another is given.
+    `class_names` added to `model.json`, and `card.md`. Of the same weights that are saved there, the measured speeds
+    stay, and so does the licence unless another is given.
     """
     before = saved_in(folder)
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
     known = asdict(facts)
     if before.get("sha256") == description["sha256"]:
-        if "speed" in before:
-            description["speed"] = before["speed"]
+        description |= {name: before[name] for name in SPEEDS if name in before}
         known["licence"] = known["licence"] or before.get("facts", {}).get("licence")
     for name in OF_FILES:
         value = known.pop(name)
@@ -144,21 +143,25 @@ def save_point(
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
-def record_speed(folder: Path, speed: Speed | None) -> None:
-    """Write the measured speed into the description and the card of a saved model; nothing if it has no card.
+def record_speed(folder: Path, speed: Speed | None, file: Path | None = None) -> None:
+    """Write a measured speed into the description and the card of a saved model; nothing if it has no card.
 
-    None says that an unpadded program was written and not timed: the speed of a padded one before is not its own.
+    Args:
+        speed: None says that `file` was written and not timed: the speed of one of this name before is not its own.
+        file: the program that was timed; the card has those in the model's folder. None: the sub-model as it is saved.
 
     Raises:
         ConfigError: the folder cannot be written to.
     """
     description = read_json(folder / DESCRIPTION_FILE)
-    if "facts" not in description:
+    if "facts" not in description or (file is not None and file.parent.resolve() != folder.resolve()):
         return
-    if speed is not None:
-        description |= {"speed": asdict(speed)}
-    elif description.get("speed", {}).get("widths") != AS_PRUNED:
-        description.pop("speed", None)
+    speeds = description if file is None else description.setdefault("speed_of_files", {})
+    name = "speed" if file is None else file.name
+    if speed is None:
+        speeds.pop(name, None)
+    else:
+        speeds[name] = asdict(speed)
     try:
         write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
         write_file(folder / CARD_FILE, card(description))
@@ -245,7 +248,13 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
     yield "parameters", f"{cost['params']:,}"
-    yield "speed", escape(str(Speed(**description["speed"]))) if "speed" in description else SPEED_UNKNOWN
+    speeds = {f"speed of {file}": speed for file, speed in description.get("speed_of_files", {}).items()}
+    if "speed" in description:
+        speeds = {"speed": description["speed"]} | speeds
+    for name, speed in speeds.items():
+        yield escape(name), escape(str(Speed(**speed)))
+    if not speeds:
+        yield "speed", SPEED_UNKNOWN
     yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, measured by stage {facts['stage_key']}"
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"

@@ -79,7 +79,7 @@ def export(
 
 
 def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None, *, card: Path) -> Iterator[str]:
-    """Write the model as it is; yield what the file is. The card's speed of a padded file of ONNX goes."""
+    """Write the model as it is; yield what the file is. The card's speed of a file that it replaces goes."""
     from tailor.deploy.card import record_speed
     from tailor.deploy.export import export
     from tailor.model.cost import macs_of
@@ -88,25 +88,21 @@ def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None,
         program = export(state, to, images_at_once)
     yield from _write_program(program, to, macs_of(state), file, images_at_once, card)
     yield "speed: not measured"
-    if to == "onnx":
-        record_speed(card, None)
+    record_speed(card, None, file)
 
 
 def _write_fastest(
     state: "ModelState", file: Path, images_at_once: int | None, *, pads: bool, threads: int | None, card: Path
 ) -> Iterator[str]:
-    """Write the fastest ONNX file, and its speed into the model's card; yield what the file is, and how fast."""
+    """Write the fastest ONNX file, and its speed into the card beside it; yield what the file is, and how fast."""
     from tailor.deploy.card import record_speed
     from tailor.deploy.fastest import fastest
 
     found = fastest(state, images_at_once, pads=pads, threads=threads, step=telling)
     yield from _write_program(found.program, "onnx", found.macs, file, images_at_once, card)
     yield from found.lines
-    if found.speed is None:
-        yield "speed: that of the whole network, of which nothing was removed"
-        return
-    yield f"speed: {found.speed}"
-    record_speed(card, found.speed)
+    yield f"speed: {found.speed or 'that of the whole network, of which nothing was removed'}"
+    record_speed(card, found.speed, file)
 
 
 def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None, *, card: Path) -> Iterator[str]:

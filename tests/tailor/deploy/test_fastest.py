@@ -89,21 +89,29 @@ def test_the_card_says_how_fast_it_is(tmp_path: Path) -> None:
     tailor.load_model(tmp_path)
 
 
-def test_the_speed_of_a_padded_file_goes_when_an_untimed_one_takes_its_place(tmp_path: Path) -> None:
-    save_with_card(pruned("friedman_mlp"), facts(), tmp_path)
-    record_speed(tmp_path, replace(SPEED, widths=AS_PRUNED))
-    record_speed(tmp_path, None)
-    assert "3 ms; as pruned; here, batch 1" in (tmp_path / "card.md").read_text()
-    record_speed(tmp_path, replace(SPEED, widths="padded to multiples of 8, 9 MACs"))
-    assert "padded to multiples of 8, 9 MACs" in (tmp_path / "card.md").read_text()
-    record_speed(tmp_path, None)
-    assert SPEED_UNKNOWN in (tmp_path / "card.md").read_text()
+def test_the_card_has_a_speed_for_each_timed_file_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_with_card(pruned("friedman_mlp"), facts(), folder)
+    record_speed(folder, replace(SPEED, widths="padded to multiples of 8, 9 MACs"), folder / "model.onnx")
+    card = (folder / "card.md").read_text()
+    assert "| speed of model.onnx | 1.50 times" in card and "padded to multiples of 8, 9 MACs" in card
+    assert SPEED_UNKNOWN not in card
+    record_speed(folder, None, tmp_path / "model.onnx")  # a file elsewhere says nothing of the one here
+    record_speed(folder, None, folder / "other.onnx")
+    assert (folder / "card.md").read_text() == card
+    record_speed(folder, replace(SPEED, widths=AS_PRUNED))
+    both = (folder / "card.md").read_text()
+    assert "| speed | 1.50 times" in both and "| speed of model.onnx | 1.50 times" in both
+    record_speed(folder, None, folder / "model.onnx")  # an untimed one takes its place
+    assert "speed of" not in (folder / "card.md").read_text()
+    assert "3 ms; as pruned; here, batch 1" in (folder / "card.md").read_text()
 
 
 def test_speed_and_licence_stay_where_the_same_weights_are_saved_again(tmp_path: Path) -> None:
     state = pruned("friedman_mlp")
     save_with_card(state, facts(licence="MIT"), tmp_path)
     record_speed(tmp_path, SPEED)
+    record_speed(tmp_path, SPEED, tmp_path / "model.onnx")
     card = (tmp_path / "card.md").read_text()
     save_with_card(state, facts(), tmp_path)
     assert (tmp_path / "card.md").read_text() == card
