@@ -44,7 +44,7 @@ class PricedBlock(Settings):
 class LatencyTable(Settings):
     """Measured blocks, and how well their sum predicts whole networks."""
 
-    network: str
+    network: str  # its name, or FILE:NAME of a user's own
     classes: Count
     input_shape: Annotated[tuple[int, ...], Field(strict=False)]
     rule: dict[str, Any]
@@ -131,14 +131,16 @@ class LatencyTable(Settings):
 
     def how_to_make(self, classes: int | None = None) -> str:
         """Return the command that measures such a table; by default of as many classes as this one."""
-        words = ["model", "table", self.network, "--image-px", self.input_shape[-1]]
-        words += ["--classes", self.classes if classes is None else classes]
+        module, _, name = self.network.rpartition(":")
+        words = ["model", "table", *(["--module"] if module else []), self.network, "--image-px", self.input_shape[-1]]
+        if not module:
+            words += ["--classes", self.classes if classes is None else classes]
         if self.rule["residual"] != "coupled":
             words += ["--residual", self.rule["residual"]]
         if not self.rule["linear"]:
             words.append("--no-linear")
         words += ["--threads", self.circumstance["threads"]]
-        return command(*words, "--out", f"{self.network}.table.json")
+        return command(*words, "--out", f"{name}.table.json")
 
     def write(self, file: Path) -> str:
         """Write the table with its digest; return the SHA-256 of the file."""

@@ -97,10 +97,8 @@ class _Measuring:
             self.samples.setdefault((self.kinds[block.weight], f"{inputs}x{outputs}"), []).append(ms)
 
 
-def measure_table(
-    network: str, classes: int, input_shape: tuple[int, ...], rule: GroupRule, circumstance: Circumstance
-) -> Lines:
-    """Measure the table of a network on this machine: yield the progress, return the table.
+def measure_table(network: ModelState, rule: GroupRule, circumstance: Circumstance) -> Lines:
+    """Measure the table of a network, whatever its weights, on this machine: yield the progress, return the table.
 
     Networks with widths of the grid are profiled until each pair of widths of each layer was seen. Then networks are
     timed as a pruning would choose them by these cells, from a fifth to 0.9 of the way from the smallest to the whole:
@@ -117,7 +115,7 @@ def measure_table(
     with as_deployed(circumstance):
         step = find_step(circumstance.threads)
         yield f"widths between multiples of {step} cost as much as the larger one"
-        measuring = _prepare(network, classes, input_shape, rule, circumstance, step)
+        measuring = _prepare(network, rule, circumstance, step)
         numbers = np.random.default_rng(0)
         wanted = cells_of(measuring)
         yield f"{len(measuring.blocks)} blocks of {len(set(measuring.kinds.values()))} kinds, {len(wanted)} cells"
@@ -125,13 +123,11 @@ def measure_table(
         return (yield from _table(measuring, rule, step, numbers))
 
 
-def _prepare(
-    network: str, classes: int, input_shape: tuple[int, ...], rule: GroupRule, circumstance: Circumstance, step: int
-) -> _Measuring:
-    whole = whole_network(ModelState(network=network, classes=classes, input_shape=input_shape, tensors={}))
+def _prepare(network: ModelState, rule: GroupRule, circumstance: Circumstance, step: int) -> _Measuring:
+    whole = whole_network(network)
     found = groups(whole.build(), whole.input_shape, rule)
     if not found:
-        raise ConfigError(f"no filter of {network} can be removed with these settings; give --residual coupled")
+        raise ConfigError(f"no filter of {whole.network} can be removed with these settings; give --residual coupled")
     program = ResizedProgram(whole, circumstance.batch)
     images = images_for(whole, circumstance.batch, seed=0).numpy()
     kernels = profiled(program.at(whole), images, circumstance.threads, PASSES)

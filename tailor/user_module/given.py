@@ -102,6 +102,20 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         torch.set_default_dtype(default_dtype)
 
 
+@contextmanager
+def opened_module(model: nn.Module, image_px: int) -> Iterator[ModelState]:
+    """Yield a user's module as it is, for square images; it can be built until the context ends.
+
+    Raises:
+        ConfigError: as of `copy_module` and `checked_example`.
+    """
+    own = copy_module(model)
+    channels = next((tensor.shape[1] for tensor in own.template.parameters() if tensor.dim() == 4), 3)
+    example, outputs = checked_example(own, torch.zeros(1, channels, image_px, image_px))
+    with registration(own):
+        yield own.state(example, outputs)
+
+
 def copy_module(model: nn.Module) -> OwnNetwork:
     """A copy of the module on the CPU, which is all that is read of it.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tailor.common.errors import ConfigError
-from tailor.config.latency_table import read_table
+from tailor.config.latency_table import LatencyTable, read_table
 from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.block_table import MOST_WIDTHS, grid_of, line_through, measure_table, rank_correlation
 from tailor.deploy.resized_program import ResizedProgram
@@ -17,6 +17,7 @@ from tailor.model.programs import images_for
 from tailor.stage_execution.preparing import initial_state
 from tailor.stages import GroupRule
 from tests.commands import transtailor_command
+from transtailor.__main__ import main
 
 
 def kernel(op: str, weight: tuple[int, ...], ms: float = 1.0, side: int = 7) -> Kernel:
@@ -104,7 +105,31 @@ def test_another_runtime_is_refused() -> None:
 
     eager = replace(EXAMPLE, runtime="eager")
     with pytest.raises(ConfigError, match="tables are measured in onnxruntime"):
-        next(measure_table("digits_resnet", 5, (1, 8, 8), GroupRule(), eager))
+        next(measure_table(initial_state("digits_resnet", 5, (1, 8, 8), seed=0), GroupRule(), eager))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("net.py:Net", "error: net.py:Net is no name of a network; for your own, type --module net.py:Net"),
+        ("", "error: give one: the name of a NETWORK, or --module FILE:NAME of your own"),
+        ("digits_resnet --module net.py:Net", "error: give one: the name of a NETWORK, or --module FILE:NAME"),
+        ("--module net.py:Net --classes 3", "error: --classes is for NETWORK; what --module makes has the outputs"),
+        ("--module absent.py:Net", "error: --module absent.py:Net cannot be made: no such file"),
+    ],
+)
+def test_one_network_is_named(typed: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "table", *typed.split(), "--image-px", "8", "--out", str(tmp_path / "table.json")]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_the_table_of_a_users_network_says_how_it_is_made_again() -> None:
+    table = LatencyTable.model_construct(
+        network="my net.py:Net", classes=5, input_shape=(3, 32, 32), rule=GroupRule(linear=True).identity(),
+        circumstance={"threads": 1},
+    )  # fmt: skip
+    again = "model table --module 'my net.py:Net' --image-px 32 --residual inside --threads 1 --out Net.table.json"
+    assert table.how_to_make().endswith(again) and table.how_to_make(6) == table.how_to_make()
 
 
 @pytest.mark.check

@@ -36,12 +36,11 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Path("net.py").write_text(first.text.partition("torch.manual_seed(0)")[0])
     run_block(first, tmp_path, names)
     run_block(second, tmp_path, names)
-    (commands,) = (block for block in found if block.kind == "bash")
-    lines = [line.split()[1:] for line in commands.text.splitlines()]
-    assert len(lines) == 2
+    lines = [line.split()[1:] for block in found if block.kind == "bash" for line in block.text.splitlines()]
+    assert len(lines) == 3
     for line in lines:
         assert main(line) == 0
-    assert Path("pruned/model.onnx").exists()
+    assert Path("pruned/model.onnx").exists() and Path("net.table.json").exists()
 
 
 def test_the_table_has_every_setting_with_its_default() -> None:
