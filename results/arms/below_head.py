@@ -55,7 +55,7 @@ class BelowHead:
             f"{self.arm}, {self.problem}, ended below the fit of its own head: by"
             f" {scale.value(-self.difference)}{scale.difference_unit} on the validation split, in {self.below} of"
             f" {counted(self.seeds, 'seed')}. Unless that is chance, its fine-tuning went wrong, and what is compared"
-            " with it looks better for that; try a lower optimisation.learning_rate."
+            " with it looks better for that; try more optimisation.epochs, or a lower optimisation.learning_rate."
         )
 
 
