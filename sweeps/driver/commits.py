@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import safetensors.numpy
 
+from results.arms.names import HEAD_ONLY
 from results.store.reader import Run
 from results.store.rows import Rows
 from results.store.writer import Writer
@@ -131,6 +132,7 @@ class Commits:
         self._cache = Cache(cache)
         self._has_private_caches = plan.private_cache
         self._facts = partial(TrialFacts, sweep=plan.name, run_id=run_id, code_digest=code_digest)
+        self._arms = {trial.arm: {"label": trial.label, "method": trial.settings.method} for trial in plan.trials}
         self._written = {trial_id: dict(stages) for trial_id, stages in written.items()}
         self._begun = frozenset(begun)
         self._events = events
@@ -156,7 +158,13 @@ class Commits:
         """Note that an attempt of a trial has started."""
         with self._taking:
             written = self._written.setdefault(trial.trial_id, {})
-            self._attempts.append(_AttemptRows(facts=self._facts(trial=trial), written=written))
+            self._attempts.append(_AttemptRows(facts=self._facts(trial=trial, head=self._head(trial)), written=written))
+
+    def _head(self, trial: PlannedTrial) -> dict[str, str]:
+        if trial.head_arm is None:
+            return {}
+        none_planned = {"label": HEAD_ONLY, "method": HEAD_ONLY}
+        return {"arm": trial.head_arm} | self._arms.get(trial.head_arm, none_planned)
 
     def stage(self, trial_id: str, stage: FinishedStage) -> None:
         """Take a finished stage of a trial that runs."""

@@ -5,7 +5,7 @@ doubts a row makes it again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class TrialFacts:
     """What the rows of all stages of a trial are made from, beside the stage."""
 
     trial: PlannedTrial
+    head: Mapping[str, str] = field(default_factory=dict)
+    """Arm, label and method of its point 0, where that is only the fit of a head with which its path begins."""
     sweep: str
     run_id: str
     code_digest: str
@@ -159,6 +161,8 @@ def rows_of_point(
         "trained_epochs": trained_epochs,
         "trained_macs": trained_macs,
     }
+    if point == 0:
+        row |= of.head
     return {
         "layers": layers,
         "kept_filters": kept,

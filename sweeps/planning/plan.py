@@ -237,6 +237,7 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
     """Warn of trials with the same stages as an earlier one, though not of such that differ in their method.
 
     A user's method may decide by scores, which a dry run does not have: then equal stages can have different results.
+    Of settings of [tuning] one result is shown.
     """
     first_with_stages: dict[tuple[str, ...], PlannedTrial] = {}
     repeated: Counter[tuple[str, ...]] = Counter()  # labels, and the keys of the settings that differ -> trials
@@ -245,7 +246,8 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
         if earlier is trial:
             continue
         keys = differing_keys(earlier.settings.values, trial.settings.values)
-        if not any(key.startswith("method.") for key in keys):
+        is_tuned = trial.tuning is not None and earlier.label == trial.label and trial.tuning.values.keys() >= set(keys)
+        if not is_tuned and not any(key.startswith("method.") for key in keys):
             is_one_label = earlier.label == trial.label
             labels = trial.label if is_one_label else f"{earlier.label} and {trial.label}"
             repeated[labels, *keys] += 1

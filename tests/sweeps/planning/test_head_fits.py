@@ -20,6 +20,7 @@ from sweeps.operations.status import status
 from sweeps.planning.plan import PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import spec_of
+from tests.plain_readers import plain_readers
 from tests.sweeps.settle.made_scores import create, end_trials
 
 HEAD = {"method": {"name": "head_only"}}
@@ -131,6 +132,18 @@ def test_a_head_fit_has_the_name_that_the_spec_gives_it(tmp_path: Path) -> None:
             {"label": "the head", "method": "head_only"}
         ]
         assert not tables.rows("FROM operating_points WHERE arm = 'head_only'")
+
+
+def test_the_files_name_a_head_fit_as_every_answer_does(trained_once: Path) -> None:
+    """Who reads them without this program takes no head for a pruned network."""
+    run = trained_once / "runs" / "trained"
+    columns = ["trial_id", "point", "arm", "label", "method"]
+    with load(run) as tables:
+        ours = tables.rows(f"SELECT {', '.join(columns)} FROM operating_points ORDER BY ALL")
+    assert [row["arm"] for row in ours].count("head_only") == 2 and len(ours) == 3
+    for reader in plain_readers().values():
+        rows = reader(run / "tables" / "operating_points", columns).to_pylist()
+        assert sorted(rows, key=lambda row: (row["trial_id"], row["point"])) == ours
 
 
 def test_heads_that_differ_are_arms_of_their_own() -> None:

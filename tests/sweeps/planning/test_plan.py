@@ -166,6 +166,10 @@ method = { name = "transtailor", steps = 2 }
     (said,) = make_plan(load_spec(write_spec(f'name = "twins"\n[[variants]]\n{same}.name = "head_only"\n'))).warnings
     assert said.startswith("head_only and two: 1 trial will have the same results as an earlier one")
     assert "in which they differ: optimisation.epochs; " in said
+    tuned = (
+        'name = "tuned"\n[tuning]\noptimisation.learning_rate = [0.01, 0.02]\n[[variants]]\nmethod.name = "head_only"\n'
+    )
+    assert make_plan(load_spec(write_spec(tuned))).warnings == ()  # of each seed, one result is shown
 
 
 def test_the_embedded_sweep_shares_stages() -> None:

@@ -117,7 +117,8 @@ def test_exported_files_have_the_steps_and_the_classes(saved: Path, capsys: pyte
     assert program.module()(torch.zeros(2, 1, 8, 8)).shape[0] == 2
     onnxruntime = pytest.importorskip("onnxruntime")
     speed = {"times_as_fast": 1.5, "latency_ms": 2.0, "whole_latency_ms": 3.0, "is_steady": True}
-    record_speed(saved, Speed(**speed, circumstance="here", widths="padded to multiples of 8, 9 MACs"))
+    record_speed(saved, Speed(**speed, circumstance="here", widths="padded to 8, 9 MACs"), saved / "model.onnx")
+    assert SPEED_UNKNOWN not in (saved / "card.md").read_text()
     assert main(["model", "export", str(saved), "--to", "onnx", "--no-time"]) == 0
     assert SPEED_UNKNOWN in (saved / "card.md").read_text()  # that of another file
     session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
