@@ -222,7 +222,9 @@ def _running_page(
 ) -> Iterator[Part]:
     """Yield the progress of the sweep and of each running trial, and its run time."""
     if progress is not None:
-        yield f"progress  {done_text(progress)}, time left {left_text(progress)}"
+        counts = progress.counts  # newer than those of the rows
+        now_text = f"{counts.finished} finished and {counts.running} running now"
+        yield f"progress  {done_text(progress)}, time left {left_text(progress)}; {now_text}"
     reported = {} if progress is None else {trial.trial_id: trial for trial in progress.running}
     records = []
     for attempt in running:

@@ -197,8 +197,11 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     write_point(run, plan.trials[4], 0.75, 0.4)
     with RunLock(run.lock) as lock:
         shown = sweeps_command("status", "runs/small").stdout
-        ProgressFile(lock.tell, Recorder()).close(PROGRESS)
-        assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in sweeps_command("status", "runs/small").stdout  # it has lost its worker
+        newer = replace(PROGRESS.counts, finished=2, running=3, waiting=0)  # than the rows
+        ProgressFile(lock.tell, Recorder()).close(replace(PROGRESS, counts=newer))
+        ahead = sweeps_command("status", "runs/small").stdout
+    assert "\n| 6 | 1 | 0 | 4 | 1 |\n" in ahead  # it has lost its worker
+    assert "\nprogress  25% of this launch's work, time left unknown; 2 finished and 3 running now\n" in ahead
     assert "running in process" in shown
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
