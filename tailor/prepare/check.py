@@ -48,6 +48,7 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
             yield f"  {pair.left} = {pair.right} ({pair.bits} bits differ)"
         if len(pairs) > shown:
             yield f"  and {len(pairs) - shown} more (--all lists them)"
+    yield "there may be more: of copies that were resized or compressed again some are not found, of crops none"
 
 
 def verify(root: Path, name: str) -> "DataManifest":

@@ -1,8 +1,8 @@
 """Images that are in a data set twice: byte for byte, or as images that look alike.
 
 Two images look alike if both perceptual hashes of their fingerprints (fingerprint.py) differ in at most `LIMIT_BITS`
-bits. This finds copies that were resized or compressed again, not crops, mirror images or two photographs of one
-object.
+bits. This finds many copies that were resized or compressed again, and no crops, mirror images or two photographs of
+one object.
 """
 
 from collections import defaultdict

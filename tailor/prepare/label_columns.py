@@ -73,6 +73,14 @@ class LabelColumns:
             parts.append(f"not read: {first_few([self.names[index] for index in self.unread], _SHOWN)}")
         return ", ".join(parts)
 
+    def elsewhere(self) -> str:
+        """Return the end of a message on an image that is not in the folder of its line; "" if no column has it."""
+        if self.folder is None:
+            return ""
+        image, folder = self.names[self.image], self.names[self.folder]
+        read_from = f"each image is read from the folder in {folder!r}"
+        return f"; {read_from}: if that is another one, write it into {image!r} of every line"
+
     @property
     def unread(self) -> list[int]:
         """The columns with a name that are not read."""

@@ -66,7 +66,7 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     _refuse_several_classes(root, table, [entry for entry in listed if entry[0] in there])
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
     remedy = f"correct {table}, as it is read now: {columns.description()}"
-    file_listing = from_lists(root, unique_entries, remedy, in_refused)
+    file_listing = from_lists(root, unique_entries, remedy, in_refused, columns.elsewhere())
     read_files = {file.path for file in file_listing.files}
     left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}{_notes_of_splits(columns, lines)}"

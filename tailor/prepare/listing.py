@@ -335,6 +335,7 @@ def from_lists(
     listed: Iterable[tuple[str, str, str]],
     remedy: str = "download the lists again",
     in_refused: Set[str] = frozenset(),
+    elsewhere: str = "",
 ) -> FileListing:
     """Return the images that lists name.
 
@@ -343,6 +344,7 @@ def from_lists(
         listed: name, class and split of each image.
         remedy: what to do if the lists are wrong.
         in_refused: images that lines name which are refused.
+        elsewhere: what to do about an image in another folder, where no line names folder and image in one text.
 
     Raises:
         FilesRefused: an image is listed twice, or is not in `folder`.
@@ -356,8 +358,9 @@ def from_lists(
         unused = [path for path in files_below(folder) if path not in used and not is_set_aside(path)]
         others = sorted({_name(path, folder) for path in unused if is_image(path)} - in_refused)
         there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
-        there += _alike(missing, others, str.casefold, "capitals") or _alike(
-            missing, others, _word, "folder, suffix, capitals, leading zeros, or an upload's number"
+        there += elsewhere or (
+            _alike(missing, others, str.casefold, "capitals")
+            or _alike(missing, others, _word, "folder, suffix, capitals, leading zeros, or an upload's number")
         )
         raise FilesRefused(
             f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "

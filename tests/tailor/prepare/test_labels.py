@@ -651,13 +651,25 @@ def test_the_names_of_columns_again_are_no_image(tmp_path: Path) -> None:
     assert "labels.csv names its columns again (line 4, 6); remove that" in said
 
 
+def test_a_class_that_was_corrected_is_no_other_folder(tmp_path: Path) -> None:
+    """The folder is taken from the class where that fits most lines; then one line alone cannot be mended."""
+    names = ("dress/0.jpg", "dress/1.jpg", "dress/2.jpg", "hat/3.jpg", "hat/4.jpg", "hat/5.jpg")
+    classes = {name: "hat" if name == "dress/2.jpg" else name.partition("/")[0] for name in names}
+    bare = "".join(f"{name.partition('/')[2]},{class_}\n" for name, class_ in classes.items())
+    said = refusal(tmp_path / "bare", f"file,label\n{bare}", names=names)
+    assert "1 of 6 listed images are not in" in said and "write dress" not in said
+    assert "read from the folder in 'label': if that is another one, write it into 'file' of every line; " in said
+    whole = "".join(f"{name},{class_}\n" for name, class_ in classes.items())
+    assert read(tmp_path / "whole", f"file,label\n{whole}", names=names)[1] == classes
+
+
 def test_an_image_that_is_missing_in_its_folder_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
     said = refusal(tmp_path / "gone", "image,class\n" + "".join(f"b/{name},x\n" for name in NAMES))
     assert f"4 of 4 listed images are not in {tmp_path / 'gone' / 'images'}: b/0.jpg, " in said
     assert f"{ALIKE} 0.jpg for b/0.jpg, if they are the same images; " in said
     table = "File,RelativePath,Species\n0.jpg,,cat\n1.jpg,,cat\n0.jpg,b,dog\n1.jpg,b,dog\n"
     said = refusal(tmp_path, table, names=("0.jpg", "1.jpg", "b/0.jpg"))
-    assert f"1 of 4 listed images are not in {tmp_path / 'images'}: b/1.jpg; give" in said
+    assert f"1 of 4 listed images are not in {tmp_path / 'images'}: b/1.jpg; each image is read from the folder" in said
     said = refusal(
         tmp_path / "other", "image,class\n0.jpg,x\n1.jpg,x\n0.jpg,y\n", names=("a/0.jpg", "b/0.jpg", "c/1.jpg")
     )
