@@ -12,6 +12,7 @@ from sweeps.planning.arms import Arms, ArmTrial, arms_of
 from sweeps.planning.trial_data import warnings_of_data
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
+from sweeps.spec.nested import value_at
 from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
@@ -137,6 +138,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
             for trial, arm, head_arm in zip(planned_trials, arms.names, arms.heads, strict=True)
         ]
         warnings += _warnings_of_equals(planned_trials)
+    warnings += _warnings_of_assignments(spec, planned_trials)
     warnings += warnings_of_data(trial.settings for trial in planned_trials)
     return Plan(
         name=spec.name,
@@ -257,6 +259,21 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
             f"no stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
             "results, so vary these settings only in arms that read them"
         )
+
+
+def _warnings_of_assignments(spec: Spec, trials: Sequence[PlannedTrial]) -> Iterator[str]:
+    """Warn of each `--set trial.` whose value only trials have that do not read it; variants set it in the others."""
+    for assignment in spec.assignments:
+        table, _, setting = assignment.partition("=")[0].strip().partition(".")
+        if table != "trial":
+            continue
+        assigned = value_at(spec.trial, setting)
+        taking = [trial for trial in trials if value_at(trial.settings.values, setting) == assigned]
+        if taking and all(setting in trial.unread for trial in taking):
+            yield (
+                f"--set {assignment} changes no result: {', '.join(dict.fromkeys(trial.arm for trial in taking))} "
+                f"does not read {setting}, and the other trials have it from their variant or an axis; change it there"
+            )
 
 
 def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:

@@ -172,6 +172,19 @@ method = { name = "transtailor", steps = 2 }
     assert make_plan(load_spec(write_spec(tuned))).warnings == ()  # of each seed, one result is shown
 
 
+def test_a_set_that_no_trial_reads_is_warned_of(write_spec: WriteSpec) -> None:
+    variants = (
+        '[[variants]]\nmethod.name = "head_only"\n[[variants]]\nmethod.name = "fine_tune"\noptimisation.epochs = 4\n'
+    )
+    path = write_spec(f'name = "set"\n{variants}')
+    (said,) = make_plan(load_spec(path, ["trial.optimisation.epochs=12"])).warnings
+    assert said.startswith(
+        "--set trial.optimisation.epochs=12 changes no result: head_only does not read optimisation.ep"
+    )
+    for read in ("trial.optimisation.head_epochs=12", "trial.seed=3", "trial.optimisation.learning_rate=0.01"):
+        assert make_plan(load_spec(path, [read])).warnings == ()
+
+
 def test_the_embedded_sweep_shares_stages() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     cost = cost_of(plan.trials, lambda _: False)
