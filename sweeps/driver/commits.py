@@ -161,6 +161,7 @@ class Commits:
             self._attempts.append(_AttemptRows(facts=self._facts(trial=trial, head=self._head(trial)), written=written))
 
     def _head(self, trial: PlannedTrial) -> dict[str, str]:
+        """Return arm, label and method of the head's fit with which a trial's path begins; none if it does not."""
         if trial.head_arm is None:
             return {}
         none_planned = {"label": HEAD_ONLY, "method": HEAD_ONLY}

@@ -10,6 +10,7 @@ from results.text.settings import differing_keys
 from sweeps.errors import SpecError
 from sweeps.planning.arms import Arms, ArmTrial, arms_of
 from sweeps.planning.trial_data import warnings_of_data
+from sweeps.spec.changes import assigned_value, setting_of
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import value_at
@@ -264,10 +265,9 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
 def _warnings_of_assignments(spec: Spec, trials: Sequence[PlannedTrial]) -> Iterator[str]:
     """Warn of each `--set trial.` whose value only trials have that do not read it; variants set it in the others."""
     for assignment in spec.assignments:
-        table, _, setting = assignment.partition("=")[0].strip().partition(".")
-        if table != "trial":
+        if not assignment.strip().startswith("trial."):
             continue
-        assigned = value_at(spec.trial, setting)
+        setting, assigned = setting_of(assignment), assigned_value(spec, assignment)
         taking = [trial for trial in trials if value_at(trial.settings.values, setting) == assigned]
         if taking and all(setting in trial.unread for trial in taking):
             yield (

@@ -21,7 +21,7 @@ class Changes:
         self._assignments_without_effect = [
             assignment
             for assignment in spec.assignments  # not an axis, nor a whole table
-            if assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
+            if assignment.strip().startswith("trial.") and not isinstance(assigned_value(spec, assignment), Mapping)
         ]  # so far
         self._trials: list[dict[str, Any]] = []  # for messages about exclusions
 
@@ -59,7 +59,7 @@ class Changes:
         self._assignments_without_effect = [
             assignment
             for assignment in self._assignments_without_effect
-            if value_at(over, _setting(assignment)) is not ABSENT or value_at(raw, _setting(assignment)) is ABSENT
+            if value_at(over, setting_of(assignment)) is not ABSENT or value_at(raw, setting_of(assignment)) is ABSENT
         ]
 
     def check_exclusions(self, *, sampled: bool = False) -> None:
@@ -71,7 +71,7 @@ class Changes:
         One with a setting that a `--set` gives may match none: `--set 'axes.network=["digits_vgg"]'` of a spec that
         excludes some trials of digits_resnet.
         """
-        assigned_settings = {_setting(assignment) for assignment in self._spec.assignments}
+        assigned_settings = {setting_of(assignment) for assignment in self._spec.assignments}
         for exclusion in self._exclusions:
             may_match_none = bool(exclusion.settings & assigned_settings)
             if self._trials and not exclusion.used and not may_match_none:
@@ -80,10 +80,10 @@ class Changes:
     def check_assignments(self) -> None:
         """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
         for assignment in self._assignments_without_effect:
-            setting = _setting(assignment)
+            setting = setting_of(assignment)
             if setting in self._spec.axes:
                 overriding = "[axes]"
-                value = _assigned_value(self._spec, assignment)
+                value = assigned_value(self._spec, assignment)
                 values = value if isinstance(value, list) else [value]
                 advice = f"type {set_option(f'axes.{setting}={toml_value(values)}')}"
             else:
@@ -98,14 +98,14 @@ class Changes:
             )
 
 
-def _setting(assignment: str) -> str:
+def setting_of(assignment: str) -> str:
     """Return the setting that a `--set` gives to all trials or as an axis."""
     return assignment.partition("=")[0].strip().removeprefix("trial.").removeprefix("axes.")
 
 
-def _assigned_value(spec: Spec, assignment: str) -> Any:
+def assigned_value(spec: Spec, assignment: str) -> Any:
     """Return the value that a `--set` has given to the base trial."""
-    return value_at(spec.trial, _setting(assignment))
+    return value_at(spec.trial, setting_of(assignment))
 
 
 class _Exclusion:
