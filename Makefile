@@ -6,6 +6,7 @@ PYTEST := $(BIN)/python -m pytest --no-loadscope-reorder --durations=20
 SHUFFLED := $(if $(SEED),-p pytest_randomly --randomly-seed=$(SEED))
 ROOMS := transtailor hpc tailor results sweeps
 READY := .venv/.ready
+ANY_PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
 # Tests start hundreds of Pythons; if this variable is set, each would compile everything that it imports.
 export PYTHONDONTWRITEBYTECODE :=
@@ -18,13 +19,13 @@ export CHROMIUM_TESTS ?= required
 export CLIENT_TESTS ?= required
 endif
 
-.PHONY: numbers demo test test-long check format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu release docs slurm-testbed slurm-testbed-down clean
+.PHONY: numbers demo test test-long check coverage format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu release docs slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-test: $(READY)  ## does it work here? Seven minutes on two cores; no root, no SLURM, no browser. SEED=1 shuffles the order
-	$(PYTEST) -n 3 $(SHUFFLED) -m "not check and not long"
+test: $(READY)  ## does it work here? Seven minutes on two cores; no root, no SLURM, no browser. ROOM=results: that room's tests alone; SEED=1 shuffles the order
+	$(PYTEST) -n 3 $(SHUFFLED) -m "not check and not long" $(ROOM:%=tests/%)
 
 check: $(READY)  ## what every change must pass, and CI runs: format, lint, types, examples, `make test`, then all other tests
 	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types examples
@@ -34,6 +35,12 @@ check: $(READY)  ## what every change must pass, and CI runs: format, lint, type
 
 test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, oldest versions: see docs/testing.md
 	$(BIN)/python -m tests.long
+
+coverage: $(READY)  ## which test runs which line, and how long each takes: all tests of `make check`; lines in child processes are not seen
+	-$(PYTEST) -n 3 -m "not check and not long" --durations=0 --cov --cov-context=test --cov-report= > .venv/coverage-test.txt
+	-$(PYTEST) -n 6 -m "check and not long" --durations=0 --cov --cov-append --cov-context=test --cov-report= > .venv/coverage-check.txt
+	@tail -n 1 .venv/coverage-test.txt .venv/coverage-check.txt
+	@for room in $(ROOMS) .; do echo "$$room $$($(BIN)/coverage report --include="$$room/*" --format=total)%"; done
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -67,17 +74,20 @@ numbers: $(READY)  ## write the tables of comparisons in docs/results/evidence, 
 bench: $(READY)  ## twenty minutes: trials, sharing and planning against the alternatives; writes docs/results/evidence/
 	$(BIN)/python benchmarks/all.py bench
 
-bench-long: $(READY)  ## two hours: pruned networks, statistics, searches, the cost of an answer, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
+bench-long: $(READY)  ## two hours: pruned networks, statistics, the cost of an answer, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
 	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
 bench-faults: $(READY)  ## more than three hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
 	$(BIN)/python benchmarks/all.py bench-faults $(if $(SINCE),--since $(SINCE))
 
-check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m transtailor check-gpu
+check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch and pytest, but neither Ray nor .venv
+	$(ANY_PYTHON) -m pytest -q --noconftest -m gpu tests/tailor/test_gpu.py
 
 bench-gpu:  ## on a machine with a GPU, a quarter of an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+	@if $(ANY_PYTHON) -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
+	  $(ANY_PYTHON) benchmarks/gpu_step.py && $(ANY_PYTHON) benchmarks/packed_trials.py && \
+	  $(ANY_PYTHON) benchmarks/pruned_speed.py --device cuda --out docs/results/evidence/pruned_speed_on_a_gpu; \
+	else echo "no GPU: torch sees none, so nothing was measured"; fi
 
 release: $(READY)  ## from the last commit: sdist, wheel, sums and SBOM in dist/, tried as a user would; publishes nothing. TEST=1: `make test` of the sdist, too
 	$(BIN)/python -m tools.release $(if $(TEST),--test)

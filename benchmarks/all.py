@@ -26,10 +26,8 @@ GROUPS = {
     """,
     "bench-long": """
         python benchmarks/pruned_speed.py
-        python benchmarks/table_budgets.py
         python benchmarks/coverage.py
         python benchmarks/many_trials.py
-        python benchmarks/search.py
         python benchmarks/answer.py
         python benchmarks/utilisation.py
     """,
@@ -44,7 +42,6 @@ GROUPS = {
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py
         python benchmarks/fuzzing.py
-        python benchmarks/read_while_writing.py
         python benchmarks/stopping.py
         python benchmarks/client_delays.py
         python benchmarks/simulated_days.py --minutes 30 --planted

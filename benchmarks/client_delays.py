@@ -83,7 +83,7 @@ def waiting(testbed: Testbed, folder: Path, name: str) -> Iterator[Waiting]:
         yield Waiting(testbed=testbed, sweep=sweep, hold=hold)
     finally:
         hold.unlink(missing_ok=True)
-        sweep.command("cancel", str(sweep.run.path))
+        sweep.command("stop", str(sweep.run.path), "--now")
 
 
 def stop_while_the_head_starts(waits: Waiting) -> float:

@@ -21,17 +21,13 @@ import numpy as np
 
 from benchmarks.record import Measured, parser_of, table_of, write
 from results.statistics.fronts import front_shares, resamples
-from results.statistics.images import crossed_difference, mcnemar
-from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
+from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs, holm, sign_flip_p
 from results.statistics.power import largest_deviation, pairs_for
-from results.statistics.variance import anova
 from results.statistics.with_best import with_best_p
 
 REPEATS = 4_000
 SEED = 20_240_501
-IMAGES = 200
-POOL = 800  # images from which each seed draws its test split
 FAILING = 0.02  # share of the trials that fail: with 20 seeds a third of the arms loses one at random
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -65,7 +61,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All claims, each with the smallest n for which it is made and with larger ones."""
-    return [*_intervals(), *_iqms(), *_pair_cases(), *_tables(), *_image_cases(), *_others()]
+    return [*_intervals(), *_pair_cases(), *_tables(), *_others()]
 
 
 def rate(case: Case, repeats: int) -> tuple[float, int]:
@@ -118,27 +114,6 @@ def _intervals() -> list[Case]:
         Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=partial(holds_mean, world, n))
         for world in WORLDS
         for n in (3, 5, 10, 14)
-    ]
-
-
-def _iqms() -> list[Case]:
-    truths = {name: float(iqm(draw(np.random.default_rng(1), (1_000_000,)))) for name, draw in WORLDS.items()}
-
-    def holds_iqm(world: str, n: int, generator: np.random.Generator) -> bool:
-        interval = iqm_interval(WORLDS[world](generator, (n,)), generator)
-        return _holds(interval.low, interval.high, truths[world])
-
-    return [
-        Case(
-            what="IQM, expanded bootstrap",
-            n=str(n),
-            world=world,
-            claimed=0.95,
-            hit=partial(holds_iqm, world, n),
-            share_of_repeats=0.25,
-        )
-        for world in WORLDS
-        for n in (15, 20, 50)
     ]
 
 
@@ -218,7 +193,7 @@ def _tables() -> list[Case]:
         kept = scores[:, complete]
         if kept.shape[1] < 2:
             return False
-        best = int(centre(kept.T, statistic_of(n)).argmax())
+        best = int(kept.mean(axis=0).argmax())
         return bool((with_best_p(kept, best, generator) <= 0.05).any())
 
     return [
@@ -231,82 +206,11 @@ def _tables() -> list[Case]:
         )
         for failing in ("", "at random", "with their worst seeds")
         for arms in (5, 12, 46)
-        for n in (6, 10, 20)
+        for n in (6, 10)
     ]
 
 
-def _image_cases() -> list[Case]:
-    def holds_over_images(seeds: int, of_seeds: float, generator: np.random.Generator) -> bool:
-        """Every image has a difficulty and every seed an offset, for each arm; both arms are equally good."""
-        hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
-        right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
-        first, second = (right > 0).astype(float)
-        interval = crossed_difference(first - second)
-        return _holds(interval.low, interval.high, 0.0)
-
-    def holds_over_draws(seeds: int, of_sources: float, with_images: bool, generator: np.random.Generator) -> bool:
-        """As `holds_over_images`, but each seed has its own source network and draws a test split from one pool."""
-        hardness = generator.normal(1.5, 1, POOL) + generator.normal(0, 0.3, (2, 1, POOL))
-        lucky = generator.normal(0, of_sources, (2, seeds, 1))
-        first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
-        is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
-        differences = np.where(is_tested, first - second, np.nan)
-        interval = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
-        return _holds(interval.low, interval.high, 0.0)
-
-    def errs(kind: str, generator: np.random.Generator) -> bool:
-        test = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
-        return (test.p if kind == "exact" else test.mid_p) <= 0.05
-
-    return (
-        [
-            Case(
-                what="difference over seeds and images",
-                n=f"{seeds} seeds, {IMAGES} images",
-                world="hard images" if not of_seeds else "hard images, lucky seeds",
-                claimed=0.95,
-                hit=partial(holds_over_images, seeds, of_seeds),
-                share_of_repeats=0.5,
-            )
-            for seeds in (3, 5, 10)
-            for of_seeds in (0.0, 0.15)
-        ]
-        + [
-            Case(
-                what="difference over seeds and images" if with_images else "difference over seeds, t interval",
-                n=f"{seeds} seeds, {IMAGES} images each",
-                world=f"drawn splits, sources of {of_sources}" if of_sources else "drawn splits",
-                claimed=0.95,
-                hit=partial(holds_over_draws, seeds, of_sources, with_images),
-            )
-            for seeds in (6, 10, 20)
-            for of_sources in (0.0, 0.15, 0.5)
-            for with_images in (True, False)
-        ]
-        + [
-            Case(
-                what=f"McNemar's {kind} p errs",
-                n=f"{IMAGES} images",
-                world="accuracies of 90%",
-                claimed=0.05,
-                hit=partial(errs, kind),
-            )
-            for kind in ("exact", "mid")
-        ]
-    )
-
-
 def _others() -> list[Case]:
-    levels = [(one, two, seed) for one in "abc" for two in "xy" for seed in "012"]
-    factors = {"one": [row[0] for row in levels], "two": [row[1] for row in levels]}
-    seeds = [row[2] for row in levels]
-
-    def anova_errs(generator: np.random.Generator) -> bool:
-        luck = generator.normal(0, 1, 3)
-        values = [float(luck[int(seed)]) + float(generator.normal()) for seed in seeds]
-        p = anova(values, factors, ("seed", seeds)).effects[-1].p
-        return p is not None and p <= 0.05
-
     def holds_spread(generator: np.random.Generator) -> bool:
         return largest_deviation(float(np.std(generator.normal(0, 1, 6), ddof=1)), 6) >= 1
 
@@ -322,14 +226,6 @@ def _others() -> list[Case]:
         return bool(front_shares(np.ones((2, count)), scores, resamples(count, generator, draws=400)).max() >= 0.95)
 
     return [
-        Case(
-            what="interaction in an analysis of variance errs",
-            n="3 x 2, 3 seeds",
-            world="normal, lucky seeds",
-            claimed=0.05,
-            hit=anova_errs,
-            share_of_repeats=0.25,
-        ),
         Case(what="upper limit of a deviation", n="6", world="normal", claimed=0.8, hit=holds_spread),
         Case(
             what="power of the pairs that were planned",

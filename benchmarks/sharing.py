@@ -26,11 +26,19 @@ from dataclasses import dataclass
 from benchmarks.equality import compare, points_of
 from benchmarks.process import wait_for
 from benchmarks.record import EVIDENCE, ROOT, Cell, Measured, parser_of, verdict, write
-from results.arms.cost import cost_of_run
-from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND, Baseline, Baselines
+from results.sharing import (
+    EACH_POINT_ALONE,
+    ONE_SCRIPT,
+    SOURCE_GIVEN,
+    SOURCE_KIND,
+    Baseline,
+    Baselines,
+    StageUse,
+    baselines_of,
+)
 from results.store.reader import Run, load
 from sweeps.planning.cost import cost_of
-from sweeps.planning.durations import Durations, durations_in
+from sweeps.planning.hours import Durations, durations_in
 from sweeps.planning.plan import Plan, choose_probe, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from transtailor.plural import counted
@@ -67,6 +75,15 @@ class StageRow:
 
     compute_s: float
     parents: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """The stage-seconds of a run against each baseline, and how many distinct stages and operating points they are."""
+
+    baselines: Baselines
+    stages: int
+    points: int
 
 
 class Totals:
@@ -130,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         command = (options.spec, assignments, "--site", options.site)
         probe = launch(folder / "probe", *command, "--only", choose_probe(plan.trials).trial_id)
-        durations = durations_in(probe.run.parent, plan.resources.ranks)
+        durations = durations_in(probe.run.parent, plan.resources)
         assert durations is not None
         before = launch(folder / "before", *command)
         scripts = launch(folder / "scripts", *command, "--no-sharing")
@@ -158,6 +175,23 @@ def launch(folder: Path, spec: Path, assignments: Sequence[str], *more: str) -> 
         raise subprocess.CalledProcessError(process.returncode, command)
     (run,) = (folder / "runs").iterdir()
     return Launched(run=run, wall_s=taken.wall_s, cpu_s=taken.cpu_s)
+
+
+def sharing_of(run: Run) -> Sharing:
+    """Add up the distinct stages of a run by how many trials have each, and its points from the start."""
+    stages = run.rows(f"""
+        SELECT trials, trains_source, count(*) AS stages, sum(compute_s ORDER BY compute_s) AS cost
+        FROM (SELECT stage_key, count(DISTINCT trial_id) AS trials, any_value(kind) = '{SOURCE_KIND}' AS trains_source
+            FROM stages GROUP BY stage_key)
+        JOIN computed_stages USING (stage_key) GROUP BY ALL ORDER BY ALL
+    """)
+    (points,) = run.rows("""
+        SELECT count(*) AS points, coalesce(sum(compute_s ORDER BY compute_s), 0) AS cost
+        FROM (SELECT DISTINCT stage_key FROM operating_points) LEFT JOIN unshared_costs USING (stage_key)
+    """)
+    uses = [StageUse(cost=row["cost"], trials=row["trials"], trains_source=row["trains_source"]) for row in stages]
+    uses.append(StageUse(cost=0.0, trials=0, trains_source=False, from_start=points["cost"]))
+    return Sharing(baselines=baselines_of(uses), stages=sum(row["stages"] for row in stages), points=points["points"])
 
 
 def makespan_over_bound(run: Run, slots: int) -> float:
@@ -216,7 +250,7 @@ def _table(
 ) -> tuple[Measured, bool]:
     slots = 1 if site == "serial" else len(os.sched_getaffinity(0)) // plan.resources.ranks
     with load(before.run) as first, load(scripts.run) as separate, load(after.run) as second:
-        costs = [cost_of_run(run)[0] for run in (first, second)]
+        costs = [sharing_of(run) for run in (first, second)]
         measured = baselines_of_scripts(separate, [cost.baselines for cost in costs])
         spent_s = [run.rows(COMPUTED)[0]["seconds"] for run in (first, second)]
         over_bound = [makespan_over_bound(run, slots) for run in (first, second)]

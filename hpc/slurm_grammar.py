@@ -1,4 +1,4 @@
-"""Read the texts that SLURM's commands print, from 20.02 to 25.11: resources, times and states. All readers use this.
+"""Read the texts that SLURM's commands print, from 20.02 to 25.11: resources and states. All readers use this.
 
 Lists of nodes, such as "node[1-3,7]", are not read: they are shown, and handed back to SLURM, as it prints them.
 """
@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 NO_CONSUME = "no_consume"  # SLURM then counts no GPU as used
 NOT_SET = frozenset(["", "(null)", "n/a", "none"])  # in small letters: the commands differ
-NO_LIMIT = NOT_SET | {"infinite", "unlimited"}
 TYPE_DIGITS = 3  # a type of digits alone, such as 3090, has at least as many; a node has fewer GPUs
-UNITS_MB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
-UNUSABLE_STATES = frozenset(
-    ["down", "drain", "drained", "draining", "error", "fail", "failing", "future", "inval", "unknown"]
-)
-UNUSABLE_FLAGS = UNUSABLE_STATES | {"invalid_reg"}  # not NOT_RESPONDING, which nodes have also while they boot
 
 
 @dataclass(frozen=True)
@@ -69,73 +63,6 @@ def is_gres_kind(text: str) -> bool:
         return False
     gres_type = match[1]
     return gres_type is None or not gres_type.isdecimal() or len(gres_type) >= TYPE_DIGITS
-
-
-def minutes_of(limit: str) -> int | None:
-    """Return a limit of time in whole minutes; None if there is none.
-
-    sinfo prints D-H:M:S, H:M:S or M:S; sacctmgr and scontrol the same, and administrators also write M, D-H and D-H:M.
-
-        >>> minutes_of("1-12:30:00")
-        2190
-        >>> minutes_of("UNLIMITED")
-
-    Raises:
-        ValueError: the text has none of these forms.
-    """
-    if limit.strip().lower() in NO_LIMIT:
-        return None
-    match = re.fullmatch(r"(?:(\d+)-(\d+)(?::(\d+))?(?::\d+)?|(?:(\d+):)?(\d+):\d+|(\d+))", limit.strip())
-    if match is None:
-        raise ValueError(f"{limit!r} is no limit of time, such as 1-00:00:00, 30:00 or infinite")
-    # Of the three forms only the parts of one are there: D-H:M, H:M:S or M.
-    days, day_hours, day_minutes, hours, minutes, only_minutes = (int(part or 0) for part in match.groups())
-    return (days * 24 + day_hours + hours) * 60 + day_minutes + minutes + only_minutes
-
-
-def count_of(text: str) -> int | None:
-    """Return a number, also of the form "64+", the least of several nodes; None if it is not set or has no limit.
-
-    >>> count_of("64+"), count_of("UNLIMITED"), count_of("n/a")
-    (64, None, None)
-    """
-    match = re.fullmatch(r"(\d+)\+?", text.strip())
-    return int(match[1]) if match else None
-
-
-def memory_mb(text: str) -> int | None:
-    """Return an amount of memory in MB (2**20 bytes); None if it is not set or has no limit. MB is the default unit.
-
-    >>> memory_mb("240G"), memory_mb("256000+"), memory_mb("UNLIMITED")
-    (245760, 256000, None)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)\+?", text.strip())
-    return int(float(match[1]) * UNITS_MB[match[2] or "M"]) if match else None
-
-
-def tres_of(text: str) -> dict[str, int]:
-    """Return trackable resources and their amounts, memory in MB, as sacctmgr (MaxTRES) and scontrol (TRES) print them.
-
-    >>> tres_of("cpu=64,mem=240G,node=1,gres/gpu=4,gres/gpu:3090=4")
-    {'cpu': 64, 'mem': 245760, 'node': 1, 'gres/gpu': 4, 'gres/gpu:3090': 4}
-    """
-    amounts = {}
-    for entry in text.split(","):
-        name, _, amount = entry.strip().partition("=")
-        number = memory_mb(amount) if name == "mem" else count_of(amount)
-        if number is not None:
-            amounts[name] = number
-    return amounts
-
-
-def is_node_usable(state: str) -> bool:
-    """Whether jobs can run on a node now or later, by its state in sinfo (`idle~`) or scontrol (`IDLE+CLOUD`).
-
-    >>> [is_node_usable(state) for state in ("mixed-", "IDLE+CLOUD+POWERED_DOWN", "idle~", "down*", "IDLE+DRAIN")]
-    [True, True, True, False, False]
-    """
-    base, *flags = state.lower().split("+")
-    return base.rstrip("*~#!%$@^-") not in UNUSABLE_STATES and not UNUSABLE_FLAGS.intersection(flags)
 
 
 def job_state(text: str) -> str:

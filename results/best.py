@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -128,7 +128,7 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
     refuse_gaps(run)
     points = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
-    missed = list(_missed(run, limits, {_problem(row) for row in points}))
+    missed = list(_missed(run, limits, {Problem.of(row) for row in points}))
     if not points:
         raise ResultsError(f"no operating point{under} in {run.path}: {'; '.join(missed) or _why_none(run)}")
     for row in points:
@@ -147,16 +147,12 @@ def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
     yield answer_table("best", points)
 
 
-def _problem(row: Mapping[str, Any]) -> Problem:
-    return Problem(row["network"], row["dataset"], row["train_images"] or 0)
-
-
 def _missed(run: Run, limits: Sequence[Limit], found: Container[Problem]) -> Iterator[str]:
     """Yield for each problem without a point under all limits what there is instead, and what to do."""
     for least in run.rows(LEAST):
-        if _problem(least) in found:
+        if Problem.of(least) in found:
             continue
-        before = f"{_problem(least)}: of {counted(least['points'], 'operating point')}"
+        before = f"{Problem.of(least)}: of {counted(least['points'], 'operating point')}"
         if any(limit.column == "latency_ms" for limit in limits) and least["latency_ms"] is None:
             yield f"{before} no sub-model was timed; type: {run.to_type('time')}"
             continue
@@ -191,7 +187,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     points = f"{counted(row['points'], 'operating point')}{under}"
     chosen_by = by.replace("_score", f" {metric}")
     validation = counted(row["validation_images"], "image")
-    yield f"{_problem(row)}: the best of {points}, by {chosen_by}"
+    yield f"{Problem.of(row)}: the best of {points}, by {chosen_by}"
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f} on {validation}{_optimism(row, by)}"
     test = (

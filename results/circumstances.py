@@ -31,26 +31,14 @@ def circumstance_text(circumstance: Circumstance) -> str:
     )
 
 
-def latencies_of(run: Run) -> dict[str, Circumstance]:
-    """Return a name for the latencies of each circumstance: `latency_ms` for the first, then `latency_ms_2`, ..."""
-    names = {}
-    for number, circumstance in enumerate(circumstances_of(run), start=1):
-        names[LATENCY if number == 1 else f"{LATENCY}_{number}"] = circumstance
-    return names
-
-
 def circumstance_lines(run: Run) -> list[str]:
-    """Say in which circumstance the models of `measured_points` were timed, and in which others; nothing if in none."""
-    lines = []
-    for name, circumstance in latencies_of(run).items():
-        text = f"{circumstance_text(circumstance)}; models timed like this: {circumstance['models']}."
-        begins = (
-            f"Called {name} in the report's figure, with a table of its own in `transtailor front --cost latency_ms`:"
-        )
-        if name == LATENCY:
-            begins = "Latency and memory are those of one forward pass of"
-        lines.append(f"{begins} {text}")
-    return lines + ([COMPARED_BY] if lines else []) + unsteady_lines(run)
+    """Say in which circumstance the models of `measured_points` were timed, and how many others there are."""
+    circumstances = circumstances_of(run)
+    if not circumstances:
+        return []
+    text = f"{circumstance_text(circumstances[0])}; models timed like this: {circumstances[0]['models']}."
+    others = f" Timed in {len(circumstances) - 1} more circumstances: table timings." if len(circumstances) > 1 else ""
+    return [f"Latency and memory are those of one forward pass of {text}{others}", COMPARED_BY, *unsteady_lines(run)]
 
 
 def unsteady_lines(run: Run) -> list[str]:

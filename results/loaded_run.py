@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from results.arms.averaging import notes_on_runs
 from results.errors import ResultsError
 from results.plots import Plots
-from results.question import ask, question_named
+from results.question import AnswerPage, ask, question_named
 from results.store import reader
 from results.store.schema import TABLES
 from results.text.formats import frame_of
@@ -81,7 +81,7 @@ class LoadedRun(reader.Run):
             against: the arm that all others are compared with, by its name, or by a label that only it has.
             at: only this budget, such as 0.4 for 40% fewer MACs, and arms that prune nothing.
             over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
-            others: of the command, such as `anytime=True`, `across="datasets"` or, without an arm, `stops=True`.
+            others: of the command, such as `anytime=True` or, without an arm, `stop_at=0.003`.
 
         Raises:
             ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
@@ -91,6 +91,10 @@ class LoadedRun(reader.Run):
             for text in notes_on_runs(self):
                 warnings.warn(text, stacklevel=2)
         return next(iter(ask(self, "compare", over=over, against=against, at=at, **others).tables.values()))
+
+    def by_class(self, first: str, second: str, *, at: float | None = None, over: Sequence[str] = ()) -> AnswerPage:
+        """Return the answer of `transtailor classes`; `run.classes` is the table of that name."""
+        return ask(self, "classes", first, second, at=at, over=over)
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:
@@ -137,4 +141,4 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Load
         >>> folder.cleanup()
     """
     plain = reader.load(run)
-    return LoadedRun(plain.paths, plain.connection, plain.versions)
+    return LoadedRun(plain.paths, plain.connection)

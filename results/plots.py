@@ -1,7 +1,7 @@
 """The figures of a run by name: `run.plot.front()`."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -9,7 +9,6 @@ from results.arms.findings import Findings, findings_of
 from results.arms.fronts import DEVICE_HOURS, TIMED
 from results.arms.printed_verdicts import judge
 from results.arms.problem import Problem
-from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.questions import (
     compare,
@@ -19,12 +18,8 @@ from results.questions import (
     layers,
     learning,
     printed,
-    search,
     settled,
-    stops,
-    timeline,
 )
-from results.questions.effects import effects_of
 from results.questions.front_figure import Means
 from results.questions.layers import Figures
 from results.render.chart import Chart
@@ -53,8 +48,7 @@ class Plots:
 
         Args:
             score: "test" or "validation".
-            cost: "macs", "params", "device_hours", "latency_ms" or "peak_memory_bytes"; "latency_ms_2" and so on where
-                models were timed in further circumstances (device, runtime, batch, threads, ...).
+            cost: "macs", "params", "device_hours", "latency_ms" or "peak_memory_bytes".
             log: whether the cost has a logarithmic axis.
         """
         scores = {short: column for column, short in front_figure.SCORES.items()}
@@ -80,18 +74,10 @@ class Plots:
         return _present(settled.chart(self._findings, self._problem(problem)), "looks")
 
     def effects(self, **problem: str | int) -> Chart:
-        """Draw median and quartiles of the test score for each value of each setting that varies."""
-        keys = settings_of(trial_rows(self._run)).effects()
-        chart = effects.chart(self._findings, self._problem(problem), keys)
-        return _present(chart, "settings that vary")
-
-    def interaction(self) -> Chart:
-        """Draw the mean test score of each combination of the two settings that interact most.
-
-        Of several metrics, the first. Raises ResultsError where there is no analysis of variance, as with one seed.
-        """
-        effects_of_metrics = effects_of(self._findings)
-        return _present(effects.interaction(effects_of_metrics[0]), "two settings that vary")
+        """Draw what each value of a setting changes, over trials that differ in it alone, at the report's budget."""
+        found = effects.at_usual_budget(self._findings)
+        chart = effects.chart(self._findings, self._problem(problem), found)
+        return _present(chart, "trials that differ in one setting alone")
 
     def learning_curves(self, **problem: str | int) -> Chart:
         """Draw training curves of each kind of stage: median and quartiles over stages."""
@@ -111,18 +97,8 @@ class Plots:
         """Draw how far the seeds of an arm keep the same filters, layer by layer (kappa)."""
         return self._of_layers(layers.kept_filters, "kept", problem)
 
-    def stop_rules(self, **problem: str | int) -> Chart:
-        """Draw what each stop rule would have chosen on the recorded paths."""
-        meant = self._problem(problem)
-        chart = stops.chart(self._findings, meant, stops.outcomes_of(self._findings, meant))
-        return _present(chart, "paths with two operating points")
-
-    def timeline(self) -> Chart:
-        """Draw which attempt ran where and when."""
-        return _present(timeline.timeline(self._run), "attempts")
-
     def costs(self) -> Chart:
-        """Draw the rank-hours of each kind of stage, and what sharing saved over one script per trial."""
+        """Draw the rank-hours of each kind of stage."""
         return _present(costs.cost_by_kind(self._run), "stages")
 
     def printed(self) -> Chart:
@@ -130,33 +106,6 @@ class Plots:
         numbers, _ = judge(self._findings)
         charts = printed.printed_numbers(numbers)
         return _present(charts[0] if charts else None, "printed numbers")
-
-    def search_history(self, *, run: str | None = None) -> Chart:
-        """Draw, of a search, the score of each setting at its end, by proposal, and the best so far.
-
-        Args:
-            run: of several runs that search, the name of one; so for all figures of a search.
-        """
-        return self._of_search(search.history, "settings that a search has tried to their end", run)
-
-    def search_rungs(self, *, run: str | None = None) -> Chart:
-        """Draw, of a search with halving, the score of each trial at the rungs that it reached."""
-        return self._of_search(search.rungs, "rungs", run)
-
-    def search_settings(self, *, run: str | None = None) -> Chart:
-        """Draw, of a search, each setting as a line through its values, coloured by its score at a rung or the end."""
-        return self._of_search(search.settings, "settings of a search with scores", run)
-
-    def search_front(self, *, cost: str = "macs", run: str | None = None) -> Chart:
-        """Draw, of a search, the settings by score and cost, their front, and its hypervolume.
-
-        Args:
-            cost: "macs", or "pruning_latency_ms" as prunings to a latency have measured it.
-        """
-        if cost not in search.COSTS:
-            raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, search.COSTS)}expected {' or '.join(search.COSTS)}")
-        what = f"two settings that a search has tried to their end, with a {cost}"
-        return self._of_search(partial(search.search_front, cost=cost), what, run)
 
     def __getattr__(self, name: str) -> Callable[..., Chart]:
         """Return the figure of a question that has no method here: `chart` of its file, for one problem."""
@@ -188,18 +137,6 @@ class Plots:
             if pruned_problem == meant:
                 chart = figures(self._findings, meant, asked, at).get(name)
         return _present(chart, "layers of pruned networks")
-
-    def _of_search(self, figure: Callable[[Run], Chart | None], what: str, name: str | None) -> Chart:
-        """Draw the figure of the one run that searches, or of the one with this name."""
-        searching = search.searching(self._run)
-        fitting = [run_name for run_name in searching if name is None or run_name == name]
-        if not searching:
-            return _present(None, what)
-        if len(fitting) != 1:
-            names = " or ".join(f"run={run_name!r}" for run_name in searching)
-            raise ResultsError(f"{len(fitting) or 'no'} runs that search fit; expected one of: {names}")
-        with search.alone(self._run, fitting[0]) as single_run:
-            return _present(figure(single_run), what)
 
     def _problem(self, asked: Mapping[str, str | int]) -> Problem:
         """Return the one problem that is meant."""

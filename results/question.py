@@ -45,7 +45,7 @@ class Question(cli.Command):
             raise click.UsageError(
                 f"{error.message}; {ctx.command_path} reads one run, and a name with blanks needs quotes. For several"
                 f" runs, type {to_type('report', 'RUN', 'RUN', '--out', 'FILE')}, or in Python"
-                f" results.load([RUN, RUN]).{self.name}(...)",
+                " results.load([RUN, RUN])",
                 ctx,
             ) from error
 
@@ -78,7 +78,7 @@ class AnswerPage:
     """What a question answers, as a method of a run returns it: a notebook shows it, `tables` are for programs.
 
     Example:
-        print(run.settled())
+        print(run.effects())
         run.front(cost="params").tables["front"]
     """
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 ONE_SCRIPT = "one script per trial, its source's training included"
 SOURCE_GIVEN = "one script per trial, the source's weights given"
 EACH_POINT_ALONE = "each operating point alone, its source's training included"
-BASELINES = (ONE_SCRIPT, SOURCE_GIVEN, EACH_POINT_ALONE)
 SOURCE_KIND = "train_source"
 """The kind of the stages that nobody computes whose source's weights are given."""
 

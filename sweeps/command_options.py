@@ -1,7 +1,6 @@
-"""Options and completions that several commands on sweeps have."""
+"""Options that several commands on sweeps have."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -36,19 +35,12 @@ def options_of_launch(launch: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _specs(_: click.Context) -> Iterator[str]:
-    from sweeps.spec.spec import SPECS
-
-    yield from sorted(path.stem for path in SPECS.glob("*.toml"))
-    yield from sorted(str(path) for path in Path().glob("*.toml"))
-
-
 _OF_PLAN = (
-    cli.argument("spec", type=cli.PATH, required=False, default="demo", shell_complete=cli.complete(_specs)),
+    cli.argument("spec", type=cli.PATH, required=False, default="demo"),
     cli.option(
         "--site", default="local",
         help="where trials run: local = Ray on this machine, serial = one after the other without Ray, or the name "
-        "or file of a SLURM site (transtailor sites)",
+        "or file of a SLURM site",
     ),
     cli.option(
         "--set", "assignments", multiple=True, metavar="KEY=VALUE",
@@ -67,7 +59,7 @@ _OF_PLAN = (
     ),
     cli.option(
         AGAIN_OPTION, multiple=True, metavar="TRIAL",
-        help="run only these trials of an existing run now (repeatable; transtailor retry RUN TRIAL...)",
+        help="run only these trials of an existing run now (id, or first digits; repeatable)",
     ),
     cli.option("--extend", is_flag=True, help="add trials to a run; all its old trials must still be in the spec"),
     cli.option("--update-code", is_flag=True, help="continue a run although the code has changed"),
@@ -82,6 +74,7 @@ _OF_LAUNCH = (
     cli.option("--detach", is_flag=True, help="on SLURM: submit and return; the same command attaches again"),
     cli.option("--max-disk-gb", type=float, metavar="GB", help="start no trial while the cache is nearly this large"),
     cli.option("--plan", is_flag=True, help="show trials and cost; run and write nothing"),
+    cli.option("--retry", is_flag=True, help="SPEC is a run: launch it as it was last; failed trials run again"),
 )
 
 

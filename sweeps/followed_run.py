@@ -14,7 +14,7 @@ from sweeps.driver.progress_file import read_progress
 from sweeps.errors import LaunchError
 from sweeps.operations import control
 from sweeps.operations.attach import follow as follow_jobs
-from sweeps.operations.explain import find_trial
+from sweeps.operations.known_trials import find_trial
 from sweeps.operations.reproduce import Saving, reproduce
 from sweeps.operations.status import count_trials, state_of, status
 from sweeps.run.run_folder import RunFolder, open_run
@@ -102,7 +102,7 @@ class FollowedRun:
         """
         made_by = command("reproduce", self.path, trial_id, "--point", point, "--save", folder)
         saving = Saving(folder=Path(folder), command=made_by)
-        trial = find_trial(trial_id, [self.path])
+        trial = find_trial(trial_id, self.path)
         for line in reproduce(trial, cache=Path(cache), point=point, saving=saving):
             say(line)
         return saving.folder

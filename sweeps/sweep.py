@@ -15,11 +15,9 @@ from results.text.formats import answer_of, frame_of, terminal_lines
 from results.text.page import Page
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.operations.control import LAUNCHER
-from sweeps.operations.launch import check_site
+from sweeps.operations.launch import plan_on
 from sweeps.operations.preview import preview
-from sweeps.planning.devices import slurm_site, spec_on_site
-from sweeps.planning.plan import Plan, make_plan, refuse_missing_files, refuse_unfit_networks
-from sweeps.planning.this_machine import check_resources
+from sweeps.planning.plan import Plan, refuse_missing_files, refuse_unfit_networks
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
 
@@ -89,22 +87,8 @@ class Sweep:
         Raises:
             UserError: a trial is impossible, or does not fit on the site; the text says what to change.
         """
-        plan = self._make_plan(site, Path(runs))
+        plan, _producer = plan_on(self.spec, site, Path(runs))
         return SweepPlan(plan, tuple(preview(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
-
-    def _make_plan(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
-        """Plan the trials; of a sweep that adds trials, those so far. Raises as `plan`."""
-        check_site(site)
-        spec = spec_on_site(self.spec, slurm_site(site))
-        check_resources(spec, site)
-        if not spec.adds_trials:
-            return make_plan(spec)
-        from sweeps.producer import producer_of
-        from sweeps.run.run_folder import RunFolder
-
-        producer = producer_of(spec, RunFolder(runs / spec.name), extend=extend)
-        assert producer is not None
-        return producer.plan
 
     def run(
         self,
@@ -129,7 +113,7 @@ class Sweep:
             UserError: what the command would refuse, with its text; nothing runs.
         """
         options = list(options)
-        plan = self._make_plan(site, Path(runs), extend="--extend" in options)
+        plan, _producer = plan_on(self.spec, site, Path(runs), extend="--extend" in options)
         refuse_missing_files(plan)  # what this and the next refuse is raised here, before a process
         refuse_unfit_networks(plan)
         folder = Path(runs)

@@ -1,31 +1,24 @@
 """What the commands for a saved sub-model have in common."""
 
 import importlib
-import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from tailor.common.errors import ConfigError, explain_errors
-from tailor.common.neighbours import advice_on, search_beside
+from tailor.common.neighbours import read_user_file, run_user_file
+from tailor.model.circumstance import MemoryFormat, Precision, Runtime
 from transtailor import cli
 from transtailor.names import nearest
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from tailor.model.circumstance import Circumstance
     from tailor.model.state import ModelState
-
-RUNTIMES = ("eager", "compiled", "onnxruntime")
-PRECISIONS = ("float32", "bf16")
-MEMORY_FORMATS = ("contiguous", "channels_last")
-AS_PRUNED = "as pruned"  # the widths of a model without padding
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)
 module_option = cli.option(
@@ -37,10 +30,14 @@ module_option = cli.option(
 def timing_options(function: cli.Function) -> cli.Function:
     """Give a command the options by which a model is timed."""
     for decorate in (
-        cli.option("--memory-format", type=click.Choice(MEMORY_FORMATS), help="of images (default: what is fastest)"),
-        cli.option("--precision", type=click.Choice(PRECISIONS), help="default: float32, on a GPU bf16"),
         cli.option(
-            "--runtime", type=click.Choice(RUNTIMES), help="default: onnxruntime if installed, on a GPU compiled"
+            "--memory-format", type=click.Choice(get_args(MemoryFormat)), help="of images (default: what is fastest)"
+        ),
+        cli.option("--precision", type=click.Choice(get_args(Precision)), help="default: float32, on a GPU bf16"),
+        cli.option(
+            "--runtime",
+            type=click.Choice(get_args(Runtime)),
+            help="default: onnxruntime if installed, on a GPU compiled",
         ),
         cli.option("--repeats", default=50, type=click.IntRange(min=2), metavar="N", help="forward passes timed"),
         cli.option("--threads", type=cli.COUNT, metavar="N", help="CPU threads (default: as many as torch takes)"),
@@ -49,39 +46,6 @@ def timing_options(function: cli.Function) -> cli.Function:
     ):
         function = decorate(function)
     return function
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """How models are timed, as `timing_options` give it."""
-
-    batch: int = 1  # images of a forward pass
-    device: str = "auto"  # or cpu, or cuda
-    threads: int | None = None  # of the CPU; None: as many as torch takes
-    repeats: int = 50
-    runtime: Literal["eager", "compiled", "onnxruntime"] | None = None  # None: what a user would deploy
-    precision: Literal["float32", "bf16"] | None = None
-    memory_format: Literal["contiguous", "channels_last"] | None = None
-
-    def here(self) -> "tuple[Circumstance, torch.device]":
-        """Return the circumstance on this machine, and the device.
-
-        Raises:
-            ConfigError: there is no such device, or the runtime is not installed or cannot do this.
-        """
-        from tailor.model.circumstance import circumstance_here
-        from tailor.parallel.process_group import join
-
-        device = join(self.device).device
-        circumstance = circumstance_here(
-            device,
-            runtime=self.runtime,
-            precision=self.precision,
-            memory_format=self.memory_format,
-            batch=self.batch,
-            threads=self.threads,
-        )
-        return circumstance, device
 
 
 @contextmanager
@@ -155,18 +119,12 @@ def _names_in(file: str, text: str) -> dict[str, Any]:
     is_file = path.suffix == ".py"
     if is_file and not path.is_file():
         raise ConfigError(f"--module {text} cannot be made: no such file: {file}; type the path of a .py file")
+    if is_file:
+        return vars(run_user_file(read_user_file(path)))
     try:
-        if not is_file:
-            return vars(importlib.import_module(file))
-        package = search_beside(path)
-        return vars(importlib.import_module(f"{package}.{path.stem}")) if package else runpy.run_path(file)
-    except ConfigError:
-        raise
-    except Exception as error:  # a user's code may raise anything
-        is_lost = not is_file and isinstance(error, ModuleNotFoundError) and f"{file}.".startswith(f"{error.name}.")
-        advice = (
-            f"; of a file, type its path with .py: {file.replace('.', '/')}.py{text.removeprefix(file)}"
-            if is_lost
-            else advice_on(error, path) or "; mend its code"
-        )
+        return vars(importlib.import_module(file))
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        advice = "; install what is missing" if isinstance(error, ImportError) else "; mend its code"
+        if isinstance(error, ModuleNotFoundError) and f"{file}.".startswith(f"{error.name}."):
+            advice = f"; of a file, type its path with .py: {file.replace('.', '/')}.py{text.removeprefix(file)}"
         raise ConfigError(f"--module {text} cannot be made ({type(error).__name__}: {error}){advice}") from error

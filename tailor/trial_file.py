@@ -10,7 +10,7 @@ from tailor.config.trial import TrialConfig
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
 from transtailor import cli
-from transtailor.documents import DocumentError, describe_fault, find_line, read_text, read_toml
+from transtailor.documents import DocumentError, describe_fault, read_toml
 from transtailor.shell import command as to_type
 
 trial_argument = cli.argument("trial", type=cli.FILE)
@@ -20,12 +20,15 @@ imports_option = cli.option(
 )  # fmt: skip
 
 
-def read_trial(path: Path, imports: Sequence[Path]) -> TrialConfig:
-    """Import the user's modules, and return the trial that a file describes. Raises ConfigError: the user's mistake."""
+def read_trial(path: Path, imports: Sequence[Path]) -> tuple[TrialConfig, list[str]]:
+    """Import the user's modules, and return the trial that a file describes, and what to know before it starts.
+
+    Raises:
+        ConfigError: the user's mistake.
+    """
     load_modules(imports)
-    config = parse_trial(_read(path), lambda keys: _location(path, keys))
-    refuse_missing([config])
-    return config
+    config = parse_trial(_read(path), str(path))
+    return config, [*config.warnings(), *refuse_missing([config])]
 
 
 def load_modules(imports: Sequence[Path]) -> None:
@@ -51,9 +54,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is the spec of a sweep, not the settings of one trial; to run it, type: {to_type('run', path)}"
         )
     return settings
-
-
-def _location(path: Path, keys: Sequence[str]) -> str:
-    """Return the file with the line of a setting, if the setting can be found in it."""
-    line = find_line(read_text(path), keys)
-    return str(path) if line is None else f"{path}, line {line}"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from tailor.common import heartbeat
 from tailor.common.errors import ConfigError
-from tailor.execution.dry_run import dry_run
+from tailor.config.optimisation import weights_text
+from tailor.config.trial import TrialConfig
+from tailor.execution.dry_run import DryRun, dry_run
 from tailor.trial_file import imports_option, read_trial, trial_argument
 from transtailor import cli
 from transtailor.files import refuse_unwritable
@@ -31,6 +33,7 @@ LIVE_PERIOD_S = 0.5  # between two updates of the line about a stage on a termin
 @cli.option("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
 @cli.option("--device", default="auto", help="auto, cpu or cuda")
 @cli.option("--threads", default=1, type=cli.COUNT, metavar="N", help="CPU threads of each rank")
+@cli.option("--plan", is_flag=True, help="show its id and stages; run nothing")
 def run(
     trial: Path,
     imports: tuple[Path, ...],
@@ -39,23 +42,29 @@ def run(
     licence: str | None,
     device: str,
     threads: int,
+    plan: bool,
 ) -> None:
     """Run the trial that the TOML file TRIAL describes, and print its operating points.
 
     With several processes: torchrun --nproc-per-node 2 -m transtailor trial run TRIAL
     """
+    config, texts = read_trial(trial, imports)
+    planned = dry_run(config)
+    if plan:
+        _show_plan(config, planned, texts)
+        return
     from tailor.deploy.card import refuse_other_model, refuse_unsavable, save_point, saved_text
     from tailor.execution.cache import Cache
     from tailor.execution.runner import run_trial
     from tailor.parallel.process_group import join, leave
 
-    config = read_trial(trial, imports)
     refuse_unsavable(save, licence)
     refuse_unwritable(cache, "--cache", ConfigError)
     ranks = join(device, threads=threads)
+    for text in texts if ranks.rank == 0 else ():
+        say(f"warning: {text}", to=sys.stderr)
     macs_before: int | None = None  # of the operating point before
     checkpoints = cache / "checkpoints"
-    planned = dry_run(config)
     kinds = [stage.kind for stage in planned.stages]
     for stage in planned.stages:
         if save is not None and stage.point is not None:
@@ -79,6 +88,17 @@ def run(
                     say(f"     {saved_text(folder, config.network)}")
     finally:
         leave()
+
+
+def _show_plan(config: TrialConfig, planned: DryRun, warnings: list[str]) -> None:
+    for text in warnings:
+        say(f"warning: {text}", to=sys.stderr)
+    say(f"trial {planned.trial_id}: {counted(len(planned.stages), 'stage')}")
+    for number, stage in enumerate(planned.stages):
+        point = "" if stage.point is None else f"  operating point {stage.point}"
+        say(f"{number:3}  {stage.key[:12]}  {stage.kind}{point}")
+    if isinstance(config.optimisation.class_weights, dict):
+        say(weights_text(config.optimisation.class_weights))
 
 
 @contextmanager
@@ -119,15 +139,3 @@ def _point(event: "StageEvent", macs_before: int | None) -> str:
     facts = event.result.point_facts()
     note = "; it removed nothing" if facts.macs == macs_before else ""
     return f"point {event.point}: {facts}{note}"
-
-
-@cli.command(example="trial.toml")
-@trial_argument
-@imports_option
-def plan(trial: Path, imports: tuple[Path, ...]) -> Iterator[str]:
-    """Print the id and the stages of the trial that the TOML file TRIAL describes, without running it."""
-    planned = dry_run(read_trial(trial, imports))
-    yield f"trial {planned.trial_id}: {counted(len(planned.stages), 'stage')}"
-    for number, stage in enumerate(planned.stages):
-        point = "" if stage.point is None else f"  operating point {stage.point}"
-        yield f"{number:3}  {stage.key[:12]}  {stage.kind}{point}"

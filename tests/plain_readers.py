@@ -17,8 +17,11 @@ def plain_readers() -> Mapping[str, Reader]:
     import polars as pl
     from pyarrow.dataset import dataset
 
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")  # it goes to stdout after 2 s
+
     def duck(pattern: str) -> Reader:
-        return lambda folder, columns: duckdb.sql(
+        return lambda folder, columns: connection.sql(
             f"SELECT {', '.join(columns)} FROM '{pattern.format(run=folder.parents[1], table=folder.name)}'"
         ).to_arrow_table()
 

@@ -16,7 +16,8 @@ PUBLIC: tuple[types.ModuleType, ...] = (tailor, results, sweeps, tailor.extend)
 WITHOUT: Mapping[str, str] = {
     "sweeps.FollowedRun": "a run that another process runs: docs/python.md has one, and a test runs it",
     "sweeps.follow": "as sweeps.FollowedRun",
-    "tailor.extend.NetworkInfo": "a record that users fill in: docs/extend.md has a whole one",
+    "tailor.extend.DataInfo": "a record that users fill in: docs/extend.md has a whole one",
+    "tailor.extend.NetworkInfo": "as tailor.extend.DataInfo",
 }
 """Name -> why it has no example."""
 

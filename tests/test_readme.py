@@ -1,13 +1,9 @@
 """The README's tour runs, on a shorter sweep; tests/test_wheel.py pastes it into a shell of an installed package."""
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-
 from tests import pages
-from tests.commands import launch, transtailor_command
 from tests.product import ROOT
 
 PAGE = ROOT / "README.md"
@@ -33,36 +29,6 @@ method.name = "fine_tune"
 def blocks(kind: str) -> list[str]:
     """The text of each block of a language, but of those that the page says are not run."""
     return [block.text for block in pages.blocks(PAGE) if block.kind == kind and block.not_run is None]
-
-
-def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, without Ray."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tour").write_text(SHORTER)
-    tour = "\n".join(blocks("bash"))
-    for name, text in re.findall(r"^cat > (\S+) <<'END'\n(.*?)^END\n", tour, flags=re.DOTALL | re.MULTILINE):
-        (tmp_path / name).write_text(text)
-    commands = re.sub(r"^cat > .*?^END\n", "", tour, flags=re.DOTALL | re.MULTILINE)
-    for line in filter(None, commands.splitlines()):
-        program, *words = shlex.split(line)
-        if program == "python":
-            assert words[0] == "-c"
-            exec(words[1], {})  # noqa: S102  # our own page
-        elif words[0] == "run":
-            done = launch(*words[1:], "--site", "serial", folder=tmp_path)
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        else:
-            done = transtailor_command(*words, folder=tmp_path)
-            assert done.returncode == 0 and done.stdout, f"{line}\n{done.stdout}\n{done.stderr}"
-    for run in ("tour", "shorter"):
-        assert (tmp_path / "runs" / run / "report.html").is_file()
-
-
-def test_before_the_installation_its_command_names_the_python_of_make_demo() -> None:
-    first_screen, _, _ = README.partition("\n## Install\n")
-    assert re.findall(r"(\S*python\S*) sweeps/launch\.py", first_screen) == [
-        "`.venv/bin/python"
-    ]  # no `python` on Debian
 
 
 def test_it_is_short() -> None:

@@ -14,8 +14,8 @@ from tests.test_readme import SHORTER, blocks
 WHERE = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
 USES = {
     "the embedded sweep is planned": ["transtailor", "plan"],
-    "a trial is planned": ["transtailor", "trial", "plan", "trial.toml"],
-    "the shipped site is found": ["transtailor", "sites"],
+    "a trial is planned": ["transtailor", "trial", "run", "trial.toml", "--plan"],
+    "the shipped site is found": ["python", "-c", "from hpc.sites.site import find_site; find_site('example')"],
     "a run's status is shown, by the room": ["python", "-m", "transtailor", "status", "runs/kept"],
     "a run is asked, by the room": ["python", "-m", "transtailor", "query", "runs/kept", "SELECT 1"],
 }

@@ -55,7 +55,7 @@ def _measured_points() -> Iterator[str]:
     yield "propose it, that finished it, and that wrote it last, in this order. `transtailor time RUN` times the"
     yield "models; the view `timed_on` names the circumstance of these times, the one in which most models were timed"
     yield "(the columns of the key of `timings` but for the model, and the number of `models`). The view `latencies`"
-    yield "has those of every circumstance, with the whole network's `reference_latency_ms` and the `widths` timed."
+    yield "has those of every circumstance, with the whole network's `reference_latency_ms`."
     yield ""
     yield from _columns(COLUMNS_OF_VIEWS["measured_points"])
 

@@ -123,7 +123,7 @@ def kept_run(points: str) -> Iterator[Run]:
             if name not in GIVEN:
                 connection.execute(f"CREATE VIEW {quote(name)} AS {select(table, {}, several=False)}")
         connection.execute(POINTS.format(file=literal(str(file))))
-        yield Run({points: file}, connection, {})
+        yield Run({points: file}, connection)
 
 
 if __name__ == "__main__":

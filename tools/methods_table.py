@@ -32,8 +32,8 @@ TRAIN_IMAGES, TEST_IMAGES = 8, 4  # of the target's
 RATE = 1e-4  # of all trainings: the norms have seen few images, so logits are large
 TRAINING = {"batch_size": 4, "learning_rate": RATE}
 SHORT = {  # a method gets those of these settings that it has
-    **{"steps": 1, "ticks": 1, "iterations": 1, "alpha_epochs": 1, "allocate_epochs": 1},
-    **dict.fromkeys(("alpha_learning_rate", "tick_learning_rate"), RATE),
+    **{"steps": 1, "iterations": 1, "alpha_epochs": 1, "allocate_epochs": 1},
+    "alpha_learning_rate": RATE,
     "kept_cumulative_fraction": 0.5,  # with random features, 0.99 leaves nothing to remove
 }
 

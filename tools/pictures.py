@@ -1,7 +1,7 @@
 """Make the README's pictures: `python -m tools.pictures [RUN]`.
 
-One shows the output of `transtailor plan tour`. With a finished run as the demo's, two show the first screen of its
-report and a trial's panel in it, with Debian's chromium.
+One shows the output of `transtailor plan tour`. With a finished run as the demo's, another shows the
+first screen of its report, with Debian's chromium.
 """
 
 import argparse
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from results.store.reader import load
 from results.text.formats import terminal_lines
 from sweeps.operations.preview import preview
 from sweeps.planning.plan import make_plan
@@ -39,7 +38,6 @@ def main(arguments: list[str]) -> int:
     draw_lines(plan_lines("tour"), FOLDER / "plan.png")
     if run is not None:
         take_picture(run / "report.html", FOLDER / "report.png", REPORT_PX)
-        take_picture(run / "report.html", FOLDER / "trial.png", REPORT_PX, f"#trial-{best_trial(run)}")
     return 0
 
 
@@ -63,19 +61,12 @@ def draw_lines(lines: list[str], picture: Path) -> None:
     image.quantize(COLOURS).save(picture, optimize=True)
 
 
-def best_trial(run: Path) -> str:
-    """The id of the trial with the best validation score."""
-    with load(run) as opened:
-        (row,) = opened.rows("SELECT arg_max(trial_id, validation_score) AS trial_id FROM operating_points")
-    return str(row["trial_id"])
-
-
-def take_picture(page: Path, picture: Path, size_px: tuple[int, int], fragment: str = "") -> None:
-    """Write a picture of a page in a window of this size; `fragment` is the end of its address."""
+def take_picture(page: Path, picture: Path, size_px: tuple[int, int]) -> None:
+    """Write a picture of a page in a window of this size."""
     size = "--window-size={},{}".format(*size_px)
     words = ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}",
              f"--virtual-time-budget={DRAWING_MS}"]  # fmt: skip
-    subprocess.run([*words, page.absolute().as_uri() + fragment], capture_output=True, check=True, timeout=LIMIT_S)
+    subprocess.run([*words, page.absolute().as_uri()], capture_output=True, check=True, timeout=LIMIT_S)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 

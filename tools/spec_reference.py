@@ -13,7 +13,6 @@ from sphinx.pycode import ModuleAnalyzer
 
 from sweeps.spec.axes import RATE
 from sweeps.spec.printed_rows import POINTS, PrintedRow
-from sweeps.spec.ranges import Range
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, HalvingSettings, SearchSettings
 from sweeps.spec.settle_settings import SettleSettings
@@ -44,7 +43,7 @@ tables work together.
 KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "object": "table"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 UNITS = {  # a key that matches, and the unit of its value
-    r"fraction$|smoothing$|^(learned_at|prune_ratio|milestones|distillation_weight)$": "share, 0 to 1",
+    r"fraction$|smoothing$|^(prune_ratio|milestones|distillation_weight)$": "share, 0 to 1",
     r"epochs$": "epochs",
     r"images$|^images_per_class$|^batch_size$": "images",
     r"_px$": "pixels",
@@ -145,10 +144,6 @@ def sections() -> Iterator[str]:
     yield f"## [[variants]]\n\nAll keys of `[trial]`, and these:\n\n{table(variant)}"
     axes = "Dotted keys of `[trial]`, each with a list or a range of values, and this one:"
     yield f"## [axes] and [tuning]\n\n{axes}\n\n{table([OWN_RATE])}"
-    yield (
-        "## A range of an axis\n\nIn the place of a list in `[axes]` or `[tuning]`, as in `{ from = 4, to = 12 }`.\n\n"
-        f"{table(list(rows(Range)))}"
-    )
     parts: dict[str, type[BaseModel]] = {
         "[resources]": Resources, "[search]": SearchSettings, "[search.halving]": HalvingSettings,
         "[confirm]": ConfirmSettings, "[settle]": SettleSettings,

@@ -8,26 +8,22 @@ def logs(run: Path, lines: int) -> Iterator[str]:
     yield f"the last {lines} lines of {run}"
 """
 
+import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click import argument, option
 
 from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is_of_the_machine, misfit_of, reason_of
 from transtailor.garbage import import_uncollected
-from transtailor.names import closest, did_you_mean
+from transtailor.names import did_you_mean
 from transtailor.sources import line_of_user
 from transtailor.terminal import ignore_closed_stdout, say
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 __all__ = [
     "COUNT",
@@ -38,16 +34,13 @@ __all__ = [
     "RUN",
     "Command",
     "Commands",
-    "Entry",
     "Function",
+    "GivenOnce",
     "argument",
     "command",
-    "complete",
     "option",
     "run_argument",
-    "run_names",
     "typed",
-    "typed_run",
 ]
 
 RUNS = Path("runs")
@@ -73,16 +66,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words that were typed, and keep them for `typed`."""
         ctx.meta[_TYPED] = shlex.join([*ctx.command_path.split(), *args])
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:  # click's own guess counts the dashes: for --gpus it is --runs
-            options = [option for parameter in self.get_params(ctx) for option in parameter.opts]
-            names = [option[2:] for option in options if option.startswith("--")]
-            close = closest(error.option_name.lstrip("-"), names)
-            hint = "" if close is None else f"; did you mean --{close}?"
-            if close is None and "set" in names:
-                hint = "; to change a setting, type --set KEY=VALUE; to resume a run, type its command again"
-            ctx.fail(f"No such option {error.option_name!r}{hint}")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
         """Call the function, print its answer, and end with the exit code."""
@@ -93,7 +77,7 @@ class Command(click.Command):
         except ExplainedError as error:
             _explain(error)
             exit_code = error.exit_code
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's code may exit
             line = line_of_user(error)
             if misfit := misfit_of(error):
                 _explain(misfit)
@@ -140,29 +124,30 @@ def command(*, example: str, cls: type[Command] = Command) -> Callable[[Callable
     return click.command(cls=cls, epilog=example, context_settings=_CONTEXT)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A command, or a group of commands, that is listed in the help without importing it.
+Sections = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Section of the help -> command -> "module:name" of it, and what it is for. Two words: a command of a group."""
 
-    Attributes:
-        function: "module:name" of the command; empty for a group.
-        text: what it is for.
-        section: heading of the list that it is in.
-        commands: those of a group; None if this is a command.
-    """
 
-    function: str
-    text: str
-    section: str
-    commands: "Mapping[str, Entry] | None" = None
+class GivenOnce(Command):
+    """Refuses an option that counts once and is given twice: else the last one would count, without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words that were typed."""
+        words_left = super().parse_args(ctx, [*args])  # which takes the words out of its list
+        _values, _words, given = self.make_parser(ctx).parse_args([*args])
+        for one in given:
+            if isinstance(one, click.Option) and not one.multiple and given.count(one) > 1:
+                ctx.fail(f"{one.opts[0]} is given {given.count(one)} times; give it once")
+        return words_left
 
 
 class Commands(click.Group):
     """A group whose commands are imported when they are called."""
 
-    def __init__(self, name: str, text: str, entries: Mapping[str, Entry], **more: Any) -> None:
-        super().__init__(name, help=text, context_settings=_CONTEXT, **more)
-        self.entries = entries
+    def __init__(self, name: str, sections: Sections, **more: Any) -> None:
+        super().__init__(name, context_settings=_CONTEXT, **more)
+        self.sections = sections
+        self.entries = {name: entry for entries in sections.values() for name, entry in entries.items()}
 
     def invoke(self, ctx: click.Context) -> None:
         """Call the command that was typed. Ctrl-C ends it with its exit code, also while the command is imported."""
@@ -173,17 +158,20 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in their order."""
-        return list(self.entries)
+        """Return the names of the commands and groups, in their order."""
+        return list(dict.fromkeys(name.partition(" ")[0] for name in self.entries))
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, or return a group; None if there is none of this name."""
-        entry = self.entries.get(cmd_name)
-        if entry is None:
-            return None
-        if entry.commands is not None:
-            return Commands(cmd_name, entry.text, entry.commands)
-        module, _, function = entry.function.partition(":")
+        if cmd_name not in self.entries:
+            prefix = f"{cmd_name} "
+            below: dict[str, dict[str, tuple[str, str]]] = {}
+            for section, entries in self.sections.items():
+                found = {name.removeprefix(prefix): entries[name] for name in entries if name.startswith(prefix)}
+                if found:
+                    below[section] = found
+            return Commands(cmd_name, below) if below else None
+        module, _, function = self.entries[cmd_name][0].partition(":")
         imported = getattr(import_uncollected(module), function)
         assert isinstance(imported, click.Command)
         return imported
@@ -193,35 +181,21 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was typed. If there is none, raise UsageError, which names the nearest one."""
         name = args[0]
-        if not name.startswith("-") and name not in self.entries:
-            whole_names = [whole_name for whole_name, _text in _list_lines(self.entries)]
-            hint = did_you_mean(name, dict.fromkeys([*self.entries, *whole_names]))
+        if not name.startswith("-") and name not in self.list_commands(ctx):
+            hint = did_you_mean(name, dict.fromkeys([*self.list_commands(ctx), *self.entries]))
             ctx.fail(f"no command {name!r}; {hint}to list them, type: {ctx.command_path} --help")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list of commands for each section, those of groups with the name of their group."""
-        entries_by_section: dict[str, dict[str, Entry]] = {}
-        for name, entry in self.entries.items():
-            entries_by_section.setdefault(entry.section, {})[name] = entry
-        for section, entries in entries_by_section.items():
+        """Write one list of commands for each section."""
+        for section, entries in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl(list(_list_lines(entries)))
+                formatter.write_dl([(name, text) for name, (_function, text) in entries.items()])
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the epilog without line breaks of click's own, because its lines are to be pasted."""
         if self.epilog:
             formatter.write(f"\n{self.epilog}\n")
-
-
-def _list_lines(entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each command, those of groups with the name of their group in front."""
-    for name, entry in entries.items():
-        if entry.commands is None:
-            yield name, entry.text
-        else:
-            for inner_name, text in _list_lines(entry.commands):
-                yield f"{name} {inner_name}", text
 
 
 class _Fraction(click.ParamType):  # type: ignore[type-arg]  # only newer versions of click know the argument
@@ -230,13 +204,14 @@ class _Fraction(click.ParamType):  # type: ignore[type-arg]  # only newer versio
     name = "fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number. A percentage is refused; the message says what to type instead."""
-        from transtailor.validation import fraction  # most commands, and the help, need no fraction
-
+        """Return the number."""
         try:
-            return fraction(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < 1:
+            self.fail(f"{value!r}: expected a fraction below 1, such as 0.2", param, ctx)
+        return number
 
 
 class _Path(click.Path):
@@ -259,13 +234,6 @@ class _Run(click.Path):
             return RUNS / folder
         return folder
 
-    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-        """Complete the names of runs below runs/; if none begins like this, let the shell complete folders."""
-        from click.shell_completion import CompletionItem
-
-        items = [CompletionItem(name) for name in run_names() if name.startswith(incomplete)]
-        return items or [CompletionItem(incomplete, type="dir")]
-
 
 COUNT = click.IntRange(min=1)
 FRACTION = _Fraction()
@@ -276,44 +244,3 @@ RUN = _Run()
 
 run_argument = argument("run", type=RUN)
 """The argument of every command on one run."""
-
-
-def run_names() -> list[str]:
-    """Return the names of the runs below runs/, sorted."""
-    return sorted(plan.parent.name for plan in RUNS.glob("[!.]*/plan.json"))
-
-
-def typed_run(ctx: click.Context) -> Path | None:
-    """Return the run that was typed, for completions; None if there is none yet.
-
-    While the value of an option is being typed, click has not parsed the arguments: then the words are searched.
-    """
-    run: Path | None = ctx.params.get("run")
-    if run:
-        return run
-    words = shlex.split(ctx.meta.get(_TYPED, ""))[1:]
-    for word in words:
-        if word.startswith("-"):
-            continue
-        path = RUN.convert(word, None, None)
-        if (path / "plan.json").is_file():
-            return path
-    return None
-
-
-WordLister = Callable[[click.Context], Iterable[str]]
-
-
-def complete(list_words: WordLister) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return a completion by the words that a function lists; if the function fails, nothing is completed."""
-
-    def matching_words(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-        with (
-            suppress(OSError, ValueError, ExplainedError),
-            Path(os.devnull).open("w") as nowhere,
-            redirect_stderr(nowhere),  # a message would be in the middle of the line that is being typed
-        ):
-            return [word for word in list_words(ctx) if word.startswith(incomplete)]
-        return []
-
-    return matching_words

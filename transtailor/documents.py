@@ -4,8 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,51 +13,11 @@ from typing import Any, ClassVar, Self
 
 from transtailor.errors import UserError
 from transtailor.lines import lines_of
-from transtailor.validation import list_faults
+from transtailor.validation import explained
 
 DEEPEST = 64  # levels of nested tables and lists: code that walks through a document is recursive
 REFUSED = "is not valid TOML: "
-_HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
-_ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
-_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, which are zip files; .xls
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
-_AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)")
-BRACES = "a table in { } is on one line, without a comma before }; or type [table], and each key on a line of its own"
-BACKSLASH = "write / in place of \\, or put the text into single quotes"
-_VALUES = (  # how a value begins, or what stands where a line should end -> what to type
-    (r"[+-]?\.\d", "a number has a digit before its point, as in 0.01"),
-    (r"\.(?![\d.])", "a number has digits behind its point, as in 1.0"),
-    (r"(none|null|nil)\b", "TOML has no such value: leave the key out"),
-    (r"(true|false|yes|no|on|off)\b", "type true or false, in lower case"),
-    (r"(nan|inf)\b", "type nan or inf, in lower case"),
-    (r"%", "a share is a fraction: for 20% type 0.2"),
-    ("[\u201c\u201d\u201e\u2018\u2019]", 'a text stands in straight quotes, as in name = "demo"'),
-    (r",\d", "the decimal point is a point, as in 0.5"),
-    (r"(?<=\b0)\d", "a number does not begin with 0, unless a point follows"),
-    (r"((?<=\d)\s*(-|\.{2,3})\s*\d|range\()", "several values are a list, as in [0, 1, 2], or { from = 0, to = 2 }"),
-)
-_HINTS = (
-    ("Unclosed inline table", BRACES),
-    ("Invalid initial character for a key part", BRACES),
-    (r"Illegal character '\n'", "a quote is opened there and not closed"),
-    ("Unterminated string", "a quote is opened and not closed"),
-    ("Invalid hex value", BACKSLASH),
-    ("Unescaped '\\'", BACKSLASH),
-    ("Invalid value", 'text needs quotes, as in name = "demo"'),
-    (
-        "Cannot mutate immutable namespace",
-        "a table in { } takes no key from another line: write it in { }; a list of values is an axis: axes.KEY = [...]",
-    ),
-    ("Expected '=' after a key", "each line is a key, =, and a value"),
-    ("Invalid statement", "each line is a key, =, and a value; a comment begins with #"),
-    ("Unclosed array", "a list ends with ], and has commas between its values"),
-    (
-        "Cannot overwrite a value",
-        "the key is set twice, or has a value and keys of its own, as method = ... and method.KEY = ... (write "
-        "method.name = ...), or a table of a list lacks a bracket: it begins as in [[variants]]",
-    ),
-    ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
-)
+_AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 
 
 class DocumentError(UserError, ValueError):
@@ -103,21 +62,16 @@ def decode_text(content: bytes) -> str:
     Raises:
         DocumentError: it is in another encoding; the text says where.
     """
-    if content.startswith(_WORKBOOKS):
-        raise DocumentError(
-            "not text in UTF-8: it is a workbook of Excel or LibreOffice; save its sheet as CSV in UTF-8"
-        )
-    if b"\0" in content and not content.startswith(_UTF_16):
-        raise DocumentError("not text in UTF-8: it has bytes 0, as UTF-16 without a mark has; save the file as UTF-8")
+    if b"\0" in content:
+        raise DocumentError("not text in UTF-8: it has bytes 0, as UTF-16 and workbooks have; save the file as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if content.startswith(_UTF_16):
-            what = "it is in UTF-16, as PowerShell writes it"
-        else:
-            line = content.count(b"\n", 0, error.start) + 1
-            what = f"line {line} has the byte 0x{content[error.start]:02x}"
-        raise DocumentError(f"not text in UTF-8: {what}; save the file as UTF-8") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise DocumentError(
+            f"not text in UTF-8: line {line} has the byte 0x{byte:02x}; save the file as UTF-8"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +101,11 @@ class Record:
         try:
             record: Self = _adapter(cls).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
         except ValidationError as error:
-            faults = [f"{fault.key or 'all of it'}: {fault.expected} ({fault.kind})" for fault in list_faults(error)]
-            raise DocumentError(f"is no {cls.__name__}: {'; '.join(faults)}") from error
+            name = f"is no {cls.__name__}"
+            text = explained(
+                error, lambda fault: (name, fault.key), lambda _path: [field.name for field in fields(cls)]
+            )
+            raise DocumentError(text.replace("\n", "; ")) from error
         return record
 
 
@@ -181,67 +138,16 @@ def walk(document: object) -> Iterator[Any]:
 
 
 def describe_fault(path: Path, error: DocumentError) -> str:
-    """Explain why `read_toml` refused a file: the number of the line, its text, and a hint."""
+    """Explain why `read_toml` refused a file, with the number of the line and its text."""
     message = str(error)
-    if not message.startswith(REFUSED):
-        return message
-    problem = message.removeprefix(REFUSED)
-    hint = next((f"; {advice}" for words, advice in _HINTS if problem.startswith(words)), "")
-    position = _AT_LINE.search(problem)
+    position = _AT_LINE.search(message)
     if position is None:
-        return f"{message}{hint}"
+        return message
     number = int(position[1])
     lines = lines_of(read_text(path))
-    column = int(position[2])
     whole_line = lines[number - 1] if number <= len(lines) else ""  # the end of the text is after the last line
-    if problem.startswith("Expected '='") and re.search(r"=\s*[+-]?\d+,\d+\s*$", whole_line[: column - 1]):
-        hint = "; the decimal point is a point, as in 0.5"
-    if problem.startswith("Unclosed inline") and re.match(r"[\w.\"'-]+\s*=", whole_line[column - 1 :]):
-        hint = "; a comma stands between two keys in { }"
-    if problem.startswith(
-        ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
-    ):
-        begins = (advice for pattern, advice in _VALUES if re.compile(pattern, re.I).match(whole_line, column - 1))
-        hint = next((f"; {advice}" for advice in begins), hint)
-    return f"line {number} {REFUSED}{whole_line.strip()}   ({_AT_LINE.sub('', problem)}{hint})"
-
-
-def find_line(text: str, keys: Sequence[str]) -> int | None:
-    r"""Return the number of the line that sets `keys`, or else of the table around it; None if the text has neither.
-
-        >>> find_line("[data]\nname = 'digits'", ["data", "name"])
-        2
-
-    `keys`: those of the tables above it and its own; for an array of tables its name, then the number from 1.
-    """
-    best_line = None
-    most_keys_in_common = 0
-    for number, line_keys in _keys_by_line(text):
-        in_common = min(len(line_keys), len(keys))
-        is_on_the_way = line_keys[:in_common] == tuple(keys[:in_common])
-        if is_on_the_way and in_common > most_keys_in_common:
-            best_line = number
-            most_keys_in_common = in_common
-    return best_line
-
-
-def _keys_by_line(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield each line that begins a table or sets a key: its number from 1, and all keys that lead to what it sets."""
-    tables_of_array: Counter[str] = Counter()
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(lines_of(text), start=1):
-        header = _HEADER.match(line)
-        assignment = _ASSIGNED.match(line)
-        if header is not None:
-            table = _split(header[2])
-            array = table[0]
-            if header[1] == "[[":
-                tables_of_array[array] += 1
-            if array in tables_of_array:
-                table = (array, str(tables_of_array[array]), *table[1:])
-            yield number, table
-        elif assignment is not None:
-            yield number, (*table, *_split(assignment[1]))
+    problem = _AT_LINE.sub("", message.removeprefix(REFUSED))
+    return f"line {number} {REFUSED}{whole_line.strip()}   ({problem})"
 
 
 def _values_in(value: object) -> list[Any]:
@@ -269,8 +175,3 @@ def _parse(kind: str, parse: Any, content: str | bytes) -> Any:
         raise DocumentError(f"is not valid {kind}: {error}") from error
     check_depth(document)
     return document
-
-
-def _split(dotted: str) -> tuple[str, ...]:
-    """Return the parts of a dotted key, without quotes."""
-    return tuple(part.strip(" \"'") for part in dotted.split("."))

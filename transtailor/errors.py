@@ -45,7 +45,7 @@ def is_of_the_machine(error: OSError) -> bool:
     return isinstance(error, PermissionError) or error.errno in _OF_THE_MACHINE
 
 
-def misfit_of(error: Exception) -> str:
+def misfit_of(error: BaseException) -> str:
     """Return what to do where torchvision was made for another torch, of which it says an operator; "" otherwise.
 
     >>> misfit_of(RuntimeError("operator torchvision::nms does not exist")).partition(": ")[2]

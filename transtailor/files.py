@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -257,6 +257,17 @@ def make_folder(folder: Path) -> None:
             if is_new:
                 raise
         _synced.add(path)
+
+
+def make_folders(above: Path, names: Iterable[str]) -> None:
+    """Make folders with these names in one, which is made as by `make_folder`, and sync their names together."""
+    make_folder(above)
+    folders = [above / name for name in names]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    sync(above)
+    for folder in folders:
+        _synced.add(folder)
 
 
 @contextmanager

@@ -89,47 +89,22 @@ def _gpu_name(word: str) -> int | str | None:
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """Yield how many cores each cgroup of this process, and each one above it, allows; skip those without a quota."""
-    for group in _cpu_groups(root):
-        with suppress(OSError, ValueError):  # no such file: this group sets no quota
-            if (group / "cpu.max").exists():  # version 2
-                quota, period = (group / "cpu.max").read_text().split()
-            else:
-                quota = (group / "cpu.cfs_quota_us").read_text()
-                period = (group / "cpu.cfs_period_us").read_text()
-            if float(quota) > 0:  # "max" is no number, and -1 is no limit
-                yield float(quota) / float(period)
-
-
-def _cpu_groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's cgroups that may limit its CPUs, and of those above them."""
-    try:
-        own = (root / "proc/self/cgroup").read_text()
-        mounts = (root / "proc/self/mountinfo").read_text()
-    except OSError:
-        return
-    for mount in mounts.split("\n"):
-        description, _, file_system = mount.partition(" - ")
-        version, _, options = file_system.partition(" ")
-        has_cpu_limits = version == "cgroup2" or (version == "cgroup" and "cpu" in re.split(r"[ ,]", options))
-        if not has_cpu_limits:
-            continue
-        shown_group, mount_point = description.split()[3:5]
-        top = root / mount_point.lstrip("/")
-        for group_path in _own_cpu_groups(own, version):
-            below = group_path.removeprefix(shown_group.rstrip("/")).lstrip("/")
-            group = top / below if (top / below).is_dir() else top  # a container may see only its own
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(top):
-                    yield folder
-
-
-def _own_cpu_groups(proc_self_cgroup: str, version: str) -> Iterator[str]:
-    """Yield the paths of this process's groups that limit CPUs, in this version ("cgroup" or "cgroup2")."""
-    for line in proc_self_cgroup.split("\n"):  # such as 4:cpu,cpuacct:/slurm/job_7 or 0::/slurm/job_7
-        if line.count(":") < 2:
-            continue
+    lines = []
+    with suppress(OSError):
+        lines = lines_of((root / "proc/self/cgroup").read_text())
+    for line in lines:  # such as 4:cpu,cpuacct:/slurm/job_7 or, of version 2, 0::/slurm/job_7
         _number, controllers, path = line.split(":", 2)
-        is_wanted_in_version_1 = version == "cgroup" and "cpu" in controllers.split(",")
-        is_wanted_in_version_2 = version == "cgroup2" and controllers == ""
-        if is_wanted_in_version_1 or is_wanted_in_version_2:
-            yield path
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        own = top / path.lstrip("/")
+        group = own if own.is_dir() else top  # a container may see only its own
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # no such file: this group sets no quota
+                if controllers:
+                    quota = (folder / "cpu.cfs_quota_us").read_text()
+                    period = (folder / "cpu.cfs_period_us").read_text()
+                else:
+                    quota, period = (folder / "cpu.max").read_text().split()
+                if folder.is_relative_to(top) and float(quota) > 0:  # "max" is no number, and -1 is no limit
+                    yield float(quota) / float(period)

@@ -5,58 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 NAMES_SHOWN = 12
-LEAST_LIKENESS = 0.6  # difflib's ratio and default; at 0.5, `latency_ms` is like `batch_size`
-LEAST_WORD = 3  # letters that name what has them as a word
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
-_BUDGET = ("asked_removed_macs_fraction", "step_removed_macs_fraction", "prune_ratio")
-_LATENCY = ("asked_latency_ms", "asked_latency_fraction", "latency_ms")
-_GPUS = ("gpus_per_rank", "gpus_per_node")
-OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            ("pruning_ratio", "prune_rate", "pruning_rate", "sparsity", "amount", "ratio", "fraction", "budget"),
-            _BUDGET,
-        ),
-        **dict.fromkeys(("latency", "latency_ms", "latency_fraction", "speedup", "speed_up"), _LATENCY),
-        "model": ("network",),
-        "arch": ("network",),
-        "architecture": ("network",),
-        "backbone": ("network",),
-        "net": ("network",),
-        "amp": ("precision",),
-        "fp16": ("precision",),
-        "mixed_precision": ("precision",),
-        "dtype": ("precision",),
-        "gpus": _GPUS,
-        "num_gpus": _GPUS,
-        "n_gpus": _GPUS,
-        "img_size": ("crop_px",),
-        "image_size": ("crop_px",),
-        "input_size": ("crop_px",),
-        "head_lr": ("head_learning_rate",),
-        "images": ("train_images",),
-        "augment": ("augmentation",),
-        "lr_scheduler": ("schedule",),
-        "scheduler": ("schedule",),
-        "dataset": ("data", "name"),
-        "pretrained": ("weights",),
-        **dict.fromkeys(("removed_macs_fraction", "step_macs_fraction", *_BUDGET), _BUDGET),
-        "workers": ("ranks",),
-        "world_size": ("ranks",),
-        "fine_tune": ("full fine-tuning",),
-        "watch": ("status",),
-        "list": ("runs",),
-        "resume": ("run",),
-        **dict.fromkeys(("f1", "f1_score", "f1_macro"), ("macro_f1",)),
-        **dict.fromkeys(("acc", "top1", "top_1"), ("accuracy",)),
-        **dict.fromkeys(("val_fraction", "val_split", "validation_split", "test_size"), ("train_images",)),
-        **dict.fromkeys(
-            ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
-        ),
-        **dict.fromkeys(("betas", "eps", "nesterov", "dampening", "gamma", "milestones", "t_max", "eta_min"), ()),
-    }
-)
-"""What other programs of the field call a setting -> our names for it, the most likely first; none: there is none."""
 
 
 def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -70,8 +19,7 @@ def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = Map
             not listed.
     """
     names = sorted(valid)
-    other_names = [name for name in elsewhere if name not in names]
-    close = _meant(typed, names) or _meant(typed, other_names) or closest(typed, [*names, *other_names])
+    close = closest(typed, [*names, *elsewhere])
     hint = ""
     if typed in elsewhere.values():
         hint = f"; quotes make one key of it: type {typed} without them"
@@ -81,8 +29,6 @@ def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = Map
     if len(names) <= NAMES_SHOWN:
         return f"{hint} (valid: {_joined(names) or 'none'})"
     listed = _alike(typed, names, NAMES_SHOWN, LIKENESS_LISTED) or names[:NAMES_SHOWN]
-    if close in names and close not in listed:
-        listed = [close, *listed]
     return f"{hint} (valid: {_joined(listed)}, ... {len(names)} in all)"
 
 
@@ -108,53 +54,23 @@ def nearest_folder(folder: Path) -> str:
 
 
 def closest(typed: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name that means the same, or is most like what was typed, ignoring case; None if none is near.
+    """Return the valid name that is most like what was typed, ignoring case; None if none is near.
 
-    >>> closest("ADAM", ["sgd", "adam"]), closest("lr", ["momentum", "learning_rate"])
-    ('adam', 'learning_rate')
+    >>> closest("ADAM", ["sgd", "adam"])
+    'adam'
     """
-    names = list(valid)
-    meant = _meant(typed, names)
-    if meant or OTHER_WORDS.get(_word(typed)) in ((), _BUDGET, _LATENCY):  # no name that only looks like it is meant
-        return meant
-    alike = _alike(typed, names, 1, LEAST_LIKENESS)
+    alike = _alike(typed, valid, count=1, least=0.6)  # at 0.5, `latency_ms` is like `batch_size`
     return alike[0] if alike else None
 
 
-def _meant(typed: str, names: Sequence[str]) -> str | None:
-    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or these words.
+def _alike(typed: str, names: Iterable[str], count: int, least: float) -> list[str]:
+    """Return up to `count` names whose likeness (difflib's ratio, ignoring case) is `least` or more; the best first."""
+    from difflib import SequenceMatcher  # here, as a correct command does not need it
 
-    One name alone among all has them (`test`: `test_score`; `macs_fraction`: `removed_macs_fraction`), or ends with
-    what was typed (`rate`: `optimisation.rate`). None if none does.
-    """
-    word = _word(typed)
-    for name in OTHER_WORDS.get(word, ()):
-        if name in names:
-            return name
-    for name in names:
-        initials = "".join(part[:1] for part in name.split("_"))
-        if "_" in name and initials == word:
-            return name
-    ends = [name for name in names if name.endswith(f".{typed}")]  # a key without its tables, as names of arms have it
-    if len(ends) == 1:
-        return ends[0]
-    words = set(word.split("_"))
-    having = [name for name in names if len(word) >= LEAST_WORD and words <= set(_word(name).split("_"))]
-    return having[0] if len(having) == 1 else None
-
-
-def _word(typed: str) -> str:
-    return typed.casefold().replace("-", "_").replace(" ", "_")
-
-
-def _alike(typed: str, names: list[str], count: int, least: float) -> list[str]:
-    """Return up to `count` names that are most like what was typed, ignoring case: the best, of equals the first."""
-    import difflib  # here, as a correct command does not need it
-
-    matcher = difflib.SequenceMatcher(b=typed.casefold())
+    matcher = SequenceMatcher(b=typed.casefold())
     likeness = {}
     for name in names:
         matcher.set_seq1(name.casefold())
         likeness[name] = matcher.ratio()
-    close = [name for name in names if likeness[name] >= least]
+    close = [name for name in likeness if likeness[name] >= least]
     return sorted(close, key=likeness.__getitem__, reverse=True)[:count]

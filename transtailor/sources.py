@@ -72,11 +72,11 @@ def check_code(root: Path = ROOT) -> None:
 
 def line_of_user(error: BaseException) -> str:
     """Return the last line of a user's file in an error's traceback: "FILE, line N"; "" if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_installed(frame.filename)]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
-def _is_installed(file: str) -> bool:
+def is_installed(file: str) -> bool:
     """Whether a file belongs to our packages, to a library or to Python."""
     path = Path(file)
     if file.startswith("<") or path.is_relative_to(sys.base_prefix):

@@ -1,15 +1,18 @@
 """Translate pydantic's errors into the terms of the TOML that a user wrote: the keys, and the value given there."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from transtailor.names import closest
+from transtailor.names import closest, nearest
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 TABLE = "a table of settings"
+LONGEST_SHOWN = 200  # characters of a value
 # Pydantic adds it to the keys of a fault; it is no key.
 _BRANCH_OF_UNION = re.compile(r"[\[(]|^(int|bool|str|constrained-\w+)$")
 
@@ -33,6 +36,57 @@ class Fault:
         return ".".join(self.keys)
 
 
+def model_in(annotation: Any) -> "type[BaseModel] | None":
+    """Return the model of a table by the annotation of its field, also if optional or in a list; None: no table."""
+    if hasattr(annotation, "model_fields"):
+        return cast("type[BaseModel]", annotation)
+    return next(filter(None, map(model_in, get_args(annotation))), None)
+
+
+def explained(
+    error: "ValidationError",
+    where: Callable[[Fault], tuple[str, str]],
+    valid_keys: Callable[[Sequence[str]], Iterable[str]],
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    gone: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return a line for each mistake: where, its key, what was given, what is expected, and the nearest name.
+
+    Args:
+        where: returns the place of a mistake, such as the file, and the key as it is typed there.
+        valid_keys: returns the keys of the table at a path.
+        elsewhere: as in `nearest`.
+        gone: key that there was -> what takes its place.
+    """
+    lines = []
+    for fault in list_faults(error):
+        place, key = where(fault)
+        if fault.kind == "unknown" and fault.key in gone:
+            text = f"{key} is gone; {gone[fault.key]}"
+        elif fault.kind == "unknown":
+            others = {name: dotted for name, dotted in elsewhere.items() if len(fault.keys) == 1 or dotted != key}
+            text = f"unknown key {key!r}{nearest(fault.keys[-1], valid_keys(fault.keys[:-1]), others)}"
+        elif fault.kind == "missing":
+            text = f"{key} is missing; add a line {key} = ..."
+        else:
+            is_table = isinstance(fault.given, Mapping) or hasattr(type(fault.given), "model_fields")
+            expected = fault.expected.replace("Input should", "input should", 1)
+            shown = repr(fault.given)
+            shown = f"{shown[:LONGEST_SHOWN]}..." if len(shown) > LONGEST_SHOWN else shown
+            text = expected if is_table else f"given {shown}; {expected}"  # a table is too long for a message
+            text = f"{key}: {text}" if key else text
+        lines.append(f"{place}: {text}")
+    return "\n".join(lines)
+
+
+def keys_of(model: "type[BaseModel]", path: Sequence[str]) -> Iterable[str]:
+    """Return the keys of the table at a path below a model."""
+    for key in path:
+        field = model.model_fields.get(key)
+        model = (model_in(field.annotation) if field else None) or model
+    return model.model_fields
+
+
 def list_faults(error: "ValidationError") -> list[Fault]:
     """Return all mistakes, in pydantic's order."""
     return [_fault_of(details) for details in error.errors()]
@@ -42,39 +96,15 @@ def _fault_of(details: Any) -> Fault:
     """Return a mistake that pydantic describes with a dictionary."""
     kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
     location = [str(part) for part in details["loc"]]
-    message = details["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
-    message = re.sub(r"a valid dictionary or instance of \w+", TABLE, message)
+    message = details["msg"].removeprefix("Value error, ")
+    message = re.sub(r"a valid (tuple|list)", "a list, in [ ]", message)
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", TABLE, message)
     return Fault(
         keys=tuple(part for part in location if not _BRANCH_OF_UNION.search(part)),
         kind=kinds.get(details["type"], "wrong"),
-        expected=message + _percentage_hint(details) + _choice_hint(details),
+        expected=message + _choice_hint(details),
         given=details["input"],
     )
-
-
-def fraction(text: str) -> float:
-    """Parse a number from 0 to below 1 that was typed after an option.
-
-        >>> fraction("0.2")
-        0.2
-
-    Raises:
-        ValueError: it is not; for a percentage the text says what to type.
-    """
-    mistake = f"{text!r}: expected a fraction below 1, such as 0.2"
-    typed = re.fullmatch(r"\s*(\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
-    if typed is None:
-        raise ValueError(mistake)
-    number = float(typed[1].replace(",", "."))
-    has_percent_sign = typed[2] == "%"
-    if number < 1 and not has_percent_sign:
-        if "," in text:
-            raise ValueError(f"{mistake}; type {number:g}")
-        return number
-    is_percentage = number < 100 and (has_percent_sign or number > 1)
-    if is_percentage:
-        mistake += f"; for {number:g}% type {number / 100:g}"
-    raise ValueError(mistake)
 
 
 def _choice_hint(details: Any) -> str:
@@ -84,17 +114,3 @@ def _choice_hint(details: Any) -> str:
     words = re.findall(r"'([^']*)'", details["ctx"]["expected"])
     close = closest(details["input"], words)
     return "" if close is None else f"; did you mean {close!r}?"
-
-
-def _percentage_hint(details: Any) -> str:
-    """Return what to type for a fraction in per cent (20, "20%"), or a number in quotes; "" for others."""
-    value = details["input"]
-    if isinstance(value, str) and details["type"].startswith("int"):
-        return f"; type {int(value)}, without quotes" if re.fullmatch(r"\s*-?\d+\s*", value) else ""
-    if isinstance(value, str) and details["type"].startswith("float"):
-        number = re.fullmatch(r"\s*(-?\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", value)
-        return f"; type {float(number[1].replace(',', '.')) / (100 if number[2] else 1):g}" if number else ""
-    context = details.get("ctx", {})
-    limit = context.get("lt", context.get("le"))
-    is_percentage = isinstance(value, int | float) and limit == 1 and 2 <= value <= 100
-    return f"; it is a fraction: for {value:g}% type {value / 100:g}" if is_percentage else ""

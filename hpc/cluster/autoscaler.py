@@ -1,6 +1,6 @@
 """Decide how many workers a sweep should have: a pure function of its workers, its work and the time. No I/O, no clock.
 
-The driver calls `decide` about once a second with the real clock, the simulation of a schedule with a simulated one.
+The driver calls `decide` about once a second.
 """
 
 import math

@@ -20,15 +20,14 @@ from hpc.cluster.worker_job import WorkerJob
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
-from hpc.slurm.calls import ONCE, PATIENCE
-from hpc.slurm.jobs import Job, QueuedJob, cancel, queue, submit
+from hpc.slurm.calls import TRIES
+from hpc.slurm.jobs import QueuedJob, cancel, queue, submit
 from transtailor.plural import counted
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
 LOOK_AGAIN_S = 3.0  # after an event of which SLURM knows more
-SUBMISSION = replace(PATIENCE, tries=1)  # a failed one is repeated later, with the back-off of `Failures`
 CLOSE_S = 5.0  # for SLURM's last answers
 TICK_LIMIT_S = 10.0  # for the thread's last turn, in which Ray's head may no longer answer
 PROVEN_S = 10.0  # a worker that is lost sooner after it joined counts as a failure
@@ -97,7 +96,7 @@ class Cluster:
         self._polled_s = 0.0  # when the last poll began
         self._has_polled = False
         self._poll: Future[list[QueuedJob]] | None = None
-        self._submission: Future[tuple[list[Job], str | None]] | None = None
+        self._submission: Future[tuple[list[str], str | None]] | None = None
         self._cancellation: Future[None] | None = None
         self._to_cancel = set[str]()
         self._given_up = set[str]()  # jobs that SLURM may still list
@@ -182,22 +181,33 @@ class Cluster:
         self._take_submission(now_s)
         self._take_queue(now_s)
         if self._poll is None and now_s >= self._poll_at_s:
-            self._poll_queue(now_s)
+            # Ask SLURM for the jobs of this cluster, all in one call
+            # The first poll is repeated if it fails: jobs of an earlier driver must not be submitted
+            # again, so no decision is made before it. Later polls are not repeated, since the next one
+            # follows soon.
+            self._polled_s = now_s
+            self._poll_at_s = now_s + LOOK_EVERY_S
+            tries = 1 if self._has_polled else TRIES
+            self._poll = start_in_thread(partial(queue, self._job_names, self._site.cluster, tries))
         if self._has_polled:
-            self._decide(now_s)
-        self._begin_cancellation()
-
-    def _decide(self, now_s: float) -> None:
-        actions = decide(
-            [job.as_worker() for job in self._jobs.values()],
-            self.wanted_slots,
-            now_s,
-            self._limits_now(),
-            failures=self._failures,
-            surplus_since_s=self._surplus_since_s,
-        )
-        self._surplus_since_s = actions.surplus_since_s
-        self._carry_out(actions, now_s)
+            actions = decide(
+                [job.as_worker() for job in self._jobs.values()],
+                self.wanted_slots,
+                now_s,
+                self._limits_now(),
+                failures=self._failures,
+                surplus_since_s=self._surplus_since_s,
+            )
+            self._surplus_since_s = actions.surplus_since_s
+            self._carry_out(actions, now_s)
+        if self._cancellation is not None and self._cancellation.done():
+            with suppress(OSError):  # as above; those that the next poll still finds are cancelled again
+                self._cancellation.result(0)
+            self._cancellation = None
+        if self._to_cancel and self._cancellation is None:
+            ids = sorted(self._to_cancel)
+            self._cancellation = start_in_thread(lambda: self._cancel(ids))
+            self._to_cancel = set()
 
     def _limits_now(self) -> ScalingLimits:
         """Return the limits with the GPU-hours that are left; present workers count with all that they asked for.
@@ -236,7 +246,13 @@ class Cluster:
     def _observe_job(self, job: WorkerJob, node: WorkerNode | None, leaving: AbstractSet[str], now_s: float) -> None:
         """Note whether a worker has joined, is being drained, has died, or is idle; `node` is None without one."""
         if node is not None and node.alive and job.joined_s is None:
-            self._note_join(job, node, now_s)
+            job.joined_s = now_s
+            job.node = node.id
+            job.host = node.host
+            job.started_s = job.started_s or now_s
+            self._failures = Failures()
+            self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
+            self._report("worker_joined", job)
         if job.joined_s is None:
             return
         # SLURM warned it, or another program drained it; that may be seen only once it is dead.
@@ -256,15 +272,6 @@ class Cluster:
         if job_id not in self._given_up:
             self._jobs[job_id] = WorkerJob(id=job_id, submitted_s=now_s)
 
-    def _note_join(self, job: WorkerJob, node: WorkerNode, now_s: float) -> None:
-        job.joined_s = now_s
-        job.node = node.id
-        job.host = node.host
-        job.started_s = job.started_s or now_s
-        self._failures = Failures()
-        self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
-        self._report("worker_joined", job)
-
     def _forget(self, job: WorkerJob, now_s: float, why: str) -> None:
         """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
@@ -281,17 +288,6 @@ class Cluster:
                 self._failures = self._failures.with_one_more(now_s)
             self._report("worker_lost", job, why)
         self._to_cancel.add(job.id)  # a remaining process would hold the node
-
-    def _poll_queue(self, now_s: float) -> None:
-        """Ask SLURM for the jobs of this cluster, all in one call.
-
-        The first poll is repeated if it fails: jobs of an earlier driver must not be submitted again, so no decision is
-        made before it. Later polls are not repeated, since the next one follows soon.
-        """
-        self._polled_s = now_s
-        self._poll_at_s = now_s + LOOK_EVERY_S
-        patience = ONCE if self._has_polled else PATIENCE
-        self._poll = start_in_thread(partial(queue, self._job_names, self._site.cluster, patience))
 
     def _take_queue(self, now_s: float) -> None:
         """Take SLURM's view, once the poll of the queue has an answer."""
@@ -344,13 +340,16 @@ class Cluster:
                 job.leaves = True
                 self._forget(job, now_s, "")
 
-    def _submit(self, number: int) -> tuple[list[Job], str | None]:
-        """Submit `number` workers, until one is refused; return the submitted ones, and the reason of a refusal."""
+    def _submit(self, number: int) -> tuple[list[str], str | None]:
+        """Submit `number` workers, until one is refused; return the ids of their jobs, and the reason of a refusal.
+
+        A call that fails is repeated later, with the back-off of `Failures`.
+        """
         need = worker_need(self._site, self._need, self._folder.logs, self.job_name)
-        submitted: list[Job] = []
+        submitted: list[str] = []
         try:
             while len(submitted) < number and not self._over.is_set():
-                submitted.append(submit(self._site, need, self._worker_command, SUBMISSION))
+                submitted.append(submit(self._site, need, self._worker_command, tries=1))
         except (SlurmError, OSError) as error:  # also where its file cannot be written
             return submitted, str(error)
         return submitted, None
@@ -360,13 +359,13 @@ class Cluster:
             return
         submission = self._submission
         self._submission = None
-        submitted: list[Job] = []
+        submitted: list[str] = []
         try:
             submitted, self._refusal = submission.result(0)
         except OSError as error:  # no thread could be started for it
             self._refusal = str(error)
-        for slurm_job in submitted:
-            job = WorkerJob(id=slurm_job.ids[0], submitted_s=now_s)
+        for job_id in submitted:
+            job = WorkerJob(id=job_id, submitted_s=now_s)
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
             self._report("worker_submitted", job)
@@ -381,19 +380,9 @@ class Cluster:
         self._folder.release(job.id)
         self._report("worker_draining", job, why)
 
-    def _begin_cancellation(self) -> None:
-        if self._cancellation is not None and self._cancellation.done():
-            with suppress(OSError):  # as above; those that the next poll still finds are cancelled again
-                self._cancellation.result(0)
-            self._cancellation = None
-        if self._to_cancel and self._cancellation is None:
-            ids = sorted(self._to_cancel)
-            self._cancellation = start_in_thread(lambda: self._cancel(ids))
-            self._to_cancel = set()
-
     def _cancel(self, ids: list[str]) -> None:
         try:
-            cancel(ids, self._site.cluster, ONCE)
+            cancel(ids, self._site.cluster, tries=1)
         except SlurmError as error:  # those that the next poll still finds are cancelled again
             self._report("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 

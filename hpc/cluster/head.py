@@ -25,9 +25,8 @@ from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.sweep_end import call_on_end
 from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
-from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
+from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
-from hpc.ray.refusal_check import check_closed
 from hpc.slurm.jobs import requeue
 from hpc.slurm.script import QUEUED_AGAIN
 from transtailor.errors import MISTAKE, TRY_AGAIN
@@ -111,7 +110,26 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
     faults: list[HeadStartError] = []
     for _ in range(tries):
         try:
-            return _serve_once(folder, command, warnings, job, address)
+            # One head, on ports that the kernel chooses
+            generation = uuid.uuid4().hex
+            logs = folder.logs / f"ray-head-{generation[:8]}"
+            with scratch_folder(job.job) as scratch, guarded_folder(scratch) as temporary:
+                options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
+                variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
+                node = RayNode(job, temporary, variables, address, options, drain_s=0)
+                try:
+                    listens_at = _wait_for_address(folder, node, temporary, logs, warnings)
+                    _publish_head(folder, Head(address=listens_at, generation=generation, job=job.job), warnings)
+                    say(f"Ray head {generation} listens at {listens_at}")
+                    environment = os.environ | variables | {GENERATION_VARIABLE: generation}
+                    code = _run(command, environment, node, warnings)
+                    if code is None and node.has_ended():
+                        say(f"the Ray head {node.describe_end(logs)}")
+                    return code
+                finally:
+                    with suppress(OSError, ValueError):  # the next head overwrites it
+                        folder.unset_head(generation)
+                    node.kill()
         except HeadStartError as error:
             faults.append(error)
             say(f"start {len(faults)} of at most {tries}: {error}")
@@ -119,32 +137,6 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
                 return None
         time.sleep(RESTART_PAUSE_S)
     raise HeadStartError(f"no Ray head started in {tries} tries; the last one: {faults[-1]}")
-
-
-def _serve_once(
-    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, job: JobAllocation, address: str
-) -> int | None:
-    """Like `serve`, with one head, on ports that the kernel chooses."""
-    generation = uuid.uuid4().hex
-    logs = folder.logs / f"ray-head-{generation[:8]}"
-    with scratch_folder(job.job) as scratch, guarded_folder(scratch) as temporary:
-        options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
-        variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
-        node = RayNode(job, temporary, variables, address, options, drain_s=0)
-        try:
-            listens_at = _wait_for_address(folder, node, temporary, logs, warnings)
-            check_closed(listens_at, variables)
-            _publish_head(folder, Head(address=listens_at, generation=generation, job=job.job), warnings)
-            say(f"Ray head {generation} listens at {listens_at}")
-            environment = os.environ | variables | {GENERATION_VARIABLE: generation}
-            code = _run(command, environment, node, warnings)
-            if code is None and node.has_ended():
-                say(f"the Ray head {node.describe_end(logs)}")
-            return code
-        finally:
-            with suppress(OSError, ValueError):  # the next head overwrites it
-                folder.unset_head(generation)
-            node.kill()
 
 
 def _publish_head(folder: ClusterFolder, head: Head, warnings: Warnings) -> None:
@@ -235,7 +227,9 @@ def _run_once(
         wait_for(is_over, "the end of the command", DRIVES, poll_s=CHECK_S, tell=None)
         return process.poll()
     finally:
-        _end(process, at_once=warnings.is_now)
+        if process.poll() is None:  # it ends cleanly, or is killed after a limit
+            process.terminate()
+            reap(process, 1.0 if warnings.is_now else END_LIMIT_S)
 
 
 def _end_with_parent() -> None:
@@ -245,27 +239,15 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """End the command cleanly, or kill it after a limit."""
-    if process.poll() is None:
-        process.terminate()
-        reap(process, 1.0 if at_once else END_LIMIT_S)
-
-
-def _cluster_of(folder: ClusterFolder) -> str | None:
-    """Return the site's cluster; None if the folder does not answer: that is the node's own cluster, the same one."""
-    try:
-        return folder.site().cluster
-    except (ClusterError, OSError):
-        return None
-
-
 def _queue_again(folder: ClusterFolder, why: object = "its walltime or its Ray head has ended") -> int:
     """Have SLURM start this job again, with the same id; `why` is shown while it waits."""
     job = os.environ["SLURM_JOB_ID"]
     _say(f"job {job} {QUEUED_AGAIN}: {why}")
+    cluster = None  # if the folder does not answer: that is the node's own cluster, the same one
+    with suppress(ClusterError, OSError):
+        cluster = folder.site().cluster
     try:
-        requeue(job, _cluster_of(folder))
+        requeue(job, cluster)
     except SlurmError as error:
         _say(f"{error}; launch the sweep again to resume")
         call_on_end(folder, "failed")

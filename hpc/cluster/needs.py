@@ -68,16 +68,6 @@ def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
     )
 
 
-def default_devices(site: Site) -> str:
-    """Return which devices trials get on a site if their spec says nothing about GPUs, and why.
-
-    >>> default_devices(Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60))
-    '1 GPU for each rank, as the site has gpus_per_node = 4'
-    """
-    devices = "1 GPU" if site.gpus_per_node else "CPUs"
-    return f"{devices} for each rank, as the site has gpus_per_node = {site.gpus_per_node}"
-
-
 def gpus_of_worker(site: Site, need: RankNeed) -> int:
     """Return the GPUs of a worker: all of its node, or none if trials need none."""
     return site.gpus_per_node if need.gpus_per_rank else 0

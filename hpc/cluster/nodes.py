@@ -8,8 +8,7 @@ import ray
 from hpc.cluster.needs import RankNeed
 from hpc.errors import ClusterError
 from hpc.ray.node import JOB_LABEL, python_of_workers
-from hpc.ray.private import RAY, free_resources, join_on
-from hpc.ray.refusal_check import check_driver
+from hpc.ray.private import RAY, check_shows_token, free_resources, join_on
 
 DRAINED = (3, 4)  # of Ray's NodeDeathInfo.Reason: AUTOSCALER_DRAIN_PREEMPTED, AUTOSCALER_DRAIN_IDLE
 
@@ -56,7 +55,7 @@ def connect(address: str) -> None:
     """Make this process a driver of the cluster at `address`; it runs on the head's node.
 
     Raises:
-        ClusterError: the head does not answer, or answers without a token.
+        ClusterError: the head does not answer, or Ray is not in its token mode.
         LibraryError: the installed Ray lacks a private name that is used here.
     """
     RAY.check()
@@ -65,4 +64,4 @@ def connect(address: str) -> None:
         join_on(own_address, address=address, log_to_driver=False, logging_level=logging.ERROR, **python_of_workers())
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error
-    check_driver(address)
+    check_shows_token()

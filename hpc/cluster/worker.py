@@ -21,7 +21,6 @@ from hpc.cluster.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.errors import ClusterError
 from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.orphan_cleanup import guarded_folder, scratch_folder
-from hpc.ray.refusal_check import check_closed
 from transtailor.errors import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
@@ -84,7 +83,6 @@ def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
     drain_s = max(1.0, site.drain_before_s - 5.0)
     with scratch_folder(job.job) as scratch, guarded_folder(scratch) as temporary:
         variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
-        check_closed(head.address, variables)  # a node joins no cluster that others may use
         node = RayNode(job, temporary, variables, address, options, drain_s=drain_s)
         try:
             return _watch(node, folder, read_newest_head, generation, warnings, job.job)
@@ -115,7 +113,7 @@ def _watch(
 
     def find_end() -> str | None:
         nonlocal is_drained
-        for text in node.complaints.new():
+        for text in node.new_complaints():
             say(f"raylet: {text}")
         if node.has_ended():
             return NODE_ENDED

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeVar
 
 from hpc.errors import ClusterError
@@ -30,41 +31,19 @@ class Finding(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Checks(Record):
-    """What the nodes have to check: nothing but the signal if `signal_alone`."""
+    """What the nodes have to check."""
 
     ranks: int
     gpus: int
     interface: str | None
     scratch: str | None
     environment: dict[str, str]
-    workers: int | None
-    signal_alone: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeState(Record):
-    """The time of a node, and the rights (octal) of a private folder and of a private file in it, made there."""
+class Meeting(Record):
+    """Where the ranks of an all-reduce meet."""
 
-    node: str
-    rights: tuple[str, ...]
-    time_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodePort(Record):
-    """Where a node listens, and the word with which it answers."""
-
-    node: str
-    address: str
-    port: int
-    word: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TorchRank(Record):
-    """The GPUs that a rank of the all-reduce sees; the ranks meet at the address and port of rank 0."""
-
-    gpus: int
     address: str
     port: int
 
@@ -82,6 +61,18 @@ def failure(text: str, advice: str) -> Finding:
 def unknown(text: str) -> Finding:
     """Return the finding of a check that was not possible, or is not needed."""
     return Finding(state="unknown", text=text)
+
+
+def rights_finding(folder: Path) -> Finding:
+    """Return whether a private folder and a private file that are made here keep their rights."""
+    with TemporaryDirectory(prefix="rights-", dir=folder) as private_folder:
+        file = Path(private_folder, "file")
+        file.touch(mode=0o600)
+        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (Path(private_folder), file))
+    if rights == ("0o700", "0o600"):
+        return fine("what is made private there is so")
+    text = f"a private folder and a private file have the rights {' and '.join(rights)}"
+    return failure(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")
 
 
 def merge_findings(findings: dict[str, Finding]) -> Finding:

@@ -7,45 +7,35 @@ Each wait has a limit, so that the job ends by itself if the doctor on the login
 
 import fcntl
 import os
-import platform
 import re
-import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
-from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodePort, NodeState, environment, failure, fine, unknown
+from hpc.doctor.finding import Checks, DoctorFolder, Finding, environment, failure, fine, rights_finding, unknown
 from hpc.doctor.names import NamesWatch
 from hpc.errors import ClusterError, SlurmError
-from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, open_files, raise_limits
-from hpc.ray.node import own_address
 from hpc.ray.orphan_cleanup import LONGEST_BYTES, SHORT
 from hpc.sites.site import Need
-from hpc.slurm.calls import ONCE
 from hpc.slurm.jobs import would_start
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
-CLOCK_LIMIT_S = 120.0
-PEER_LIMIT_S = 60.0  # for the other node to reach the same check
-CONNECT_LIMIT_S = 10.0
+END_LIMIT_S = 10.0  # of a worker that was told to end
 TORCH_LIMIT_S = 120.0  # mostly for the import of torch
 RAY_LIMIT_S = 300.0  # START_LIMIT_S of the head, then a worker that joins, and a task
 SIGNAL_LIMIT_S = 300.0  # after the checks, until the job ends by itself
 LAST_LIMIT_S = 60.0  # of a job that the login node should end
 SCRATCH_BYTES = 2**20
-LEAST_WORKERS = 100  # if the site sets no limit
 INTERFACE_ADVICE = "set network_interface in the site to one that the nodes share"
 
 
@@ -61,14 +51,9 @@ class Node:
         """See `DoctorFolder.report`."""
         self.folder.report(check, self.rank, finding)
 
-    @property
-    def others(self) -> list[int]:
-        """The ranks of the other nodes."""
-        return [rank for rank in range(self.question.ranks) if rank != self.rank]
-
 
 def main() -> int:
-    """Run all checks; return 0, since the findings are in the folder."""
+    """Run all checks, in order; stop once SLURM ends the job. Return 0, since the findings are in the folder."""
     warnings = Warnings()
     folder = DoctorFolder(Path(sys.argv[1]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
@@ -76,13 +61,23 @@ def main() -> int:
         return 0
     question = folder.wait_to_read("question", Checks, float(sys.argv[3]))
     node = Node(folder=folder, rank=int(sys.argv[2]), question=question)
-    if question.signal_alone:
-        _signal(node, warnings)
-        return 0
-    names = _hello(node)
-    new_folders: list[Path] = []
+    names = NamesWatch(folder, node.rank)  # before the login node makes the names
+    node.report("rights", _run_check(lambda: rights_finding(folder.path)))
+    new_folders: list[Path] = []  # that are made on this node
+    checks: dict[str, Callable[[], Finding]] = {
+        "environment": lambda: _environment(question.environment),
+        "scratch": lambda: _scratch(question.scratch, new_folders),
+        "locks": lambda: lock_finding(folder.lock),
+        "submission": lambda: _submission(node),
+    }
     try:
-        _checks(node, warnings, new_folders)
+        for check, run in checks.items():
+            if not warnings.is_now:
+                node.report(check, _run_check(run))
+        if not warnings.is_now:
+            _torch(node)
+        if not warnings.is_now:
+            node.report("ray", _run_check(lambda: _ray(node, warnings)))
         if not warnings.is_now:
             node.report("names", _run_check(names.finding))
     finally:
@@ -93,55 +88,12 @@ def main() -> int:
     return 0
 
 
-def _checks(node: Node, warnings: Warnings, new_folders: list[Path]) -> None:
-    """Run and report all checks before the signal; stop once SLURM ends the job.
-
-    The folders that are made on the node are added to `new_folders`.
-    """
-    question = node.question
-    checks: dict[str, Callable[[], Finding]] = {
-        "environment": lambda: _environment(question.environment),
-        "scratch": lambda: _scratch(question.scratch, new_folders),
-        "limits": lambda: limits_finding(question.workers),
-        "locks": lambda: lock_finding(node.folder.lock),
-        "submission": lambda: _submission(node),
-        "ports": lambda: _ports(node),
-    }
-    for check, run in checks.items():
-        if warnings.is_now:
-            return
-        node.report(check, _run_check(run))
-    if _ports_are_closed(node):
-        for check in ("all-reduce", "ray"):
-            node.report(check, unknown("not tried, as the nodes do not reach each other"))
-    _torch(node)
-    if node.folder.read(f"ray-{node.rank}", Finding) is None and not warnings.is_now:
-        node.report("ray", _run_check(lambda: _ray(node, warnings)))
-
-
 def _run_check(run: Callable[[], Finding]) -> Finding:
     """Run a check; an error is a failure."""
     try:
         return run()
     except (ClusterError, OSError) as error:
         return failure(str(error), "see the text; the machine's administrator can say more")
-
-
-def _hello(node: Node) -> NamesWatch:
-    """Report the rights of new files here, and after the login node's answer the time of this node.
-
-    Return what looks for the names that the login node makes next.
-    """
-    with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as private_folder:
-        file = Path(private_folder, "file")
-        file.touch(mode=0o600)
-        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (Path(private_folder), file))
-    state = NodeState(node=platform.node(), rights=rights, time_s=time.time())
-    node.folder.write(f"hello-{node.rank}", state)
-    node.folder.wait_to_read("clock", Record, CLOCK_LIMIT_S)
-    names = NamesWatch(node.folder, node.rank)
-    node.folder.write(f"clock-{node.rank}", replace(state, time_s=time.time()))
-    return names
 
 
 def _environment(on_login_node: Mapping[str, str]) -> Finding:
@@ -197,23 +149,6 @@ def _scratch(text: str | None, new_folders: list[Path]) -> Finding:
     return fine(f"{path} takes files, {free_gb:.0f} GB free; {sockets}")
 
 
-def limits_finding(workers: int | None) -> Finding:
-    """Return whether the limits of this job let a head serve its workers, and do not end ranks.
-
-    Args:
-        workers: the site's limit for a sweep; None is no limit.
-    """
-    raise_limits()
-    most_workers = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
-    faults = [f"processes are limited to {text}" for text in list_fatal_limits()]
-    if most_workers < (workers or LEAST_WORKERS):
-        faults.append(f"{open_files()} open files are enough for a head with some {most_workers} workers")
-    if faults:
-        advice = "have the limits of jobs raised (limits.conf or LimitNOFILE of slurmd), or see ulimit in setup"
-        return failure("; ".join(faults), advice)
-    return fine(f"{open_files()} open files, enough for some {most_workers} workers; no limit ends large processes")
-
-
 def lock_finding(lock: Path) -> Finding:
     """Return whether this machine sees a lock that another one holds on a file."""
     advice = "give another folder, or have it mounted with locks of the whole cluster (Lustre: flock, not localflock)"
@@ -234,81 +169,19 @@ def _submission(node: Node) -> Finding:
         return unknown("not tried from in here: the controller does not run in this container")
     need = Need(log_folder=node.folder.path, signal_before_s=site.drain_before_s, requeue=False)
     try:
-        return fine(would_start(site, need, ["true"], ONCE))
+        return fine(would_start(site, need, ["true"]))
     except SlurmError as error:
         advice = "the controller has to: may nodes submit (AllocNodes of the partition), is SLURM on PATH there?"
         return failure(f"a node cannot submit a worker: {error}", advice)
 
 
-def _ports(node: Node) -> Finding:
-    """Return whether this node reaches each other node on a port that its kernel chose; it listens itself meanwhile."""
-    try:
-        address = own_address(node.question.interface)
-    except ClusterError as error:
-        return failure(str(error), INTERFACE_ADVICE)
-    if not node.others:
-        return unknown(f"not between nodes, as there is one; its address is {address}")
-    with socket.create_server((address, 0)) as listening:
-        port = listening.getsockname()[1]
-        word = secrets.token_hex(16)
-        threading.Thread(target=_greet, args=(listening, word, len(node.others)), daemon=True).start()
-        node.folder.write(f"port-{node.rank}", NodePort(node=platform.node(), address=address, port=port, word=word))
-        reached = []
-        for rank in node.others:
-            other = node.folder.wait_to_read(f"port-{rank}", NodePort, PEER_LIMIT_S)
-            description = f"{other.node} at {other.address} (port {other.port})"
-            try:
-                _reach(other)
-            except OSError as error:
-                advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
-                return failure(f"cannot reach {description} from {address}: {error}", advice)
-            finally:
-                node.folder.write(f"reached-{node.rank}-{rank}", Record())
-            reached.append(description)
-        for rank in node.others:  # they reach this node only while it listens
-            with suppress(ClusterError):  # that is their own finding
-                node.folder.wait_to_read(f"reached-{rank}-{node.rank}", Record, 2 * CONNECT_LIMIT_S)
-    return fine(f"reaches {', '.join(reached)}")
-
-
-def _reach(other: NodePort) -> None:
-    """Raise OSError unless the other node answers with its own word."""
-    with socket.create_connection((other.address, other.port), CONNECT_LIMIT_S) as link:
-        if link.recv(len(other.word), socket.MSG_WAITALL).decode(errors="replace") != other.word:
-            raise ConnectionError("something else answered there")
-
-
-def _greet(listening: socket.socket, word: str, times: int) -> None:
-    """Answer that many connections with the word of this node."""
-    listening.settimeout(PEER_LIMIT_S)
-    with suppress(OSError):  # no connection: that is the finding of the other node
-        for _ in range(times):
-            link, _ = listening.accept()
-            with link:
-                link.sendall(word.encode())
-
-
-def _ports_are_closed(node: Node) -> bool:
-    """Whether a node does not reach another one; the next checks would then wait until their limits."""
-    ranks = range(node.question.ranks)
-    findings = [node.folder.wait_to_read(f"ports-{rank}", Finding, PEER_LIMIT_S) for rank in ranks]
-    return any(finding.state == "missing" for finding in findings)
-
-
 def _torch(node: Node) -> None:
     """Check GPUs and all-reduce in a separate process, which can be ended if it hangs, and frees its memory."""
-    if not node.others:
-        node.report("all-reduce", unknown("not between nodes, as there is one"))
-    has_all_reduce_finding = node.folder.read(f"all-reduce-{node.rank}", Finding) is not None
-    gpus = node.question.gpus
-    if has_all_reduce_finding and not gpus:
-        node.report("gpus", fine("none, as the site says"))
-        return
-    ranks = 1 if has_all_reduce_finding else node.question.ranks
-    arguments = [str(node.folder.path), str(node.rank), str(ranks), str(gpus), node.question.interface or ""]
+    question = node.question
+    arguments = [str(node.folder.path), str(node.rank), str(question.ranks), str(question.gpus)]
+    command = _python("hpc.doctor.torch_check", *arguments, question.interface or "")
     try:
-        process = subprocess.run(_python("hpc.doctor.torch_check", *arguments), timeout=TORCH_LIMIT_S, check=False)
-        end = f"its process ended with code {process.returncode}"
+        end = f"its process ended with code {subprocess.run(command, timeout=TORCH_LIMIT_S, check=False).returncode}"
     except subprocess.TimeoutExpired:  # run() has killed it
         end = f"not ended after {TORCH_LIMIT_S:g} s"
     # The first report of a check stays: these are for a process that has not reported.
@@ -321,7 +194,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     cluster = ClusterFolder(node.folder.path / "cluster")
     if node.rank == 0:
         command = _python("hpc.doctor.ray_check", str(node.folder.path))
-        if not node.others:
+        if node.question.ranks == 1:
             command.append("--with-worker")
         code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
         advice = "see the log above; does `ray start --head` work there?"
@@ -340,7 +213,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
         return failure(f"the worker did not end in {RAY_LIMIT_S:g} s", "the log of the job says more")
     finally:
         worker.terminate()
-        reap(worker, CONNECT_LIMIT_S)
+        reap(worker, END_LIMIT_S)
     if code != 0:
         return failure(f"the worker ended with code {code}", "see the log above")
 
@@ -353,7 +226,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
 
 def _signal(node: Node, warnings: Warnings) -> None:
     """Wait for SLURM's signal and report it; then wait a little for the job's end."""
-    node.folder.write(f"listens-{node.rank}", Record())
+    node.report("listens", fine("all checks have ended"))
     with suppress(WaitedTooLong):  # the login node has a limit too
         wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", SIGNAL_LIMIT_S)
     if warnings.is_near:

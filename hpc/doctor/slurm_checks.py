@@ -5,26 +5,18 @@ import re
 from hpc.doctor.finding import Finding, failure, fine, unknown
 from hpc.errors import SlurmError
 from hpc.sites.site import Site
-from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
-from hpc.slurm.cluster_facts import gpu_fault
-from hpc.slurm_grammar import gres_of
+from hpc.slurm.calls import ask, call_of
+from hpc.slurm_grammar import Gres, gres_of
+
+AMD = re.compile(r"gpu:(\w*[_-])?(amd|instinct|radeon|mi\d{2,3})", re.I)  # as their gres is usually named
 
 
 def ping(cluster: str | None) -> Finding:
     """Return whether SLURM's controller is up."""
-    rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)", PATIENCE)
+    rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)")
     text = "; ".join(line for (line,) in rows)
     is_up = re.search(r"\b(is|are) (\w+/)*UP\b", text)  # not "UP" in the name of its machine
     return fine(text) if is_up else failure(text, "SLURM's controller is down: ask the administrator")
-
-
-def accounting(cluster: str | None) -> Finding:
-    """Return whether the cluster has an accounting; a sweep does not need one."""
-    try:
-        ask(call_of(cluster, "sacct", "--noheader", "--allocations", "--format=JobID"), None, PATIENCE)
-    except SlurmError as error:
-        return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
-    return fine("sacct answers")
 
 
 def partition_gpus(site: Site) -> Finding:
@@ -33,13 +25,12 @@ def partition_gpus(site: Site) -> Finding:
     if site.partition:
         call.append(f"--partition={site.partition}")
     try:
-        rows = ask(call, r"(.*)", ONCE)
+        rows = ask(call, r"(.*)", tries=1)
     except SlurmError as error:
         return unknown(str(error))
     listed = []  # name and fault
     for (gres,) in rows:
-        fault = gpu_fault(gres)
-        listed += [(resource.kind, fault) for resource in gres_of(gres) if resource.name == "gpu"]
+        listed += [(resource.kind, gpu_fault(resource)) for resource in gres_of(gres) if resource.name == "gpu"]
     if not site.gpus_per_node:
         if not listed:
             return fine("none, as the site says")
@@ -52,3 +43,14 @@ def partition_gpus(site: Site) -> Finding:
     if faults:
         return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
     return fine(", ".join(dict.fromkeys(name for name, _fault in wanted)))
+
+
+def gpu_fault(gpus: Gres) -> str:
+    """Return why trials cannot run on these GPUs; "" if they can."""
+    if not gpus.is_consumed:
+        return f"{gpus.kind} is no_consume, which is not supported: SLURM gives the same GPUs to many jobs"
+    if AMD.match(gpus.kind):
+        return (
+            f"{gpus.kind} is a name of AMD GPUs, which are not supported: trials run on NVIDIA GPUs (CUDA) or on CPUs"
+        )
+    return ""

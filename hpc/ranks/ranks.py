@@ -200,7 +200,7 @@ class RankHost:
         """Run one of the methods above by its name; return its value or its exception."""
         try:
             return Reply(value=getattr(self, command)(*args))
-        except Exception as error:  # noqa: BLE001  # the caller raises any error of the target
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the caller raises any error of the target
             line = line_of_user(error)
             text = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
             return Reply(error=text, traceback=traceback.format_exc())

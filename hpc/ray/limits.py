@@ -3,8 +3,6 @@
 import resource
 
 MOST_FILES = 65_536  # more would slow down each start of a process that closes all possible files
-FILES_PER_WORKER = 10  # that a Ray head keeps open for a worker, and for each trial
-OTHER_FILES = 100
 _RAISED = ("NOFILE", "NPROC", "CPU", "AS", "DATA", "FSIZE")
 _FATAL = {
     "CPU": "seconds of processor time (ulimit -t)",

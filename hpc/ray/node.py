@@ -37,13 +37,9 @@ _HEALTH_CHECKS = {
     "RAY_health_check_failure_threshold": f"{_FAILED_CHECKS}",
 }
 EXIT_LIMIT_S = 3.0  # `ray start` polls its servers about once a second, and ends when one of them has
-SERVERS_LOGS = ("gcs_server.out", "raylet.out", "raylet.err")
 MOST_COMPLAINTS = 20  # of a node
-LAST_WORDS = 2  # records of each log
-LONGEST_RECORD = 400  # characters; of a crash the rest is its stack
-TAIL_BYTES = 100_000
-# Records of an error (E) or a crash (C), and those in which a raylet says why it ends.
-_TELLING = re.compile(r"\[[^]]* [EC] \d+ \d+\]|.*graceful shutdown triggered")
+LONGEST_LINE = 400
+_OF_AN_ERROR = re.compile(r"\[[^]]* [EC] \d+ \d+\]")  # a line of a log of Ray; C: a crash
 AMD_VARIABLES = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 _NOWHERE = "192.0.2.1"  # reserved for documentation; to ask for the route sends no packet
@@ -179,7 +175,7 @@ class RayNode:
             words.append(f"--memory={max(0, job.memory_bytes - OBJECT_STORE_BYTES)}")
         raise_limits()
         self._raylet: int | None = None  # the id of its process, once that was seen
-        self.complaints = Complaints(self._ray_folder)
+        self._complaints = 0  # the number of those that were told
         self._began_s = time.monotonic()
         self._ended_s: float | None = None  # when the end was noticed
         with signals_ignored():
@@ -202,19 +198,24 @@ class RayNode:
             self._process.send_signal(signal.SIGTERM)
 
     def describe_end(self, logs: Path) -> str:
-        """Describe how the node ended: which process, when, and Ray's last errors. Keep its logs as `logs`."""
+        """Describe how the node ended: which process, and when. Keep its logs as `logs`."""
         ended_s = time.monotonic() if self._ended_s is None else self._ended_s
         try:
             code = self._process.wait(max(0.0, ended_s + EXIT_LIMIT_S - time.monotonic()))
             what = f"`ray start` with code {code}"
         except subprocess.TimeoutExpired:
             what = "its raylet"
-        ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
-        return f"{ended}; {last_errors(self._ray_folder)}; its logs: {self.keep_logs(logs)}"
+        return f"ended {ended_s - self._began_s:.0f} s after its start ({what}); its logs: {self.keep_logs(logs)}"
+
+    def new_complaints(self) -> list[str]:
+        """Return the errors since the last call; at most `MOST_COMPLAINTS` in all."""
+        new = errors_of(self._ray_folder)[self._complaints : MOST_COMPLAINTS]
+        self._complaints += len(new)
+        return new
 
     def keep_logs(self, logs: Path) -> str:
         """Copy the logs of Ray's servers to the folder `logs`; return where they are, for a message."""
-        log_folders = _log_folders(self._ray_folder)
+        log_folders = sorted(self._ray_folder.glob("session_2*/logs"))
         if not log_folders:
             return "no file: it wrote none"
         # The output of ranks may be large, and is in the logs of their trials.
@@ -269,59 +270,17 @@ def python_of_workers() -> dict[str, Any]:
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
 
-class Complaints:
-    """New lines in a node's `raylet.err`: the output of processes that could not start."""
-
-    def __init__(self, ray_folder: Path) -> None:
-        self._ray_folder = ray_folder
-        self._returned = set[str]()  # the lines so far, with 0 for each number
-
-    def new(self) -> list[str]:
-        """Return the new lines; of lines that differ only in numbers the first; at most `MOST_COMPLAINTS` in all."""
-        new_lines = []
-        for log_folder in _log_folders(self._ray_folder):
-            file = log_folder / "raylet.err"
-            if not file.exists():
-                continue
-            for line in lines_of(file.read_text(errors="replace")):
-                without_numbers = re.sub(r"\d+", "0", line)
-                is_new = line.strip() != "" and without_numbers not in self._returned
-                if is_new and len(self._returned) < MOST_COMPLAINTS:
-                    self._returned.add(without_numbers)
-                    new_lines.append(line[:LONGEST_RECORD])
-        return new_lines
+def errors_of(ray_folder: Path) -> list[str]:
+    """Return the lines of `raylet.err`: the output of processes that could not start."""
+    texts = [file.read_text(errors="replace") for file in sorted(ray_folder.glob("session_2*/logs/raylet.err"))]
+    return [line[:LONGEST_LINE] for text in texts for line in lines_of(text) if line.strip()]
 
 
 def last_errors(ray_folder: Path) -> str:
-    """Return the last records of each server's log that report a fault, or its last ones if none does; in one line.
-
-    The text says that there is no error only if all logs are empty or absent.
-    """
-    errors = []
-    for log_folder in _log_folders(ray_folder):
-        for name in SERVERS_LOGS:
-            log = log_folder / name
-            records = _last_records(log) if log.exists() else ""
-            if records:
-                errors.append(f"{name}: {records}")
-    return "; ".join(errors) or "it reported no error"
-
-
-def _log_folders(ray_folder: Path) -> list[Path]:
-    """Return the folders with the logs of Ray's servers, one for each session."""
-    return sorted(ray_folder.glob("session_2*/logs"))
-
-
-def _last_records(log: Path) -> str:
-    """Return the last records of a server's log that say why it ended, or else the last ones; in one line."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        text = stream.read().decode(errors="replace")
-    records = [record for record in re.split(r"\n(?=\[)", text) if record.strip()]
-    if log.suffix != ".err":  # such a file has the output of processes that could not start
-        telling = [record for record in records if _TELLING.match(record)]
-        records = telling or records
-    return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in records[-LAST_WORDS:])
+    """Return the last two errors of a raylet, in one line."""
+    logs = [file.read_text(errors="replace") for file in sorted(ray_folder.glob("session_2*/logs/raylet.out"))]
+    records = [line[:LONGEST_LINE] for log in logs for line in lines_of(log) if _OF_AN_ERROR.match(line)]
+    return " | ".join([*records, *errors_of(ray_folder)][-2:]) or "it reported no error"
 
 
 def child_of(process_id: int, name: str, known: int | None = None) -> int | None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RaySystemError
 from ray.job_config import JobConfig
 
+from hpc.errors import ClusterError
 from transtailor.private_names import PrivateNames
 
 RAY = PrivateNames(
@@ -98,10 +100,17 @@ def read_environment_again() -> None:
     compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def shows_token() -> bool:
-    """Whether Ray's client in this process sends a token with each call."""
+def check_shows_token() -> None:
+    """Raise ClusterError unless Ray in this process is in its token mode: it sends a token, and asks for one.
+
+    Ray's variables have no public contract: one that another Ray has renamed would silently open the cluster.
+    """
     compiled: Any = ray._raylet
-    return bool(compiled.get_authentication_mode() == compiled.AuthenticationMode.TOKEN)
+    if compiled.get_authentication_mode() != compiled.AuthenticationMode.TOKEN:
+        raise ClusterError(
+            "Ray in this process is not in its token mode, though RAY_AUTH_MODE is set, so nothing is started; install "
+            "the version of Ray that pyproject.toml names"
+        )
 
 
 def free_resources() -> dict[str, dict[str, float]]:
@@ -117,22 +126,25 @@ def draining_nodes() -> frozenset[str]:
 
 
 def drain_node(node: str, why: str, within_s: float) -> None:
-    """Make a node accept no new work, and end when it has none.
+    """Make a node accept no new work, and end when it has none; one that has just died is left to the next look.
 
     Args:
         why: for Ray's logs.
         within_s: how long the node will still exist.
     """
     deadline_ms = int((time.time() + within_s) * 1000)
-    _gcs().drain_node(node, PREEMPTION, why, deadline_ms)
+    _drain(node, PREEMPTION, why, deadline_ms)
 
 
 def release_node(node: str) -> bool:
     """End a node if it has no work; return whether it ends. Ray decides, so no work can start meanwhile."""
-    accepted, _ = _gcs().drain_node(node, IDLE, "no work is left for it", 0)
-    return bool(accepted)
+    return _drain(node, IDLE, "no work is left for it", 0)
 
 
-def _gcs() -> Any:
+def _drain(node: str, reason: int, why: str, deadline_ms: int) -> bool:
     worker: Any = ray._private.worker.global_worker
-    return worker.gcs_client
+    try:
+        accepted, _ = worker.gcs_client.drain_node(node, reason, why, deadline_ms)
+    except RaySystemError:  # the head cannot reach the node, and does not know yet that it died
+        return False
+    return bool(accepted)

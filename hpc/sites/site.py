@@ -2,27 +2,35 @@
 
 import os
 import re
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hpc.errors import SiteError
-from hpc.sites.sbatch_flags import refusal
 from hpc.slurm_grammar import is_gres_kind
-from transtailor import cli
 from transtailor.documents import DocumentError, describe_fault, read_toml
-from transtailor.errors import MISTAKE, SUCCESS
-from transtailor.lines import lines_of
 from transtailor.names import nearest
 from transtailor.shell import command
-from transtailor.terminal import say
-from transtailor.validation import Fault, list_faults
+from transtailor.validation import explained, keys_of
 
 SHIPPED = Path(__file__).parent
 ONE_MACHINE_SITES = ("local", "serial")
 """What `--site` of a launch calls this machine; they have no file."""
+REFUSED_FLAGS = {
+    "account", "array", "chdir", "cluster-constraint", "clusters", "constraint", "cpu-bind", "cpus-per-gpu",
+    "cpus-per-task", "dependency", "error", "exclusive", "gid", "gpu-bind", "gpus", "gpus-per-node",
+    "gpus-per-socket", "gpus-per-task", "gres", "help", "het-group", "job-name", "mem", "mem-per-cpu",
+    "mem-per-gpu", "mincpus", "no-requeue", "nodes", "ntasks", "ntasks-per-board", "ntasks-per-core",
+    "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "ntasks-per-tres", "open-mode", "output",
+    "overcommit", "oversubscribe", "pack-group", "parsable", "partition", "qos", "quiet", "requeue", "share",
+    "signal", "tasks-per-node", "test-only", "time", "time-min", "tres-bind", "tres-per-task", "uid", "usage",
+    "verbose", "version", "wait", "workdir", "wrap",
+}  # fmt: skip
+"""Flags of sbatch (20.02 to 25.11) that `[sbatch]` cannot have; nor one that sbatch would take for their beginning."""
+GONE = {"limits.array_size": "leave it out: no sweep submits a job array"}
+"""Keys that sites had -> what to do instead."""
 
 
 def one_line(text: str) -> str:
@@ -107,8 +115,6 @@ class SubmissionLimits(SiteRecord):
 
     max_jobs: Count | None = None
     """Jobs of one sweep at a time."""
-    array_size: Count | None = None
-    """Elements of one job array (SLURM's MaxArraySize)."""
     gpu_hours_per_sweep: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """GPUs times hours of walltime that the workers of one sweep may ask for."""
 
@@ -155,6 +161,8 @@ class Site(SiteRecord):
     cpus_per_node: Count
     memory_gb: MemoryGb | None = None
     """Memory of a node that jobs may use (SLURM's GB, 2**30 bytes); None leaves memory to SLURM's default."""
+    memory: Literal["per_node", "per_cpu", "per_gpu", "none"] = "per_node"
+    """By which flag jobs ask for their memory; with "per_gpu", those without GPUs ask for it per CPU."""
     walltime_min: Count
     """The longest walltime of a job, and the default."""
     exclusive: bool = False
@@ -189,16 +197,14 @@ class Site(SiteRecord):
     @classmethod
     def _flags_are_free(cls, flags: dict[str, Any]) -> dict[str, Any]:
         for flag, value in flags.items():
-            reason = refusal(flag)
-            if reason is not None:
-                raise ValueError(reason)
+            word = flag.lstrip("-")
+            if word.startswith("container") or (word and any(refused.startswith(word) for refused in REFUSED_FLAGS)):
+                raise ValueError(
+                    f"{flag!r} cannot be set here, as a sweep's jobs set it or depend on it: leave it out, or set "
+                    "a key above [sbatch]"
+                )
             if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
                 raise ValueError(f"{flag!r} is not a flag of sbatch: write its long name without --")
-            if flag.startswith("container"):
-                raise ValueError(
-                    f"{flag!r} is a flag of pyxis or enroot, which are not supported: SLURM would not signal their "
-                    'containers\' processes; use the key container, such as ["apptainer", "exec", "/shared/image.sif"]'
-                )
             if value is False:
                 raise ValueError(f"{flag} = false has no effect; leave it out")
         return flags
@@ -241,7 +247,6 @@ class Need(SiteRecord):
     log_folder: Annotated[Path, AfterValidator(_log_folder)]
     """The folder of the job's output and its submitted text."""
     job_name: OneLine = "transtailor"
-    nodes: Count = 1
     cpus: Count | None = None
     memory_gb: MemoryGb | None = None
     gpus: Annotated[int, Field(ge=0)] | None = None
@@ -252,10 +257,6 @@ class Need(SiteRecord):
     """Whether SLURM may start the job again after a lost node or a pre-emption."""
     again_if_killed: bool = False
     """Whether the job queues itself again when its step, or srun, is killed."""
-    dependency: OneLine | None = None
-    """In SLURM's syntax, such as "afterany:123"."""
-    array_size: Count | None = None
-    """Elements of a job array; None is a plain job."""
 
     @field_validator("job_name")
     @classmethod
@@ -263,14 +264,6 @@ class Need(SiteRecord):
         if "," in name:
             raise ValueError("write a name without commas: squeue --name, which finds the job, takes several names")
         return name
-
-    @field_validator("dependency")
-    @classmethod
-    def _dependency_names_jobs(cls, text: str | None) -> str | None:
-        pattern = r"singleton|(after\w*(:\d+(_\d+)?)+)([,?]after\w*(:\d+(_\d+)?)+)*"
-        if text is not None and not re.fullmatch(pattern, text):
-            raise ValueError('write it in the syntax of sbatch --dependency, such as "afterany:123"')
-        return text
 
 
 def read_site(path: Path) -> Site:
@@ -282,31 +275,9 @@ def read_site(path: Path) -> Site:
     except DocumentError as error:
         raise SiteError(f"site file {path}: {describe_fault(path, error)}") from error
     except ValidationError as error:
-        explanation = "\n".join(f"  {_explain(fault)}" for fault in list_faults(error))
-        raise SiteError(f"site file {path}:\n{explanation}") from error
-
-
-def _explain(fault: Fault) -> str:
-    """Return key, value and what is expected; for an unknown key the nearest one."""
-    if fault.kind == "unknown":
-        model_of_table: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
-        is_in_table = len(fault.keys) > 1
-        model_with_key = model_of_table.get(fault.keys[0], Site) if is_in_table else Site
-        return f"unknown key {fault.key}{nearest(fault.keys[-1], model_with_key.model_fields)}"
-    if fault.kind == "missing":
-        return f"{fault.key} is missing; add a line: {fault.key} = ..."
-    if not fault.keys:
-        return fault.expected
-    return f"{fault.key} = {fault.given!r}: {fault.expected}"
-
-
-@dataclass(frozen=True)
-class SiteFile:
-    """A site's name, its file, and the file of the same name that it hides, if any."""
-
-    name: str
-    path: Path
-    hides: Path | None = None
+        where = f"site file {path}"
+        text = explained(error, lambda fault: (where, fault.key), partial(keys_of, Site), gone=GONE)
+        raise SiteError(text) from error
 
 
 def users_folder() -> Path:
@@ -314,17 +285,11 @@ def users_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "transtailor" / "sites"
 
 
-def site_files() -> dict[str, SiteFile]:
-    """Return all sites that have a name, sorted by name; a user's file hides a shipped one."""
+def site_files() -> dict[str, Path]:
+    """Return the files of all sites that have a name, sorted by name; a user's file hides a shipped one."""
     shipped = {path.stem: path for path in SHIPPED.glob("*.toml")}
     own = {path.stem: path for path in users_folder().glob("*.toml")}
-    files = {}
-    for name in sorted(shipped | own):
-        if name in own:
-            files[name] = SiteFile(name, own[name], hides=shipped.get(name))
-        else:
-            files[name] = SiteFile(name, shipped[name])
-    return files
+    return dict(sorted((shipped | own).items()))
 
 
 def find_site(name_or_path: str) -> Site:
@@ -351,7 +316,7 @@ def find_site(name_or_path: str) -> Site:
             f"no site {name_or_path!r}{hint}{nearest(name_or_path, files)}; give a path that ends in .toml, "
             f"or write a site of your cluster on its login node: {command('init')}"
         )
-    return read_site(files[name_or_path].path)
+    return read_site(files[name_or_path])
 
 
 def path_as_site(path: Path) -> str:
@@ -363,33 +328,3 @@ def path_as_site(path: Path) -> str:
     text = str(path)
     is_taken_for_path = text.endswith(".toml") or "/" in text
     return text if is_taken_for_path else f"./{text}"
-
-
-@cli.command(example="")
-def sites() -> int:
-    """List the named sites, their files, and what is wrong with them."""
-    exit_code = SUCCESS
-    for site_file in site_files().values():
-        lines, is_valid = _describe(site_file)
-        if not is_valid:
-            exit_code = MISTAKE
-        say("\n".join(lines))
-    say(f"your own sites: {users_folder()} ({command('init')} writes one)")
-    return exit_code
-
-
-def _describe(site_file: SiteFile) -> tuple[list[str], bool]:
-    """Return lines about one site, and whether its file is valid."""
-    lines = [f"{site_file.name}  {site_file.path}"]
-    if site_file.hides:
-        lines.append(f"    hides {site_file.hides}")
-    try:
-        site = read_site(site_file.path)
-    except SiteError as error:
-        lines += [f"    BROKEN: {line}" for line in lines_of(str(error))]
-        return lines, False
-    if site.description:
-        lines.append(f"    {site.description}")
-    memory = "" if site.memory_gb is None else f", {site.memory_gb:g} GB"
-    lines.append(f"    {site.cpus_per_node} CPUs, {site.gpus_per_node} GPUs{memory}, {site.walltime_min} min")
-    return lines, True

@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from hpc.environment import for_slurm
@@ -21,20 +21,10 @@ PASSING = (
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
 )  # fmt: skip
 NO_SUCH_JOB = ("Invalid job id specified", "already completing or completed")  # it may have ended meanwhile
+LIMIT_S = 60.0  # of one call
+TRIES = 3
+PAUSE_S = 5.0  # between two tries
 CLUSTER_HEADING = re.compile(r"CLUSTER: \S+")  # of squeue -M and sinfo -M; older versions print it despite --noheader
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long one call of a SLURM command may take, how often it is tried, and the pause in between."""
-
-    timeout_s: float = 60.0
-    tries: int = 3
-    pause_s: float = 5.0
-
-
-PATIENCE = Patience()
-ONCE = Patience(timeout_s=20.0, tries=1)  # for code that repeats its call soon anyway
 
 
 @dataclass(frozen=True)
@@ -64,52 +54,51 @@ def call_of(cluster: str | None, command: str, *arguments: str) -> list[str]:
 
 
 def ask(
-    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
+    call: Sequence[str], row: str | None, tries: int = TRIES, needed: Collection[str] = ()
 ) -> list[tuple[str, ...]]:
-    """Return the rows of `ask_all`, without the other lines."""
-    rows, _unread = ask_all(call, row, patience, needed)
-    return rows
-
-
-def ask_all(
-    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
-) -> tuple[list[tuple[str, ...]], list[str]]:
     """Call a command, which must be harmless to repeat, and read its output line by line.
 
     A wrapper of the command may print lines of its own, and names that other people chose may have a line break: so
-    lines that cannot be read are returned too. An unknown job is no error: it is in no line.
+    lines that cannot be read are left out. An unknown job is no error: it is in no line.
 
     Args:
         call: its words.
         row: a regular expression for a whole line; None if the output is to be ignored.
-        patience: with each call.
+        tries: how often it is called while SLURM does not answer.
         needed: texts. If a line with one of them cannot be read, the whole answer counts as unreadable.
 
     Returns:
-        For each line that `row` matches its groups; and all other lines, without blank lines and headings.
+        For each line that `row` matches its groups.
 
     Raises:
-        SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
+        SlurmError: the command is absent, refused, or gave no readable answer in any of `tries`.
     """
-    for attempt in range(patience.tries):
-        time.sleep(patience.pause_s if attempt else 0.0)
-        answer = run(call, patience.timeout_s)
+    for _ in paced(tries):
+        answer = run(call)
         if answer.passes:
             continue
         if answer.returncode != 0 and not _says_only_unknown_job(answer):
             raise SlurmError(f"{call[0]} failed: {short_answer(answer)}. It was called as: {shlex.join(call)}")
         if row is None:
-            return [], []
+            return []
         rows, unread = _read_rows(answer.out, row)
         lacks_needed = any(_has_one_of(needed, line) for line in unread)
         if not lacks_needed and (rows or not unread):
-            return rows, unread
+            return rows
     cluster = call[2] if call[1:2] == ["-M"] else None
     ping = call_of(cluster, "scontrol", "ping")
     raise SlurmError(
-        f"{call[0]} gave no readable answer in {counted(patience.tries, 'call')} of at most {patience.timeout_s:g} s, "
+        f"{call[0]} gave no readable answer in {counted(tries, 'call')} of at most {LIMIT_S:g} s, "
         f"last: {short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
     )
+
+
+def paced(tries: int) -> Iterator[int]:
+    """Yield the numbers of so many tries, with a pause before each but the first."""
+    for number in range(tries):
+        if number:
+            time.sleep(PAUSE_S)
+        yield number
 
 
 def _has_one_of(texts: Collection[str], line: str) -> bool:
@@ -130,8 +119,8 @@ def _read_rows(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
     return rows, unread
 
 
-def run(call: Sequence[str], timeout_s: float) -> CommandAnswer:
-    """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
+def run(call: Sequence[str]) -> CommandAnswer:
+    """Run one command of SLURM to its end, or kill it (and its children) after `LIMIT_S`.
 
     Its environment has the variables of `for_slurm` only.
 
@@ -148,7 +137,7 @@ def run(call: Sequence[str], timeout_s: float) -> CommandAnswer:
     except OSError as error:  # such as a node that is at its limit of processes, memory or files at the moment
         return CommandAnswer(None, "", str(error), is_from_command=False)
     try:
-        out, errors = process.communicate(timeout=timeout_s)
+        out, errors = process.communicate(timeout=LIMIT_S)
         return _read_answer(process.returncode, out, errors)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)

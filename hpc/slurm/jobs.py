@@ -3,7 +3,6 @@
 import re
 import shlex
 import tempfile
-import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,29 +11,22 @@ from pathlib import Path
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import ONCE, PATIENCE, CommandAnswer, Patience, ask, call_of, run, short_answer
+from hpc.slurm import calls
+from hpc.slurm.calls import TRIES, CommandAnswer, ask, call_of, paced, run, short_answer
 from hpc.slurm.reasons import explain_reason, explain_refusal, explanations, never_ends
-from hpc.slurm.script import gpus_of, script
+from hpc.slurm.script import script
 from hpc.slurm_grammar import job_state
 from transtailor.files import write_file
 from transtailor.lines import last_line, lines_of
 from transtailor.plural import counted
 
-JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
+JOB_ID = re.compile(r"[0-9]+")
 ENDED = frozenset(
     ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"]
     + ["TIMEOUT"]
 )
 BY_SLURM = ENDED - {"COMPLETED", "FAILED"}  # ends that are not the command's
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
-
-
-@dataclass(frozen=True)
-class Job:
-    """A submitted job: its number, and its ids for `jobs` and `cancel`, which are several for a job array."""
-
-    number: int
-    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,37 +71,40 @@ class JobState:
         return self.state == "PENDING" and never_ends(self.reason)
 
 
-def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
-    """Write `script(...)` into the log folder, submit exactly this file, and return the job.
+def submit(site: Site, need: Need, command: Sequence[str], tries: int = TRIES) -> str:
+    """Write `script(...)` into the log folder, submit exactly this file, and return the job's id.
 
     If sbatch gives no readable answer, it may have submitted the job nevertheless. So before each further try the queue
     is searched for a job of this file, and no job is submitted twice.
 
     Raises:
         SiteError: the site cannot give what is needed.
-        SlurmError: sbatch refused (the text says what to do), or did not answer in any of `patience.tries`.
+        SlurmError: sbatch refused (the text says what to do), submitted to another cluster, or did not answer in any of
+            `tries`.
     """
     text = script(site, need, command)
     need.log_folder.mkdir(parents=True, exist_ok=True)
     path = need.log_folder / f"submission-{uuid.uuid4().hex}.sh"
     write_file(path, text, mode=0o600)
-    for attempt in range(patience.tries):
-        time.sleep(patience.pause_s if attempt else 0.0)
-        answer = run(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
+    for _ in paced(tries):
+        answer = run(call_of(site.cluster, "sbatch", "--parsable", str(path)))
         number, cluster = _printed_number(answer)
         if number is not None:
             if cluster not in (None, site.cluster):
-                raise SlurmError(_cancel_elsewhere(number, cluster, site.cluster, patience))
-            return _job(int(number), need)
+                raise SlurmError(
+                    f"sbatch submitted job {number} to the cluster {cluster!r}, not to the site's: end it with "
+                    f'{shlex.join(call_of(cluster, "scancel", number))}, and write cluster = "{cluster}" in the site'
+                )
+            return number
         may_have_submitted = answer.is_from_command and (answer.passes or answer.returncode == 0)
         if may_have_submitted:
-            number_in_queue = _number_of(path, need.job_name, site.cluster, patience)
+            number_in_queue = _number_of(path, need.job_name, site.cluster)
             if number_in_queue is not None:
-                return _job(number_in_queue, need)
+                return number_in_queue
         if not answer.passes:
-            raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer, gpus_of(site, need))}")
+            raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
-        f"sbatch did not submit {path} in {counted(patience.tries, 'call')} of at most {patience.timeout_s:g} s, last: "
+        f"sbatch did not submit {path} in {counted(tries, 'call')} of at most {calls.LIMIT_S:g} s, last: "
         f"{short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
     )
 
@@ -126,28 +121,7 @@ def _printed_number(answer: CommandAnswer) -> tuple[str | None, str | None]:
     return printed.pop() if len(printed) == 1 else (None, None)
 
 
-def _job(number: int, need: Need) -> Job:
-    """Return the job that got a number for a need: a plain one, or an array."""
-    if need.array_size is None:
-        return Job(number, (str(number),))
-    return Job(number, tuple(f"{number}_{index}" for index in range(need.array_size)))
-
-
-def _cancel_elsewhere(number: str, cluster: str, expected: str | None, patience: Patience) -> str:
-    """Cancel a job at another cluster than the site's, where no later call would find it; return a message."""
-    try:
-        cancel([number], cluster, patience)
-        outcome = "it was cancelled there"
-    except SlurmError as error:
-        outcome = f"it could not be cancelled ({error}); type: {shlex.join(call_of(cluster, 'scancel', number))}"
-    expectation = "the site names none" if expected is None else f"the site's is {expected!r}"
-    return (
-        f"sbatch submitted job {number} to the cluster {cluster!r}, and {expectation}: {outcome}. "
-        f'Write cluster = "{cluster}" in the site, or see which wrapper or plugin of sbatch chose it'
-    )
-
-
-def would_start(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> str:
+def would_start(site: Site, need: Need, command: Sequence[str]) -> str:
     """Return sbatch's estimate when and where such a job would start. Submits no job, and leaves no file.
 
     Raises:
@@ -157,9 +131,9 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
     with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
         file.write(script(site, need, command))
         file.flush()
-        answer = run(call_of(site.cluster, "sbatch", "--test-only", file.name), patience.timeout_s)
+        answer = run(call_of(site.cluster, "sbatch", "--test-only", file.name))
     if answer.returncode != 0:
-        raise SlurmError(_refusal(answer, gpus_of(site, need)))
+        raise SlurmError(_refusal(answer))
     estimates = [line for line in lines_of(answer.error) if line.startswith("sbatch: Job ")]
     return last_line(estimates[-1] if estimates else answer.error).removeprefix("sbatch: ")
 
@@ -168,10 +142,10 @@ def signal_steps(ids: Iterable[str], name: str, cluster: str | None) -> None:
     """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
     checked_ids = _check_ids(ids)
     if checked_ids:
-        ask(call_of(cluster, "scancel", f"--signal={name}", *checked_ids), None, PATIENCE)
+        ask(call_of(cluster, "scancel", f"--signal={name}", *checked_ids), None)
 
 
-def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> dict[str, JobState]:
+def jobs(ids: Iterable[str], cluster: str | None, tries: int = TRIES) -> dict[str, JobState]:
     """Return the states of jobs, by id: one call of squeue for all, and one of sacct for all that squeue does not know.
 
     Jobs that neither of them knows (without accounting, sacct knows none) are looked up with scontrol, one by one. A
@@ -180,52 +154,52 @@ def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE)
     Args:
         ids: of jobs of one cluster.
         cluster: the site's; None is the cluster of this machine.
-        patience: with each call.
+        tries: of each call.
 
     Raises:
-        SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
+        SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `tries`.
     """
     checked_ids = _check_ids(ids)
     if not checked_ids:
         return {}
     selection = "--jobs=" + ",".join(checked_ids)
-    call = call_of(cluster, "squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", selection)
-    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|(.*)", patience)
+    call = call_of(cluster, "squeue", "--all", "--noheader", "--states=all", "--format=%i|%T|%r", selection)
+    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|(.*)", tries)
     states = {job: JobState(state, reason) for job, state, reason in rows}
     missing = [job for job in checked_ids if job not in states]
     if missing:
-        states |= dict(_states_in_accounting(missing, cluster, patience))
+        states |= dict(_states_in_accounting(missing, cluster, tries))
     for job in checked_ids:
         if job not in states:
-            states[job] = _show_job(job, cluster, patience)
+            states[job] = _show_job(job, cluster, tries)
     return {job: states[job] for job in checked_ids}
 
 
-def end_of(job: str, cluster: str | None, patience: Patience = ONCE) -> JobState:
+def end_of(job: str, cluster: str | None) -> JobState:
     """Return the state of a job: once it has ended, with its exit code if there is accounting. Raises as `jobs`."""
-    state = jobs([job], cluster, patience)[job]
+    state = jobs([job], cluster, tries=1)[job]
     if not state.ended:
         return state
-    in_accounting = dict(_states_in_accounting([job], cluster, patience)).get(job, state)
+    in_accounting = dict(_states_in_accounting([job], cluster, 1)).get(job, state)
     return in_accounting if in_accounting.ended else state  # which may be late
 
 
-def ends_before(job: str, cluster: str | None, patience: Patience = ONCE) -> list[JobState]:
+def ends_before(job: str, cluster: str | None) -> list[JobState]:
     """Return how the earlier runs of a job ended that was queued again; none if there is no accounting."""
-    runs = _states_in_accounting([job], cluster, patience, "--duplicates")
+    runs = _states_in_accounting([job], cluster, 1, "--duplicates")
     return [state for _, state in runs if state.ended]
 
 
-def cancel(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> None:
+def cancel(ids: Iterable[str], cluster: str | None, tries: int = TRIES) -> None:
     """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
     checked_ids = _check_ids(ids)
     if checked_ids:
-        ask(call_of(cluster, "scancel", *checked_ids), None, patience)
+        ask(call_of(cluster, "scancel", *checked_ids), None, tries)
 
 
 def requeue(job: str, cluster: str | None) -> None:
     """Have SLURM end a job and start it again later, with the same id; raises SlurmError if scontrol fails."""
-    ask(call_of(cluster, "scontrol", "requeue", *_check_ids([job])), None, PATIENCE)
+    ask(call_of(cluster, "scontrol", "requeue", *_check_ids([job])), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +213,7 @@ class QueuedJob:
     nodes: str  # in SLURM's syntax; empty while it waits
 
 
-def queue(names: Collection[str], cluster: str | None, patience: Patience = PATIENCE) -> list[QueuedJob]:
+def queue(names: Collection[str], cluster: str | None, tries: int = TRIES) -> list[QueuedJob]:
     """Return the jobs of this user with one of these names that have not ended, by one call of squeue.
 
     squeue looks for the names, so that it prints nothing that the name of another job could forge.
@@ -249,7 +223,7 @@ def queue(names: Collection[str], cluster: str | None, patience: Patience = PATI
     """
     selection = "--name=" + ",".join(names)
     call = call_of(cluster, "squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%r|%j", selection)
-    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience, needed=names)
+    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", tries, needed=names)
     queued_jobs = []
     for job, state, end, nodes, reason, name in rows:
         if state not in ENDED:
@@ -272,47 +246,46 @@ def _check_ids(ids: Iterable[str]) -> list[str]:
     unique_ids = list(dict.fromkeys(ids))
     for job in unique_ids:
         if not JOB_ID.fullmatch(job):
-            raise ValueError(f"{job!r} is not the id of a job, such as 123 or 123_4")
+            raise ValueError(f"{job!r} is not the id of a job, such as 123")
     return unique_ids
 
 
-def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patience) -> int | None:
+def _number_of(path: Path, job_name: str, cluster: str | None) -> str | None:
     """Return the number of the job whose script is `path`; None if SLURM has none. Raises SlurmError if unknown."""
     call = call_of(
         cluster, "squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o", f"--name={job_name}"
     )
     try:
-        rows = ask(call, r"(\d+)\|(.*)", patience, needed=[path.name])
+        rows = ask(call, r"(\d+)\|(.*)", needed=[path.name])
     except SlurmError as error:
         raise SlurmError(f"whether {path} was submitted is unknown, check it before you try again: {error}") from error
-    numbers = [int(number) for number, script_file in rows if path.name in script_file]
-    return min(numbers, default=None)
+    return next((number for number, script_file in rows if path.name in script_file), None)
 
 
 def _states_in_accounting(
-    ids: Sequence[str], cluster: str | None, patience: Patience, *options: str
+    ids: Sequence[str], cluster: str | None, tries: int, *options: str
 ) -> list[tuple[str, JobState]]:
     """Return jobs and their states in the accounting; empty if the cluster has no accounting."""
     call = call_of(cluster, "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
     try:
-        rows = ask([*call, *options, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
+        rows = ask([*call, *options, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", tries)
     except SlurmError:  # usually because there is no accounting; then scontrol is asked
         return []
     return [(job, JobState(job_state(state), f"exit code {code}")) for job, state, code in rows if job in ids]
 
 
-def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
+def _show_job(job: str, cluster: str | None, tries: int) -> JobState:
     """Return the state of one job that the controller still knows; UNKNOWN if it does not."""
     # The first match on the line: before it are SLURM's own words and the job's name, after it what people wrote.
     row = r"JobId=.*?\sJobState=(\S+) Reason=(\S+).*"
-    rows = ask(call_of(cluster, "scontrol", "--oneliner", "show", "job", job), row, patience)
+    rows = ask(call_of(cluster, "scontrol", "--oneliner", "show", "job", job), row, tries)
     if not rows:
         return JobState("UNKNOWN", "Vanished")
     state, reason = rows[0]
     return JobState(state, reason)
 
 
-def _refusal(answer: CommandAnswer, gpus: int) -> str:
-    """Return sbatch's answer, and after it what to do, if the answer is a known refusal of a job with so many GPUs."""
-    advice = explain_refusal(answer.error, gpus)
+def _refusal(answer: CommandAnswer) -> str:
+    """Return sbatch's answer, and after it what to do, if the answer is a known refusal."""
+    advice = explain_refusal(answer.error)
     return short_answer(answer) if advice is None else f"{short_answer(answer)}; {advice}"

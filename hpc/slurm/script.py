@@ -42,70 +42,59 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         SiteError: a node of the site has less than the job needs, or the site's limits forbid the job.
     """
     cpus = need.cpus or site.cpus_per_node
-    memory_gb = need.memory_gb or site.memory_gb
-    gpus = gpus_of(site, need)
+    memory_gb = None if site.memory == "none" else need.memory_gb or site.memory_gb
+    gpus = site.gpus_per_node if need.gpus is None else need.gpus
     walltime_min = need.walltime_min or site.walltime_min
     excesses = list(_excesses(site, need, gpus, walltime_min))
     if excesses:
         raise SiteError(f"job {need.job_name!r} needs {'; and '.join(excesses)}: ask for less, or edit the site")
+    memory_flag, shares = "mem", 1
+    if site.memory == "per_gpu" and gpus:
+        memory_flag, shares = "mem_per_gpu", gpus
+    elif site.memory in ("per_cpu", "per_gpu"):
+        memory_flag, shares = "mem_per_cpu", cpus
     optional_parameters = {
         "partition": site.partition,
         "account": site.account,
         "qos": site.qos,
         "constraint": site.constraint,
         "exclusive": site.exclusive or None,
-        "mem": None if memory_gb is None else f"{round(memory_gb * 1024)}MB",
+        memory_flag: None if memory_gb is None else f"{max(1, round(memory_gb * 1024) // shares)}MB",  # 0: all of it
         "gres": f"{site.gres}:{gpus}" if site.gres and gpus else None,
         "gpus_per_node": gpus if gpus and not site.gres else None,
-        "dependency": need.dependency,
-        "array_parallelism": site.limits.max_jobs if need.array_size else None,
     }
     parameters = {name: value for name, value in optional_parameters.items() if value is not None}
-    return parameters | {
-        "job_name": need.job_name,
-        "nodes": need.nodes,
-        "ntasks_per_node": 1,
-        "cpus_per_task": cpus,
-        "time": walltime_min,
-        "signal_delay_s": need.signal_before_s,
-        "wckey": None,  # by default submitit's name, which sites that use such keys refuse
-        "setup": _setup(site),
-        "srun_args": _srun_arguments(site, cpus),
-        "additional_parameters": _flags(site, need),
-    }
-
-
-def gpus_of(site: Site, need: Need) -> int:
-    """Return how many GPUs of each node a job asks for."""
-    return site.gpus_per_node if need.gpus is None else need.gpus
-
-
-def _flags(site: Site, need: Need) -> dict[str, Any]:
-    """Return the flags of sbatch that submitit has no parameters for."""
+    # Flags of sbatch that submitit has no parameters for
     flags: dict[str, Any] = {
         "requeue" if need.requeue else "no-requeue": True,
         "propagate": "NONE",  # otherwise the job would get the limits (`ulimit`) of the submitting shell
+        "export": "ALL",  # whatever the cluster's default is
     }
     flags |= site.sbatch
     if site.shared_folder is not None:
         flags["chdir"] = site.shared_folder
     if site.cluster is not None:
         flags["clusters"] = site.cluster
-    return flags
-
-
-def _srun_arguments(site: Site, cpus: int) -> list[str]:
-    arguments = [f"--cpus-per-task={cpus}"]  # since SLURM 22.05 a step does not inherit it from its job
-    if "export" in site.sbatch:  # a step inherits this one: the variables of `setup` would not reach it
-        arguments.append("--export=ALL")
-    return arguments
+    return parameters | {
+        "job_name": need.job_name,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": cpus,
+        "time": walltime_min,
+        "signal_delay_s": need.signal_before_s,
+        "wckey": None,  # by default submitit's name, which sites that use such keys refuse
+        "setup": _setup(site),
+        # A step does not inherit the CPUs of its job since SLURM 22.05, nor the variables of `setup` if the job has
+        # none, or where the cluster sets SLURM_EXPORT_ENV=NONE.
+        "srun_args": ["--export=ALL", f"--cpus-per-task={cpus}"],
+        "additional_parameters": flags,
+    }
 
 
 def _excesses(site: Site, need: Need, gpus: int, walltime_min: int) -> Iterator[str]:
     """Yield what the job needs and the site cannot give, each with what the site has."""
     limits = site.limits
-    elements = need.array_size or 1
-    gpu_hours = gpus * need.nodes * elements * walltime_min / 60
+    gpu_hours = gpus * walltime_min / 60
     shared_folder = site.shared_folder
     if _exceeds(need.cpus, site.cpus_per_node):
         yield f"{need.cpus} CPUs, and a node has cpus_per_node = {site.cpus_per_node}"
@@ -117,8 +106,6 @@ def _excesses(site: Site, need: Need, gpus: int, walltime_min: int) -> Iterator[
         yield f"{walltime_min} minutes, and walltime_min = {site.walltime_min}"
     if need.signal_before_s >= walltime_min * 60:
         yield f"a signal {need.signal_before_s} s before a walltime of {walltime_min} min"
-    if _exceeds(elements, limits.array_size):
-        yield f"an array of {elements}, and limits.array_size = {limits.array_size}"
     if _exceeds(gpu_hours, limits.gpu_hours_per_sweep):
         yield f"{gpu_hours:g} GPU-hours, and limits.gpu_hours_per_sweep = {limits.gpu_hours_per_sweep}"
     if shared_folder is not None and not is_below(need.log_folder, Path(shared_folder)):
@@ -142,22 +129,18 @@ def _setup(site: Site) -> list[str]:
         interface = shlex.quote(site.network_interface)
         lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")
     if site.scratch_folder is not None:
-        lines.append(f"export TMPDIR={_quote_except_variables(site.scratch_folder)}")
+        # A path for bash, in which each $NAME is expanded on the node and all else is taken literally
+        quoted = ""
+        for index, part in enumerate(re.split(r"\$([A-Z_][A-Z0-9_]*)", site.scratch_folder)):
+            is_variable = index % 2 == 1  # `split` returns the text and the group in turns
+            if is_variable:
+                quoted += f'"${{{part}:?is not set on this node}}"'
+            elif part:
+                quoted += shlex.quote(part)
+        lines.append(f"export TMPDIR={quoted}")
         refusal = 'echo "scratch_folder $TMPDIR cannot be made" >&2'
         lines.append(f'mkdir -p -- "$TMPDIR" || {{ {refusal}; exit 1; }}')
     return lines
-
-
-def _quote_except_variables(folder: str) -> str:
-    """Return a path for bash, in which each $NAME is expanded on the node and all else is taken literally."""
-    quoted = ""
-    for index, part in enumerate(re.split(r"\$([A-Z_][A-Z0-9_]*)", folder)):
-        is_variable = index % 2 == 1  # `split` returns the text and the group in turns
-        if is_variable:
-            quoted += f'"${{{part}:?is not set on this node}}"'
-        elif part:
-            quoted += shlex.quote(part)
-    return quoted
 
 
 class _Script(SlurmExecutor):
@@ -178,7 +161,5 @@ def script(site: Site, need: Need, command: Sequence[str]) -> str:
     SUBMITIT.check()
     executor = _Script(folder=need.log_folder)
     executor.update_parameters(**sbatch_parameters(site, need))
-    if need.array_size is not None:
-        executor.parameters["map_count"] = need.array_size  # as submitit itself does for arrays
     text = text_of(executor, shlex.join([*site.container, *command]))
     return text + AGAIN_IF_KILLED if need.again_if_killed else text

@@ -99,12 +99,8 @@ def _differing_keys(settings: Mapping[ArmKey, Mapping[str, Any]]) -> set[str]:
     return keys
 
 
-def notes_on_runs(run: Run, *, are_apart: bool = False) -> list[str]:
-    """Say how several runs are taken together; to be asked before each trial counts once. None of one run.
-
-    Args:
-        are_apart: arms of one name in two runs are two arms.
-    """
+def notes_on_runs(run: Run) -> list[str]:
+    """Say how several runs are taken together; to be asked before each trial counts once. None of one run."""
     if len(run.paths) == 1:
         return []
     shared = run.rows(SHARED)
@@ -113,7 +109,7 @@ def notes_on_runs(run: Run, *, are_apart: bool = False) -> list[str]:
         renamed = sorted({" and ".join(row["arms"]) for row in shared if len(row["arms"]) > 1})
         names = f"; under another name in another run: {first_few(renamed, _MOST_SHOWN, '; ')}" if renamed else ""
         lines = [f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last{names}."]
-    return lines if are_apart else [*lines, *arms_that_differ(run)]
+    return [*lines, *arms_that_differ(run)]
 
 
 def arms_that_differ(run: Run) -> list[str]:
@@ -137,7 +133,7 @@ def arms_that_differ(run: Run) -> list[str]:
     named = first_few(differences, _MOST_SHOWN, "; ")
     return [
         f"Arms of one name with other settings in another run: {named}. They are one arm, of which"
-        " a seed's score is the mean over the runs; `report --apart colour` tells them apart."
+        " a seed's score is the mean over the runs; read each run alone to tell them apart."
     ]
 
 

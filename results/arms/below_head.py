@@ -67,7 +67,7 @@ def below_heads(run: Run) -> list[BelowHead]:
         mean = math.fsum(differences) / len(differences)
         below = sum(difference < 0.0 for difference in differences)
         if mean < 0.0 and 2 * below > len(differences):
-            problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+            problem = Problem.of(row)
             below_of_arms.append(BelowHead(problem, row["arm"], row["metric"], mean, below, len(differences)))
     return below_of_arms
 

@@ -123,7 +123,7 @@ class Arm:
     models_by_seed: dict[int, frozenset[str]]
     points: tuple[Point, ...]  # of its trials, one of each
     not_finite: int  # trials whose validation score is not a number
-    failed: int  # trials that failed or whose test score is not a number; they are in no mean
+    failed: Counter[int]  # seed -> its trials that failed or whose test score is not a number; they are in no mean
     test_images: frozenset[int]
     environments: frozenset[Environment]
     best_of: frozenset[int]  # how many settings each of its points was chosen from by validation
@@ -185,8 +185,8 @@ class Pairing:
 
     @property
     def p_of_family(self) -> float | None:
-        """The p that enters a correction; None without pairs, and if trials failed."""
-        return None if self.failed else self.result.p
+        """The p that enters a correction; None without pairs."""
+        return self.result.largest_p
 
     @property
     def shares_models(self) -> bool:
@@ -207,8 +207,6 @@ class Pairing:
                 f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
                 f" against the best of {_counts(self.second_best_of)}"
             )
-        if self.failed:
-            reasons.append(f"{self.failed} of their trials failed or have NaN scores, and the means are of the others")
         return reasons + doubts(self.result)
 
 
@@ -247,16 +245,18 @@ def environments_of(run: Run) -> EnvironmentsByTrial:
 
 
 def arms_of(
-    points: Iterable[Point], environments: EnvironmentsByTrial, failed: Mapping[tuple[Problem, str], int] | None = None
+    points: Iterable[Point],
+    environments: EnvironmentsByTrial,
+    failed: Mapping[tuple[Problem, str], Counter[int]] | None = None,
 ) -> list[Arm]:
-    """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by their arm."""
+    """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by arm and seed."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
         groups.setdefault((point.problem, point.arm, point.method, point.asked), []).append(point)
     failed = failed or {}
     arms = []
     for (problem, name, *_), group in groups.items():
-        arms.append(arm_of(group, environments, failed.get((problem, name), 0)))
+        arms.append(arm_of(group, environments, failed.get((problem, name), Counter())))
     arms.sort(key=lambda arm: (arm.problem, best_first(arm), arm.name, budget_order(arm.asked)))
     return _rank(arms)
 
@@ -298,9 +298,10 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     for arm in both:
         all_seeds.update(arm.test_by_seed)
         environments |= arm.environments
-    failed: Counter[tuple[Problem, str]] = Counter()
+    failed: dict[tuple[Problem, str], Counter[int]] = {}
     for arm in both:  # one can be in several pairs, or at two budgets, of which one has scores that are not numbers
-        failed[arm.problem, arm.name] = max(failed[arm.problem, arm.name], arm.failed)
+        failed[arm.problem, arm.name] = failed.get((arm.problem, arm.name), Counter()) | arm.failed
+    lost = {seed for of_arm in failed.values() for seed in of_arm}
     return Pairing(
         problem=first_arms[0].problem if len(pairs) == 1 else None,
         first=str(first_arms[0]),
@@ -308,14 +309,14 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         arm=first_arms[0].name,
         asked=first_arms[0].asked,
         metric=first_arms[0].metric,
-        result=replace(compare_pairs(first_scores, second_scores), unpaired=len(all_seeds) - len(seeds)),
+        result=replace(compare_pairs(first_scores, second_scores, lost), unpaired=len(all_seeds) - len(seeds)),
         first_models=_models_of(first_arms, seeds),
         second_models=_models_of(second_arms, seeds),
         first_best_of=_best_of(first_arms),
         second_best_of=_best_of(second_arms),
         environments=frozenset(environments),
         problems=len(pairs),
-        failed=failed.total(),
+        failed=sum(of_arm.total() for of_arm in failed.values()),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
         repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )
@@ -414,7 +415,7 @@ def _point(row: dict[str, Any]) -> Point:
     by_rule = asked is None or math.isnan(asked)
     order = row["tuning_order"]
     return Point(
-        problem=Problem(row["network"], row["dataset"], row["train_images"] or 0),
+        problem=Problem.of(row),
         label=row["label"],
         arm=row["arm"],
         method=row["method"],
@@ -436,7 +437,7 @@ def _point(row: dict[str, Any]) -> Point:
     )
 
 
-def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: int = 0) -> Arm:
+def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: Counter[int] | None = None) -> Arm:
     """Return the arm of these points, one for each trial; it is named by the first and has no rank."""
     models: dict[int, set[str]] = {}
     environments_of_arm: set[Environment] = set()
@@ -461,7 +462,8 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
         models_by_seed={seed: frozenset(keys) for seed, keys in models.items()},
         points=tuple(points),
         not_finite=sum(not math.isfinite(point.validation) for point in points),
-        failed=failed + sum(point.test is not None and not math.isfinite(point.test) for point in points),
+        failed=(failed or Counter())
+        + Counter(point.seed for point in points if point.test is not None and not math.isfinite(point.test)),
         test_images=frozenset(point.test_images for point in points if point.test is not None),
         environments=frozenset(environments_of_arm),
         best_of=frozenset(point.best_of for point in points),

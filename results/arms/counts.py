@@ -1,5 +1,6 @@
 """The number of trials of each arm in each state; so that none is dropped silently."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ from results.store.reader import Run
 TRIALS_OF_ARMS = f"""
 SELECT network, dataset, train_images, arm, state, count(*) AS trials FROM ({TRIAL_STATES})
 GROUP BY ALL ORDER BY ALL
+"""
+
+FAILED_TRIALS = """
+SELECT network, dataset, train_images, arm, seed FROM planned
+WHERE trial_id IN (SELECT trial_id FROM trials WHERE status = 'failed')
 """
 
 SEEDS_OF_ARMS = """
@@ -51,7 +57,7 @@ def trial_counts(run: Run) -> CountsByArm:
     """Count the trials of every planned problem and arm."""
     rows_by_arm: dict[tuple[Problem, str], list[TrialCounts]] = {}
     for row in run.rows(TRIALS_OF_ARMS):
-        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        problem = Problem.of(row)
         trials = row["trials"]
         state = row["state"]
         counts = TrialCounts(
@@ -69,14 +75,18 @@ def planned_seeds(run: Run) -> PlannedSeeds:
     """Return the planned seeds of every problem and arm."""
     seeds: PlannedSeeds = {}
     for row in run.rows(SEEDS_OF_ARMS):
-        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        problem = Problem.of(row)
         seeds.setdefault((problem, row["arm"]), set()).add(row["seed"])
     return seeds
 
 
-def failed_by_arm(run: Run) -> dict[tuple[Problem, str], int]:
-    """Count the failed trials of every planned problem and arm."""
-    return {key: count.failed for key, count in trial_counts(run).items()}
+def failed_by_arm(run: Run) -> dict[tuple[Problem, str], Counter[int]]:
+    """Count the failed trials of each seed of every problem and arm that has some."""
+    failed: dict[tuple[Problem, str], Counter[int]] = {}
+    for row in run.rows(FAILED_TRIALS):
+        problem = Problem.of(row)
+        failed.setdefault((problem, row["arm"]), Counter())[row["seed"]] += 1
+    return failed
 
 
 def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:

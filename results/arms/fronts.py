@@ -1,21 +1,19 @@
 """Arms of a problem by score and cost: means over their seeds, and which of them are on the Pareto front."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from results.arms.comparison import Arm, budget_order
+from results.arms.comparison import Arm
 from results.arms.problem import Problem
 from results.arms.selection import select_arms
-from results.circumstances import LATENCY, Circumstance
+from results.circumstances import LATENCY
 from results.errors import ResultsError
 from results.statistics.fronts import front_shares, on_front, resamples
 from results.statistics.means import Mean, mean_interval
 from results.store.reader import Run
-from results.store.views import CIRCUMSTANCE
 from transtailor.names import did_you_mean
 
 DEVICE_HOURS = "device_hours"
@@ -28,10 +26,6 @@ NO_COST = (
 """Numeric columns that are no cost of a model."""
 TIMED = (LATENCY, "peak_memory_bytes")
 """Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
-TIMED_IN = f"""
-SELECT trial_id, point, latencies."{{cost}}" AS cost FROM compared_points JOIN latencies USING (model_key)
-WHERE isfinite(latencies."{{cost}}") AND ({", ".join(f"latencies.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
-"""
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
 
@@ -120,13 +114,6 @@ def costs_of(run: Run, cost: str) -> Costs:
     return {(row["trial_id"], row["point"]): float(row["cost"]) for row in run.rows(sql)}
 
 
-def costs_in(run: Run, cost: str, circumstance: Circumstance) -> Costs:
-    """Return the cost of every operating point whose model was timed in a circumstance."""
-    sql = TIMED_IN.format(cost=cost, values=", ".join("?" * len(CIRCUMSTANCE)))
-    rows = run.rows(sql, [circumstance[name] for name in CIRCUMSTANCE])
-    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
-
-
 def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
     """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
     all_seeds: set[int] = set()
@@ -178,35 +165,3 @@ def _costs_by_seed(arm: Arm, costs_of_points: Costs) -> dict[int, float]:
 @cache  # a page has many fronts over as many seeds
 def _resamples(seeds: int) -> np.ndarray:
     return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
-
-
-@dataclass(frozen=True)
-class FasterChoices:
-    """What somebody can take who wants to be faster than the best whole network. Best: by the validation split."""
-
-    whole: FrontPoint  # the best arm that kept every filter
-    pruned: tuple[tuple[FrontPoint, FrontPoint | None], ...]
-    """By budget, the best of those that lost filters and cost less; and the best with every filter, such as at a
-    smaller input, at no more cost than that: None if there is none."""
-
-
-def faster_choices(front: Sequence[FrontPoint]) -> FasterChoices | None:
-    """Return the choices among the arms of one problem, at each budget; None where no arm kept every filter."""
-    whole = [point for point in front if point.arm.removed == 0.0]
-    if not whole:
-        return None
-    best_whole = max(whole, key=_validation)
-    best_at: dict[float | None, FrontPoint] = {}
-    for point in front:
-        if point.arm.removed > 0.0 and point.cost < best_whole.cost:
-            best_at[point.arm.asked] = max(point, best_at.get(point.arm.asked, point), key=_validation)
-    pruned = []
-    for asked in sorted(best_at, key=budget_order):
-        as_cheap = [point for point in whole if point.cost <= best_at[asked].cost]
-        pruned.append((best_at[asked], max(as_cheap, key=_validation, default=None)))
-    return FasterChoices(best_whole, tuple(pruned))
-
-
-def _validation(point: FrontPoint) -> float:
-    mean = point.arm.validation.mean
-    return -math.inf if mean is None else mean

@@ -73,17 +73,6 @@ class RecordedLook:
         """Whether more seeds could still settle it."""
         return self.verdict == "open"
 
-    @property
-    def interval_differs(self) -> bool:
-        """Whether the interval says something else than the verdict.
-
-        The interval is for the whole family at once; the verdict may use alpha that others have handed on.
-        """
-        if self.low is None or self.high is None:
-            return False
-        excludes_zero = self.low > 0 or self.high < 0
-        return excludes_zero != (self.verdict in ("better", "worse"))
-
 
 def look_row(look: RecordedLook) -> dict[str, Any]:
     """Return the row of the table `looks`, without the digest of the code."""

@@ -47,10 +47,13 @@ class MeasuredScores:
         """Return for each arm of a row itself, seed -> score or difference, and the images of the smallest split."""
         own = self.arms(row["label"], row, row["asked_removed_macs_fraction"])
         if row["against"] is None:
-            return [(arm, arm.test_by_seed, min(arm.test_images), arm.failed) for arm in own]
+            return [(arm, arm.test_by_seed, min(arm.test_images), arm.failed.total()) for arm in own]
         others = self.arms(row["against"], row, None)
         return [
-            (arm, _differences(arm, other), min(arm.test_images | other.test_images), arm.failed + other.failed)
+            (
+                arm, _differences(arm, other), min(arm.test_images | other.test_images),
+                (arm.failed + other.failed).total(),
+            )
             for arm in own for other in others if arm.problem == other.problem
         ]  # fmt: skip
 

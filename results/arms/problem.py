@@ -1,6 +1,7 @@
 """What arms are compared within."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from results.text.names import problem_text
 
@@ -11,6 +12,11 @@ class Problem(NamedTuple):
     network: str
     dataset: str
     train_images: int = 0  # 0: not known
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Problem":
+        """Return the problem of a row with its three columns, of which the images may be null."""
+        return cls(row["network"], row["dataset"], row["train_images"] or 0)
 
     @property
     def record(self) -> dict[str, str | int | None]:

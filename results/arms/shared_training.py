@@ -38,7 +38,7 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
     """
     stages: dict[tuple[Problem, str, str], dict[int, tuple[str, ...]]] = {}  # problem, arm, kind -> seed -> keys
     for row in run.rows(TRAINED_STAGES):
-        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        problem = Problem.of(row)
         stages.setdefault((problem, row["arm"], row["kind"]), {})[row["seed"]] = tuple(row["keys"])
     shared = []
     for (problem, arm, kind), keys_by_seed in sorted(stages.items()):

@@ -17,9 +17,6 @@ FROM ({TRIAL_STATES})
 ORDER BY network, dataset, arm, seed, trial_id
 """
 _MISSING = "(not there)"
-_NO_PATH = frozenset('"\\')
-"""A setting with one of these in its name cannot be part of a query."""
-_OF_THE_PROBLEM = ("network", "data.name", "data.train_images")
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,6 @@ class TrialSettings:
             most_frequent_first = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
             counts.append((key, most_frequent_first))
         return counts
-
-    def effects(self) -> list[str]:
-        """Return the keys whose effect on the score can be asked for, the seed last."""
-        keys = [key for key in self.varying if key not in _OF_THE_PROBLEM and not set(key) & _NO_PATH]
-        return sorted(keys, key=lambda key: (key == "seed", len(set(self.varying[key])), key))
 
 
 def trial_rows(run: Run) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
     """Return the settings whose trials have ended; those that failed, or stopped before a budget, were tried too."""
     ended: dict[Tried, set[Setting]] = {}
     for row in run.rows(ENDED_SETTINGS):
-        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        problem = Problem.of(row)
         tried = Tried(problem, row["arm"], row["method"], row["seed"])
         ended.setdefault(tried, set()).add(Setting(row["tuning_order"], row["tuning_json"]))
     return ended
@@ -83,11 +83,6 @@ def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) 
         settings_tried = points_of_setting.keys() | ended.get(tried, set())
         chosen += [replace(point, best_of=len(settings_tried)) for point in points_of_setting[best]]
     return chosen
-
-
-def first_setting(points: Iterable[Point]) -> list[Point]:
-    """Return only the points of the first setting of [tuning], for the same comparison without tuning."""
-    return [point for point in points if point.setting is None or point.setting.order == 0]
 
 
 def counts_of(chosen: Iterable[Point]) -> list[Count]:

@@ -3,25 +3,40 @@
 from typing import Any
 
 from results.arms.comparison import Pairing
+from results.statistics.pairs import Paired, doubts
 from results.text.number_format import SCALES
 from transtailor.plural import counted
 
 
-def no_verdict(*pairings: Pairing) -> str:
-    """Return why nothing can be said of these, whatever a test says: incomplete, not equally tuned; empty if it can."""
-    if any(pairing.failed for pairing in pairings):
-        return "incomplete"
-    return "not equally tuned" if any(pairing.tuning_budgets_differ for pairing in pairings) else ""
+def no_verdict(pairing: Pairing) -> str:
+    """Return why a page that does not count lost pairs says nothing of these: incomplete, not equally tuned; or empty.
+
+    `compare` and `effects` count them: see `word_of`.
+    """
+    return _open(pairing.failed, are_equally_tuned=not pairing.tuning_budgets_differ)
 
 
 def verdict_word(pairing: Pairing) -> str:
-    """Return the verdict: better, worse, inconclusive, not equally tuned, or incomplete since trials failed."""
-    reason = no_verdict(pairing)
-    if reason:
-        return reason
-    if pairing.result.difference.mean is None or pairing.doubts:
-        return "inconclusive"
-    return "better" if pairing.result.difference.mean > 0 else "worse"
+    """Return the verdict on two arms, as `word_of`."""
+    return word_of(pairing.result, pairing.failed, are_equally_tuned=not pairing.tuning_budgets_differ)
+
+
+def word_of(result: Paired, failed: int, *, are_equally_tuned: bool) -> str:
+    """Return the verdict: better, worse, or why there is none: incomplete, not equally tuned, inconclusive.
+
+    Args:
+        failed: trials of both sides that failed or have no finite score; incomplete says that these leave it open.
+    """
+    mean = result.difference.mean
+    if mean is not None and are_equally_tuned and not doubts(result):
+        return "better" if mean > 0 else "worse"
+    return _open(failed, are_equally_tuned=are_equally_tuned) or "inconclusive"
+
+
+def _open(failed: int, *, are_equally_tuned: bool) -> str:
+    if failed:
+        return "incomplete"
+    return "" if are_equally_tuned else "not equally tuned"
 
 
 def comparison_record(pairing: Pairing) -> dict[str, Any]:

@@ -5,11 +5,8 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import click
 
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, control_lines
@@ -24,29 +21,20 @@ from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
 from results.arms.shared_training import support_lines
-from results.arms.verdict import comparison_record, verdict_word
-from results.command_options import against_option, complete_arms, over_option
+from results.arms.verdict import comparison_record, no_verdict, verdict_word
+from results.command_options import against_option, over_option
 from results.errors import ResultsError
 from results.question import question
-from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
-from results.questions.donors import donors_page
-from results.questions.settled import (
-    at_title,
-    look_record,
-    pairs_of_look,
-    refuse_other_comparison,
-    settled_page,
-    settled_verdicts,
-)
-from results.questions.stops import stops_page
+from results.questions.settled import at_title, looks_page
+from results.questions.stops import stop_page
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, tooltip
 from results.sign_flip import SIGNIFICANCE, pairs_needed
-from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
+from results.statistics.power import POWER, detectable_effect, pairs_for
 from results.store.reader import Run
 from results.text.number_format import SCALES, Scale
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
@@ -55,11 +43,13 @@ from transtailor import cli
 from transtailor.plural import counted
 
 COMPARISON = (
-    "difference", DIFFERENCE_INTERVAL, WON_LOST_TIED, "ahead_fraction", "p", "smallest_p", "p_holm", VERDICT, "against",
+    "difference", DIFFERENCE_INTERVAL, WON_LOST_TIED, "ahead_fraction", "p", "smallest_p", "p_holm", VERDICT,
 )  # fmt: skip
 BUDGET = Shown("asked_removed_macs_fraction", is_text=True)
-SHOWN = (BUDGET, "removed_macs_fraction", "arm", "score", *COMPARISON)
-SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON)
+SHOWN = (
+    BUDGET, "removed_macs_fraction", "arm", "score", *COMPARISON, "pairs_needed", "detectable_difference", "against",
+)  # fmt: skip
+SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON, "against")
 # On a narrow screen the last ones are left out: what was found stands first.
 USUAL = ("arm", "removed_macs_fraction", "difference", "verdict", "score", "difference_low", "won_lost_tied", "p")
 USUAL_POOLED = (
@@ -83,20 +73,10 @@ class ComparedRow:
         return self.pairing.first_models, self.pairing.second_models
 
 
-def _compare_arms(
-    run: Run, arms: Sequence[Arm], against: str, asked: float | None
-) -> list[tuple[Arm, list[ComparedRow]]]:
-    """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
-    compared = []
-    for base, pairs in compared_arms(run, arms, against, asked):
-        compared.append((base, [ComparedRow([pair]) for pair in pairs]))
-    return compared
-
-
 def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     """Correct p for the family (Holm): by the models compared, so that equal rows count once.
 
-    Rows with failed trials are not in the family, and their corrected p is None.
+    Of a row with failed trials, the larger p counts: without the lost pairs, or with them against it.
     """
     family: dict[Models, float | None] = {}
     for row in rows:
@@ -107,46 +87,21 @@ def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
 
 
 def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
-    """Return a record for each row, with p corrected as one family."""
+    """Return a record for each row, with p corrected as one family, and the seeds that a row with a verdict needs."""
     p_holm = _correct_p(rows)
     records = []
     for row in rows:
+        mean = row.pairing.result.difference
+        needed = detectable = None
+        if mean.deviation and not no_verdict(row.pairing):
+            needed = None if mean.mean is None else pairs_for(mean.mean / mean.deviation)
+            detectable = detectable_effect(mean.n) * mean.deviation
         records.append({
             **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
             "against_score": row.control.test.mean, "p_holm": p_holm.get(row.models),
+            "pairs_needed": needed, "detectable_difference": detectable,
         })  # fmt: skip
     return records
-
-
-def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
-    """Yield the page of a run whose looks decide: people read the looks, programs the same columns as of other runs.
-
-    What supposes a fixed number of seeds is replaced by what the looks say; null where nothing was looked at.
-    """
-    for part in settled_page(run, asked):
-        yield replace(part, name="") if isinstance(part, Table) else part
-    looks = settled_verdicts(run)
-    findings = findings_of(run)
-    arms = {(arm.problem, arm.name, arm.asked): arm for arm in findings.tested}
-    unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
-    records = []
-    is_tested = any(against in (arm.name, arm.label) for arm in findings.tested)  # else all its trials have failed
-    by_problem = _compare_arms(run, findings.arms, against, asked) if is_tested else []
-    for _, rows in by_problem:
-        for row in rows:
-            look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
-            if look is None:
-                (record,) = _records([row])
-                records.append({**record, **unknown, "verdict": "not looked at"})
-                continue
-            compared = look.comparison
-            control = arms.get((compared.problem, compared.against, compared.against_asked), row.control)
-            row_of_look = ComparedRow([(row.arm, control)])
-            (record,) = _records([row_of_look])
-            seen = look_record(look, trained_longer=row_of_look.pairing.trained_longer) | pairs_of_look(look)
-            records.append({**record, **unknown, **{name: seen[name] for name in record if name in seen}})
-    yield answer_table("compare", records)
-    yield answer_table("compare", [], "pooled")
 
 
 def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
@@ -162,7 +117,10 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     """
     findings = findings_of(run)
     tested = findings.tested  # of which some may have no point there
-    compared = _compare_arms(run, findings.arms, against, asked)
+    compared = [
+        (base, [ComparedRow([pair]) for pair in pairs])
+        for base, pairs in compared_arms(run, findings.arms, against, asked)
+    ]
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -239,7 +197,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     """Say how many verdicts remain after correction, and which rows to read with care."""
     corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
-    left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
+    left = sum(p is not None and p <= SIGNIFICANCE for p in map(corrected.get, settled))
     compared = [row for row in rows if corrected.get(row.models) is not None]
     family = len({row.models for row in compared})
     comparisons = counted(family, "comparison")
@@ -249,7 +207,11 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     could = ""
     if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
         could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
-    lines = ["ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half."]
+    lines = [
+        "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half. Seeds"
+        f" needed: pairs that find the measured difference, taken for true, with a power of {POWER:g}; detectable: the"
+        " smallest true difference that the present pairs find with it."
+    ]
     if compared:
         lines.append(
             f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {of_settled}"
@@ -263,8 +225,9 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
         lines.append(
-            f"{counted(incomplete, 'row')} with failed trials or NaN scores: shown over the others, with no verdict and"
-            " no part in the correction."
+            f"{counted(incomplete, 'row')} with failed trials or NaN scores: shown over the others. A verdict holds"
+            " also with each lost pair counted against it; else it is incomplete. `transtailor run RUN --retry` runs"
+            " them again."
         )
     lines += _longer_lines(rows)
     for have_it, what in (
@@ -320,14 +283,11 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     for pairing in pairings:
         if pairing.asked in budgets:
             means.append(_mean(pairing, budgets.index(pairing.asked), scale))
-    # The baseline, at 0, is drawn: what is above it is not far below.
-    least = min(0.0, above_widest_gap([0.0, *(mean["x"] for mean in means)]))
-    far_below = [mean for mean in means if mean["x"] < least]
-    ends = _ends([mean for mean in means if mean["x"] >= least])
-    far_arms = {(mean["arm"], mean["panel"]) for mean in far_below}
+    ends = [0.0]  # of what is drawn; 0 is the baseline
+    for mean in means:
+        ends += [mean[name] for name in ("low", "x", "high") if mean[name] is not None]
     for record, panel in zip(records, panel_of_rows, strict=True):
-        is_drawn = panel >= 0 and (record["arm"], panel) not in far_arms
-        if is_drawn and math.isfinite(record["difference"]):
+        if panel >= 0 and math.isfinite(record["difference"]):
             ends.append(scale.factor * record["difference"])
     panels = []
     for panel, budget in enumerate(budgets):
@@ -346,17 +306,13 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
         "concat": panels,
     }
     hidden = len({pairing.asked for pairing in pairings}) - len(budgets)
-    notes = [f"{hidden} more budgets are in the tables."] if hidden else []
-    if far_below:
-        texts = [f"{mean['name']} {mean['words']}" for mean in far_below]
-        notes.append(f"Far below, and not drawn: {'; '.join(texts)}.")
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
         Table(records=records, sql=POINTS_OF_ARMS.strip()),
         {"panel": panel_of_rows},
         {"means": means},
-        " ".join(notes),
+        f"{hidden} more budgets are in the tables." if hidden else "",
         derived=True,
     )
 
@@ -372,16 +328,6 @@ def _seed_records(arm: Arm, baseline: Arm) -> list[dict[str, Any]]:
                 "baseline_test_score": baseline_score, "difference": score - baseline_score,
             })  # fmt: skip
     return records
-
-
-def _ends(means: Sequence[Mapping[str, Any]]) -> list[float]:
-    """List what is drawn of these means: 0, which is the baseline, the means and the ends of their intervals."""
-    ends = [0.0]
-    for mean in means:
-        for name in ("low", "x", "high"):
-            if mean[name] is not None:
-                ends.append(mean[name])
-    return ends
 
 
 def _layers(findings: Findings, panel: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
@@ -484,21 +430,11 @@ def section(findings: Findings) -> Section | None:
     "--anytime", is_flag=True,
     help="intervals that hold at every number of seeds at once, for runs to which seeds were added after looking",
 )  # fmt: skip
+@cli.option("--across", hidden=True, help="a table of `effects`")
+@cli.option("--donors", is_flag=True, hidden=True, help="a table of `effects`")
 @cli.option(
-    "--across", type=click.Choice(["datasets"]),
-    help="each data set is one observation: the mean over them, and what a new one may show",
-)  # fmt: skip
-@cli.option(
-    "--donors", is_flag=True,
-    help="importance by a donor's images (pruning.scores_from) with the target's own, on each target and over them",
-)  # fmt: skip
-@cli.option(
-    "--stops", is_flag=True,
-    help="instead of arms, stop rules: what each of them would have chosen on the recorded paths",
-)  # fmt: skip
-@cli.option(
-    "--label", metavar="LABEL", shell_complete=complete_arms,
-    help="with --stops: only arms with this label, or the arm of this name",
+    "--stop-at", type=cli.FRACTION, metavar="TOLERANCE",
+    help="the paper's stop rule with this tolerance on the recorded paths, such as 0.003, with their ends",
 )  # fmt: skip
 @over_option
 def compare(
@@ -508,37 +444,23 @@ def compare(
     anytime: bool = False,  # noqa: FBT001, FBT002  # as the option
     across: str | None = None,
     donors: bool = False,  # noqa: FBT001, FBT002
-    stops: bool = False,  # noqa: FBT001, FBT002
-    label: str | None = None,
+    stop_at: float | None = None,
 ) -> Iterator[Part]:
-    """Compare every arm with one of them, paired by seed; or with --stops, stop rules; with --donors, importance."""
-    of_arms = {"--against": against, "--at": at, "--anytime": anytime or None, "--across": across}
-    if stops:
-        _refuse_beside("--stops compares stop rules", {**of_arms, "--donors": donors or None})
-        return stops_page(run, label)
-    if label is not None:
-        raise ResultsError(f"--label {label} is for --stops; to compare arms, type --against ARM")
-    if donors:
-        _refuse_beside("--donors compares donors of importance", of_arms)
-        return donors_page(run)
+    """Compare every arm with one of them, paired by seed; or stopped paths with whole ones."""
+    if donors or across:
+        words = ["--of", "pruning.scores_from"] if donors else ["--of", "arm", "--against", against or "ARM"]
+        words += [] if at is None else ["--at", f"{at:g}"]
+        raise ResultsError(f"this is a table of `effects`; type: {run.to_type('effects', *words)}")
+    if stop_at is not None:
+        beside = {"--against": against, "--at": at, "--anytime": anytime or None}
+        for option, value in beside.items():
+            if value is not None:
+                raise ResultsError(f"--stop-at compares the points of paths: leave out {option}")
+        return stop_page(run, stop_at)
     if against is None:
-        raise no_arm_typed(
-            run,
-            "; or --stops, which compares stop rules; or --donors, which compares whose images score the filters",
-        )
+        raise no_arm_typed(run, "; or --stop-at 0.003, the paper's stop rule")
     if anytime:
-        _refuse_beside("--anytime looks at each data set alone", {"--across": across})
         return anytime_page(run, against, at)
-    if across:
-        return across_datasets_page(run, against, at)
     if is_settled_run(run):
-        refuse_other_comparison(run, against)
-        return _looked_at_page(run, against, at)
+        return looks_page(run, against, at)
     return versus_arm_page(run, against, at)
-
-
-def _refuse_beside(what: str, options: Mapping[str, Any]) -> None:
-    """Raise ResultsError for an option that was typed beside another one, which does not read it."""
-    for option, value in options.items():
-        if value is not None:
-            raise ResultsError(f"{what}: leave out {option}")

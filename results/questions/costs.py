@@ -1,17 +1,12 @@
-"""What the run cost, in rank-hours and GPU-hours, and what sharing saved over each baseline."""
+"""What the run cost, in rank-hours and GPU-hours, and what sharing saved over one script per trial."""
 
-from collections.abc import Mapping
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from results.arms import cost
-from results.arms.cost import SharingSavings
 from results.arms.findings import Findings
-from results.columns import Column
-from results.render.blocks import Figure, Section, TableBlock, Words
+from results.render.blocks import Figure, Section, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
-from results.sharing import BASELINES, ONE_SCRIPT, Baseline
+from results.sharing import ONE_SCRIPT
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import number
@@ -33,8 +28,6 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
 one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
 In order, so that the same rows give the same sums to the last digit."""
-TAKEN = "taken by stages"
-SAVED = "saved over one script per trial"
 BILL = """
 WITH kept AS (
     SELECT stage_key FROM stages ANTI JOIN (SELECT trial_id FROM trials WHERE status = 'stopped') USING (trial_id)
@@ -102,85 +95,33 @@ def cost_by_kind(run: Run) -> Chart | None:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
-    parts = [TAKEN, SAVED]
     left = names_width(kinds)
     spec: Spec = {
         "data": {"name": "rows"},
-        "transform": [
-            {"calculate": f"datum.rank_hours * {per_hour}", "as": parts[0]},
-            {"calculate": f"datum.saved_rank_hours * {per_hour}", "as": parts[1]},
-            {"fold": parts, "as": ["part", "amount"]},
-        ],
+        "transform": [{"calculate": f"datum.rank_hours * {per_hour}", "as": "amount"}],
         "width": WIDTH - left,
         "height": {"step": 24},
         "usermeta": {"left": left},
-        "mark": "bar",
+        "mark": {"type": "bar", "color": PALETTE[0]},
         "encoding": {
             "y": {"field": "kind", "type": "nominal", "sort": kinds, "axis": row_axis()},
             "x": {"field": "amount", "type": "quantitative", "title": f"rank-{unit}"},
-            "color": {"field": "part", "type": "nominal", "title": None,
-                      "scale": {"domain": parts, "range": [PALETTE[0], PALETTE[7]]}},
-            "order": {"field": "part"},
-            "tooltip": tooltip(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
+            "tooltip": tooltip(kind="stage", amount=f"rank-{unit}|,.4~r", stages="stages"),
         },
-    }  # fmt: skip
+    }
     return Chart(f"Rank-{unit} of each kind of stage", spec, data)
 
 
 def section(findings: Findings) -> Section:
-    """Draw the kinds of stages as bars, and list the costs of all arms."""
-    section_costs = Section(
+    """Say what the run cost, and draw the kinds of stages as bars."""
+    chart = cost_by_kind(findings.run)
+    return Section(
         "cost",
         "Cost",
         "A rank-hour is an hour of one process of a trial; on GPUs it is a GPU-hour. A stage that several trials need"
-        " is computed once. Arms share stages, so their rows add up to more than the whole.",
+        " is computed once.",
+        [Words(bill(findings.run)), Figure("kinds", chart)] if chart else [],
         empty="No stages yet.",
-    )
-    run = findings.run
-    chart = cost_by_kind(run)
-    if chart is None:
-        return section_costs
-    unit = time_unit(run)
-    section_costs.blocks += [Words(bill(run)), Figure("kinds", chart)]
-    whole, arms = cost.cost_of_run(run)
-    for baseline in whole.baselines.leading_first():
-        if baseline.factor is not None:
-            section_costs.blocks.append(Words(_factor_in_a_sentence(baseline, unit)))
-    table = _cost_table(whole, arms, unit)
-    section_costs.blocks.append(
-        TableBlock(table, "Shared, and against each baseline", derived=True, folded=len(table.rows) > 24)
-    )
-    return section_costs
-
-
-def _cost_table(whole: SharingSavings, arms: Mapping[str, SharingSavings], unit: tuple[float, str]) -> Table:
-    """Build the table of the time of stages, and what sharing saves; `unit`: its number per hour, its name."""
-    per_hour, name_of_unit = unit
-    factors = [Column(name, "double", heading=f"factor against {name}", scale="number:2") for name in BASELINES]
-    columns = [
-        Column("arm", "string"), Column("stages", "int64", scale="count"),
-        Column("points", "int64", heading="operating points", scale="count"),
-        Column("once", "double", heading=f"each stage once ({name_of_unit})", scale="number:1"), *factors,
-    ]  # fmt: skip
-    records = []
-    marks = []
-    for arm, savings in {"all together": whole, **arms}.items():
-        of = savings.baselines
-        record: dict[str, Any] = {"arm": arm, "stages": savings.stages, "points": savings.points}
-        for baseline in (of.one_script, of.source_given, of.each_point_alone):
-            record[baseline.name] = baseline.factor
-        records.append({**record, "once": of.one_script.shared / 3600 * per_hour})
-        lost = f"{savings.unrecorded} stages have no row and count as 0 s"
-        marks.append([lost] if savings.unrecorded else [])
-    return Table(
-        columns=columns, records=records, shown=[column.name for column in columns], marks=marks, sql=cost.COSTS
-    )
-
-
-def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
-    return (
-        f"Sharing saves a factor of {baseline.factor_text} over {baseline.name}:"
-        f" {hours_text(baseline.separate / 3600, unit)} against {hours_text(baseline.shared / 3600, unit)}."
     )
 
 

@@ -9,19 +9,12 @@ from typing import Any
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.arms.findings import Findings
-from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choices, fronts_among, fronts_of
+from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, fronts_of
 from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
-from results.circumstances import (
-    COMPARED_BY,
-    LATENCY,
-    circumstance_lines,
-    circumstance_text,
-    circumstances_of,
-    unsteady_lines,
-)
+from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
 from results.command_options import over_option
 from results.question import question
 from results.questions.front_figure import front_chart, means_of
@@ -36,17 +29,21 @@ from transtailor.plural import counted
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
-    """Yield one table per problem, sorted by cost; of times one for each circumstance. Raises as `fronts_of`."""
+    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
     fronts = fronts_of(run, cost, score)
     chosen = select_arms(run, score=score)
-    if cost in TIMED:
-        for circumstance in circumstances_of(run):
-            of_circumstance = fronts_among(chosen.arms, costs_in(run, cost, circumstance))
-            yield from _front_tables(of_circumstance, cost, score, circumstance_text(circumstance))
-            if cost == LATENCY:
-                yield from map(Note, _choice_lines(of_circumstance))
-    else:
-        yield from _front_tables(fronts, cost, score)
+    shown = (
+        ARM_AT_BUDGET, Shown("cost", cost), Shown("score", "{mark}"), SCORE_INTERVAL, "seeds", "is_on_front",
+        Shown("share_on_front", text=_share_text),
+    )  # fmt: skip
+    circumstance = circumstance_text(circumstances_of(run)[0]) if cost in TIMED else None
+    of_all = {"scored_by": score, "cost_column": cost, "circumstance": circumstance}
+    for problem, front in fronts.items():
+        where = f", {circumstance}" if circumstance else ""
+        yield Heading(f"{problem}: {score.split('_')[0]} {SCALES[front[0].arm.metric].mark} against {cost}{where}")
+        yield ""
+        yield answer_table("front", [_record(point) | of_all for point in front], shown=shown)
+        yield ""
     yield Note(
         "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
         f" over seeds). The share of {FRONT_DRAWS} resamples of the seeds in which this holds is no p-value: of two"
@@ -62,50 +59,9 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
             *_without_cost(run, fronts, chosen.arms, cost),
         ],
     )
-    if cost == LATENCY:
-        yield Note(COMPARED_BY)
     if cost in TIMED:
-        yield from map(Note, unsteady_lines(run))
+        yield from map(Note, circumstance_lines(run))
     yield from map(Note, support_lines(run, fronts))
-
-
-def _front_tables(
-    fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str, score: str, circumstance: str | None = None
-) -> Iterator[Part]:
-    """Yield a table for each problem; `circumstance`: in which the times were measured."""
-    shown = (
-        ARM_AT_BUDGET, Shown("cost", cost), Shown("score", "{mark}"), SCORE_INTERVAL, "seeds", "is_on_front",
-        Shown("share_on_front", text=_share_text),
-    )  # fmt: skip
-    of_all = {"scored_by": score, "cost_column": cost, "circumstance": circumstance}
-    for problem, front in fronts.items():
-        where = f", {circumstance}" if circumstance else ""
-        yield Heading(f"{problem}: {score.split('_')[0]} {SCALES[front[0].arm.metric].mark} against {cost}{where}")
-        yield ""
-        yield answer_table("front", [_record(point) | of_all for point in front], shown=shown)
-        yield ""
-
-
-def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[str]:
-    """Say for each problem and budget what somebody can take who wants to be faster; chosen by the validation split."""
-    for problem, front in fronts.items():
-        choices = faster_choices(front)
-        if choices is None:
-            continue
-        chosen = f"{problem}, chosen by validation"
-        whole = f"{choices.whole.cost:.4g} ms, {_with_score(choices.whole)}"
-        if not choices.pruned:
-            yield f"{chosen}: at {whole}, unpruned; no pruned arm is faster here, so take this one."
-        for pruned, as_cheap in choices.pruned:
-            beside = "no unpruned arm is as fast"
-            if as_cheap is not None:
-                beside = f"unpruned and no slower, {_with_score(as_cheap)}"
-            yield f"{chosen}: at {pruned.cost:.4g} ms, {_with_score(pruned)}; {beside}; unpruned at {whole}."
-
-
-def _with_score(point: FrontPoint) -> str:
-    """Return an arm's name and its mean score: "prune l1 at 20% fewer MACs 85.00"."""
-    return f"{point.arm} {SCALES[point.arm.metric].value(point.score)}"
 
 
 def _record(point: FrontPoint) -> dict[str, Any]:
@@ -138,7 +94,7 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
             notes.append("Hours on different devices cannot be compared.")
     if any(arm.is_mixed for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
-    lost = sum(arm.failed > 0 for arm in arms)
+    lost = sum(bool(arm.failed) for arm in arms)
     if lost:
         notes.append(
             f"{counted(lost, 'arm')} with failed trials or NaN scores: a mean over the others may look too good."
@@ -181,7 +137,6 @@ def section(findings: Findings) -> Section:
     if drawn is None:
         return section_front
     section_front.blocks.append(Figure("pareto-figure", drawn))
-    section_front.blocks += [Words(line) for line in _choice_lines(means.get(("test_score", LATENCY), {}))]
     if any(cost in TIMED for _, cost in means):
         section_front.blocks += [Words(line) for line in circumstance_lines(findings.run)]
     return section_front

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from results.arms.findings import Findings
-from results.arms.fronts import DEVICE_HOURS, TIMED, Costs, FrontPoint, costs_in, costs_of, fronts_among
+from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_of, fronts_among
 from results.arms.problem import Problem
-from results.circumstances import LATENCY, Circumstance, latencies_of
+from results.circumstances import LATENCY, Circumstance, circumstances_of
 from results.questions.costs import time_unit
 from results.render.chart import Chart, Spec
 from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, tooltip
-from results.statistics.gaps import above_widest_gap
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import Scale, percent
@@ -51,21 +50,12 @@ def means_of(findings: Findings) -> Means:
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
     means: Means = {}
     always = {cost: costs_of(findings.run, cost) for cost in ("macs", "params", DEVICE_HOURS)}
-    timed = {cost: costs_of(findings.run, cost) for cost in TIMED} | _further_latencies(findings.run)
+    timed = {cost: costs_of(findings.run, cost) for cost in TIMED}
     for cost, costs in (always | {cost: costs for cost, costs in timed.items() if costs}).items():
         for score, arms in (("test_score", findings.arms), ("validation_score", by_validation)):
             arms_with_score = [arm for arm in arms if arm.test.mean is not None]
             means[score, cost] = fronts_among(arms_with_score, costs)
     return means
-
-
-def _further_latencies(run: Run) -> dict[str, Costs]:
-    """Return the latencies in each circumstance but the first; those of the first are in `measured_points`."""
-    return {
-        name: costs_in(run, LATENCY, circumstance)
-        for name, circumstance in latencies_of(run).items()
-        if name != LATENCY
-    }
 
 
 def front_chart(
@@ -86,19 +76,16 @@ def front_chart(
     panel_of = {problem: index for index, problem in enumerate(findings.problems)}
     panel_of_rows = []
     for record in data.records:
-        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
+        problem = Problem.of(record)
         panel_of_rows.append(panel_of[problem])
     views = {}
     for name in SCORES:
         point_scores = _scores_by_panel(data, panel_of_rows, name, count)
         views[name] = _views(findings, means, name, point_scores)
     extra: dict[str, list[Any]] = {"panel": panel_of_rows}
-    points = list(zip(data.column("trial_id"), data.column("point"), strict=True))
-    for name, latencies in _further_latencies(findings.run).items():
-        extra[name] = [latencies.get(point) for point in points]
     ends = {}
     for offered in costs:
-        values = extra[offered.column] if offered.column in extra else data.column(offered.column)
+        values = data.column(offered.column)
         ends[offered.column] = _ends(values, panel_of_rows, offered, count)
     arms = set(data.column("arm"))
     panels = []
@@ -112,7 +99,6 @@ def front_chart(
             {"name": "cost_factor", "value": chosen.factor},
             {"name": "isolated", "value": []},
             {"name": "picked", "select": {"type": "point", "fields": ["arm"]}, "bind": "legend", "views": ["dots0"]},
-            {"name": "brush", "select": {"type": "interval"}, "views": [f"dots{index}" for index in range(count)]},
         ],
         "columns": min(count, 2),
         "concat": panels,
@@ -122,7 +108,7 @@ def front_chart(
         run_of = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
         extra["run"] = [run_of[trial] for trial in data.column("trial_id")]
     tables = {"means": _mean_rows(findings, means, costs)}
-    return Chart(_chart_title(findings, score, chosen), spec, data, extra, tables, _note(views))
+    return Chart(_chart_title(findings, score, chosen), spec, data, extra, tables)
 
 
 def _chart_title(findings: Findings, score: str, cost: Cost) -> str:
@@ -162,29 +148,11 @@ def _offers(
     for score, short in SCORES.items():
         titles = [_title(score, scale) for scale in scales]
         offered_scores.append({"column": score, "short": short, "titles": titles, "views": views[score]})
-    problems = []
-    for problem, scale in zip(findings.problems, scales, strict=True):
-        problems.append(
-            {
-                "network": problem.network,
-                "dataset": problem.dataset,
-                "train_images": problem.train_images,
-                "factor": scale.factor,
-            }
-        )
-    return {"costs": offered_costs, "scores": offered_scores, "problems": problems}
-
-
-def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Say how many points are outside the axes; empty if none is. `views` are from `_views`, by score."""
-    parts = []
-    for score, panels in views.items():
-        outside = sum(panel["outside"] for panel in panels)
-        if outside:
-            parts.append(f"{outside:,} by {SCORES[score]} score")
-    if not parts:
-        return ""
-    return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge lists such means."
+    return {
+        "costs": offered_costs,
+        "scores": offered_scores,
+        "problems": [{"factor": scale.factor} for scale in scales],
+    }
 
 
 def _scores_by_panel(data: Table, panel_of_rows: Sequence[int], score: str, panels: int) -> list[list[float]]:
@@ -213,10 +181,7 @@ def _costs(run: Run) -> list[Cost]:
         Cost("macs", "MACs", "multiply-accumulates for one image"),
         Cost("params", "parameters", "parameters"),
         Cost(DEVICE_HOURS, "rank-time", f"rank-{unit} of computing", per_hour),
-        *(
-            Cost(name, name.replace(LATENCY, "latency").replace("_", " "), _latency_axis(circumstance))
-            for name, circumstance in latencies_of(run).items()
-        ),
+        *(Cost(LATENCY, "latency", _latency_axis(circumstance)) for circumstance in circumstances_of(run)[:1]),
         Cost("peak_memory_bytes", "memory", "peak memory of a forward pass (MiB)", 2.0**-20),
     ]
 
@@ -233,40 +198,18 @@ def _title(score: str, scale: Scale) -> str:
 
 
 def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    """Return for each problem the ends of the axis of scores, and what lies below it.
-
-    The axis has all points. Only if some means are far below the others, it begins in the gap between them: a text
-    names these means, and the points there are counted.
+    """Return for each problem the ends of the axis of scores, which has all points, means and intervals.
 
     Args:
         scores: of all points of each problem.
     """
     views = []
     for problem, point_scores in zip(findings.problems, scores, strict=True):
-        scale = findings.scales[problem]
-        points = means[score, "macs"].get(problem, [])
-        least = above_widest_gap([point.score for point in points])
-        inside = [point for point in points if point.score >= least]
-        far_below = [point for point in points if point.score < least]
-        far_below.sort(key=lambda point: -point.score)
-        start = (far_below[0].score + least) / 2 if far_below else -math.inf
-        drawn = [value for value in point_scores if value >= start]
-        outside = len(point_scores) - len(drawn)
-        for point in inside:
-            drawn.append(point.score)
-            for end in (point.interval.low, point.interval.high):
-                if end is not None and end >= least:
-                    drawn.append(end)
-        low = min(drawn, default=0.0)
-        high = max(drawn, default=1.0)
-        names = [f"{point.arm} {scale.value(point.score)}" for point in far_below]
-        views.append(
-            {
-                "domain": score_domain(scale, low, high),
-                "below": f"{'; '.join(names)} ↓" if names else "",
-                "outside": outside,
-            }
-        )
+        drawn = list(point_scores)
+        for point in means[score, "macs"].get(problem, []):
+            drawn += [end for end in (point.score, point.interval.low, point.interval.high) if end is not None]
+        low, high = min(drawn, default=0.0), max(drawn, default=1.0)
+        views.append({"domain": score_domain(findings.scales[problem], low, high)})
     return views
 
 
@@ -316,19 +259,13 @@ def _panel(
     x = quantity("x", cost.title, axis={"format": "~s", "tickCount": 7}, scale=x_scale)
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
     layers = _layers(panel, cost, scale, title, arm_channels(findings.methods, arms))
-    below: Spec = {
-        "data": {"values": [{"text": view["below"]}]},
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "fontSize": 11, "color": GREY,
-                 "limit": WIDTH // 2 - 60},
-        "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
-    }  # fmt: skip
     images = f", {problem.train_images} training images" if problem.train_images else ""
     width = WIDTH / min(len(findings.problems), 2) - 80
     return {
         "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
         "width": width,
         "height": 280,
-        "layer": [{"encoding": {"x": x, "y": y}, "layer": layers}, below],
+        "layer": [{"encoding": {"x": x, "y": y}, "layer": layers}],
     }
 
 

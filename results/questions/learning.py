@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from results.arms.cost import ARMS_OF_TRIALS
 from results.arms.findings import Findings, problem_condition
 from results.arms.problem import Problem
 from results.render.blocks import Figure, Section
@@ -13,6 +12,14 @@ from results.text.number_format import SCALES
 from results.text.page import Table, TableRecord
 
 _MOST_EPOCHS = 50
+ARMS_OF_TRIALS = """
+SELECT trial_id, arm, network, dataset, train_images, NULL::BIGINT AS last_order FROM planned
+UNION ALL
+SELECT trial_id, arm, network, dataset, train_images, max("order")
+FROM operating_points LEFT JOIN stages USING (trial_id, stage_key) GROUP BY ALL
+"""
+"""The arms that a trial has stages of: its own with all (null), and that of a point with those up to the point. A path
+of TransTailor begins with a point of head_only, which needs none of the later stages."""
 CURVES = f"""
 WITH curves AS (
     SELECT stage_key, kind, epoch, network, dataset, train_images, arg_min(train_loss, trial_id) AS train_loss,
@@ -49,7 +56,7 @@ def learning_curves(findings: Findings) -> dict[Problem, Chart]:
     charts = {}
     by_problem: dict[Problem, list[TableRecord]] = {}
     for record in data.records:
-        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
+        problem = Problem.of(record)
         by_problem.setdefault(problem, []).append(record)
     for problem, records in sorted(by_problem.items()):
         sql = f"SELECT * FROM ({data.sql}) WHERE {problem_condition(problem)}"

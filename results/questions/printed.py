@@ -1,7 +1,7 @@
 """The papers' printed numbers beside the measured ones, and whether they agree."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms.comparison import POINTS_OF_ARMS
@@ -12,8 +12,9 @@ from results.command_options import refuse_points
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
-from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
+from results.render.chart import Chart
+from results.render.marks import dots
+from results.render.style import score_domain
 from results.statistics.equivalence import ALPHA, MARGIN
 from results.store.reader import Run
 from results.text.names import problem_text
@@ -26,27 +27,51 @@ from transtailor import cli
 _NAMED = (
     "paper", "place", "label", "arm", "network", "dataset", "train_images", "asked_removed_macs_fraction", "metric",
 )  # fmt: skip
-_COLUMNS = {"printed": "printed_value", "measured": "measured_test_score"}
-"""Mark of the figure -> its column."""
 
 
 def printed_numbers(numbers: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Draw a figure of each metric, without printed differences. `numbers` are from `judge`."""
-    drawn = (*_NAMED, "deviation", "seeds", "note")
-    records = [
-        {name: number[name] for name in drawn}
-        | {"printed_value": number["printed"], "measured_test_score": number["measured"]}
-        for number in numbers if number["against"] is None
-    ]  # fmt: skip
-    data = Table(records=records, sql=f"{ROWS};\n{POINTS_OF_ARMS.strip()}")
-    names = [_row_name(record) for record in records]
-    sources = [_source(record) for record in records]
+    """Draw a figure of each metric, a panel for each source; no printed differences. `numbers` are from `judge`."""
     charts = []
-    for metric in sorted({record["metric"] for record in records}):
-        of_metric = [record for record in records if record["metric"] == metric]
-        spec = _spec(of_metric, metric, names_width(names))
-        title = f"Printed and measured {SCALES[metric].noun}"
-        charts.append(Chart(title, spec, data, {"name": names, "where": sources}, derived=True))
+    scores = [number for number in numbers if number["against"] is None]
+    for metric in sorted({number["metric"] for number in scores}):
+        scale = SCALES[metric]
+        records = []
+        names: dict[str, list[str]] = {}
+        extra: dict[str, list[Any]] = {
+            name: [] for name in ("where", "name", "x", "low", "high", "beside", "is_settled")
+        }
+        for number in scores:
+            if number["metric"] != metric:
+                continue
+            printed, measured, deviation = number["printed"], number["measured"], number["deviation"] or 0.0
+            where, name = f"{number['paper']}, {number['place']}", _row_name(number)
+            names.setdefault(where, []).append(name)
+            ends = [None] * 3 if measured is None else [measured, measured - deviation, measured + deviation]
+            shown = [None if end is None else scale.factor * end for end in (*ends, printed)]
+            for column, value in zip(extra.values(), (where, name, *shown, True), strict=True):
+                column.append(value)
+            named = {column: number[column] for column in (*_NAMED, "deviation", "seeds", "note")}
+            records.append({**named, "printed_value": printed, "measured_test_score": measured})
+        values = [value for name in ("low", "high", "beside") for value in extra[name] if value is not None]
+        form = f"|.{scale.digits}f"
+        spec = dots(
+            names,
+            by="where",
+            title=f"{scale.noun}{scale.axis_unit}",
+            tip={"name": "arm", "paper": "paper", "place": "in", "beside": f"printed{form}", "x": f"measured{form}",
+                 "seeds": "seeds", "note": "note"},
+            domain=score_domain(scale, min(values) / scale.factor, max(values) / scale.factor),
+        )  # fmt: skip
+        charts.append(
+            Chart(
+                f"Printed and measured {scale.noun}",
+                spec,
+                Table(records=records, sql=f"{ROWS};\n{POINTS_OF_ARMS.strip()}"),
+                extra,
+                note="Rings: printed. Full dots: measured, with one standard deviation.",
+                derived=True,
+            )
+        )
     return charts
 
 
@@ -55,84 +80,6 @@ def _row_name(record: Mapping[str, Any]) -> str:
     at = "" if asked is None else f", {100 * asked:g}%"
     problem = problem_text(record["network"], record["dataset"], record["train_images"])
     return f"{record['arm'] or record['label']}, {problem}{at}"
-
-
-def _source(record: Mapping[str, Any]) -> str:
-    """Return the paper and the place in it that print the number."""
-    return f"{record['paper']}, {record['place']}"
-
-
-def _spec(records: Sequence[Mapping[str, Any]], metric: str, left: float) -> Spec:
-    """Specify the figure of one metric: a panel for each source.
-
-    Args:
-        records: the numbers of this metric.
-        left: pixels of the names of all rows.
-    """
-    scale = SCALES[metric]
-    title = f"{scale.noun}{scale.axis_unit}"
-    ends = _ends(records)
-    form = f"|.{scale.digits}f"
-    tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
-                  seeds="seeds", note="note")  # fmt: skip
-    deviation: Spec = {
-        "mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0], "clip": True},
-        "encoding": {"x": score_channel("low", title, scale, ends), "x2": {"field": "high"}},
-    }
-    layers = [deviation]
-    in_scores = []
-    colours = {"domain": list(_COLUMNS), "range": [PALETTE[1], PALETTE[0]]}
-    for name, column in _COLUMNS.items():
-        in_scores.append({"calculate": f"datum.{column} === null ? null : datum.{column} * {scale.factor}", "as": name})
-        colour = {"datum": name, "title": None, "scale": colours}
-        layers.append(
-            {
-                "mark": {"type": "point", "filled": name == "measured", "size": 60, "opacity": 1},
-                "encoding": {"x": score_channel(name, title, scale, ends), "tooltip": tip, "color": colour},
-            }
-        )
-    sources: list[str] = []
-    for record in records:
-        if _source(record) not in sources:
-            sources.append(_source(record))
-    panels = []
-    for source in sources:
-        panels.append(
-            {
-                "title": {"text": source, "fontSize": 11},
-                "transform": [{"filter": {"field": "where", "equal": source}}],
-                "width": WIDTH - left,
-                "height": {"step": 24},
-                "encoding": {"y": {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}},
-                "layer": layers,
-            }
-        )
-    return {
-        "data": {"name": "rows"},
-        "transform": [
-            {"filter": {"field": "metric", "equal": metric}},
-            *in_scores,
-            {"calculate": f"isValid(datum.deviation) ? datum.deviation * {scale.factor} : 0", "as": "half"},
-            {"calculate": "datum.measured - datum.half", "as": "low"},
-            {"calculate": "datum.measured + datum.half", "as": "high"},
-        ],
-        "columns": 1,
-        "resolve": {"scale": {"x": "shared", "color": "shared"}},
-        "usermeta": {"left": left},
-        "concat": panels,
-    }
-
-
-def _ends(records: Iterable[Mapping[str, Any]]) -> list[float]:
-    """List everything that is drawn of these records: printed numbers, measured means, and a deviation around them."""
-    ends: list[float] = []
-    for record in records:
-        ends.append(record["printed_value"])
-        measured = record["measured_test_score"]
-        if measured is not None:
-            deviation = record["deviation"] or 0.0
-            ends += [measured - deviation, measured + deviation]
-    return ends
 
 
 def _verdict(record: TableRecord) -> str:

@@ -1,13 +1,11 @@
-"""The verdict of each comparison of a run with [settle].
-
-Verdicts, the path of each interval, seeds saved.
+"""The verdict of each comparison of a run with [settle], and the path of each interval.
 
 Such a run has only these verdicts. Its numbers of seeds depend on its scores, so tests that suppose a number fixed in
 advance would err more often than they say.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scipy import special
@@ -30,7 +28,6 @@ from results.arms.problem import Problem
 from results.arms.selection import arm_called, is_at, not_at_budget
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, tooltip
@@ -38,9 +35,9 @@ from results.statistics.pairs import compare_pairs
 from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES
-from results.text.page import Heading, Part, Table, answer_table, notes
+from results.text.page import Heading, Part, Shown, Table, TableRecord, answer_table, notes
+from results.text.scales import scaled
 from results.text.shown import VERDICT, interval, verdict_text
-from transtailor import cli
 from transtailor.plural import counted
 
 LOOKS = """
@@ -48,40 +45,59 @@ SELECT network, dataset, train_images, arm, asked_removed_macs_fraction, against
     deviation, z, "limit", p, verdict, unbiased, matters
 FROM looks ORDER BY network, dataset, asked_removed_macs_fraction, arm, look
 """
+
+
+def _estimate_text(record: TableRecord) -> str:
+    return scaled(record["unbiased"], "difference", record["metric"])
+
+
 SHOWN = (
-    "asked_removed_macs_fraction", "arm", "pairs", "difference", interval("difference_low", "difference", "interval"),
-    "difference_unbiased", VERDICT, "may_collapse_fraction",
+    "asked_removed_macs_fraction", "arm", Shown("pairs", "seeds"), "difference",
+    interval("difference_low", "difference", "interval"), Shown("unbiased", "estimate", _estimate_text), VERDICT,
 )  # fmt: skip
 USUAL = ("arm", "asked_removed_macs_fraction", "verdict", "difference", "pairs", "difference_low")
 
 LooksByComparison = Mapping[Comparison, list[RecordedLook]]
 
 
-def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
-    """Yield the verdicts of a run: a table per problem, with the last look of each comparison.
-
-    Args:
-        asked: the only budget that is shown; None shows all.
+def looks_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield the comparisons of a run with [settle]: for each problem its last looks.
 
     Raises:
-        ResultsError: the run has no looks, or none at this budget.
+        ResultsError: it was settled against another arm, or has no look, or none at this budget.
     """
-    looks = _looks_of(run, asked)
+    looks = looks_by_comparison(recorded_looks(run))
+    known = {comparison.against for comparison in looks}
+    if not looks:
+        raise ResultsError(
+            "no look yet: the sweep takes the first one when its seeds have run; to see how far it is, type:"
+            f" {run.to_type('status')}"
+        )
     tested = findings_of(run).tested
-    longer = trained_longer(tested, looks)
-    for problem in sorted({comparison.problem for comparison in looks}):
-        of_problem = {comparison: several for comparison, several in looks.items() if comparison.problem == problem}
-        against = sorted({comparison.against for comparison in of_problem})
+    if against not in known and arm_called(run, tested, against) not in known:
+        names = ", ".join(sorted(known))
+        raise ResultsError(
+            f"this run added seeds until its comparisons with {names} were settled, so a test against {against!r} would"
+            f" err more often than it says; type --against {names!r}, or --anytime for intervals that hold at any time"
+        )
+    shown = looks
+    if asked is not None:
+        shown = {key: looks[key] for key in looks if key.asked == 0.0 or is_at(key, asked)}
+        if not any(key.asked for key in shown):
+            budgets = ", ".join(f"{budget:g}" for budget in sorted({key.asked for key in looks if key.asked})) or "none"
+            raise ResultsError(f"no comparison at {asked:g} of the MACs removed was looked at; budgets: {budgets}")
+    problems = sorted({key.problem for key in shown})
+    for problem in problems:
         yield Heading(str(problem))
         yield ""
-        yield f"Compared with {', '.join(against)}, while seeds were added."
+        yield f"Compared with {', '.join(sorted(known))}, while seeds were added."
         yield ""
-        yield _table(of_problem, longer)
+        yield _table(tested, {key: shown[key] for key in shown if key.problem == problem})
         yield ""
         lines = not_at_budget([arm for arm in tested if arm.problem == problem], asked)
-        yield from notes([*lines, *below_head_lines(run, [problem], against)], problem)
-    problems = {comparison.problem for comparison in looks}
-    yield from notes([*explanations(looks, longer), *one_class_lines(tested), *support_lines(run, problems)])
+        yield from notes([*lines, *below_head_lines(run, [problem], known)], problem)
+    yield from notes([*explanations(shown, tested), *one_class_lines(tested), *support_lines(run, problems)])
+    yield answer_table("compare", [], "pooled")
 
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
@@ -89,83 +105,52 @@ def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], Record
     return {(key.problem, key.arm, key.asked): look for key, look in last_looks(run).items()}
 
 
-def refuse_other_comparison(run: Run, against: str) -> None:
-    """Raise ResultsError if a run with [settle] is asked to compare with another arm than it was settled against."""
-    known = {comparison.against for comparison in last_looks(run)}
-    if known and against not in known and arm_called(run, findings_of(run).tested, against) not in known:
-        names = ", ".join(sorted(known))
-        raise ResultsError(
-            f"this run added seeds until its comparisons with {names} were settled, so a test against {against!r} would"
-            f" err more often than it says; type --against {names!r}, or --anytime for intervals that hold at any time"
-        )
+def _arms_of(tested: Sequence[Arm], comparison: Comparison) -> tuple[Arm | None, Arm | None]:
+    """Return the arm of a comparison and its control; None without a tested point."""
+    arms = {(arm.name, arm.asked): arm for arm in tested if arm.problem == comparison.problem}
+    return (
+        arms.get((comparison.arm, comparison.asked)),
+        arms.get((comparison.against, comparison.against_asked)),
+    )
 
 
-def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
-    looks = looks_by_comparison(recorded_looks(run))
-    if not looks:
-        if is_settled_run(run):
-            raise ResultsError(
-                "no look yet: the sweep takes the first one when its seeds have run; to see how far it is, type:"
-                f" {run.to_type('status')}"
-            )
-        raise ResultsError(f"this run has no looks: its spec has no [settle]; type: {run.to_type('compare')}")
-    if asked is None:
-        return looks
-    shown = {
-        comparison: several
-        for comparison, several in looks.items()
-        if comparison.asked == 0.0 or is_at(comparison, asked)
-    }
-    if not any(comparison.asked for comparison in shown):
-        known = sorted({comparison.asked for comparison in looks if comparison.asked})
-        budgets = ", ".join(f"{budget:g}" for budget in known) or "none"
-        raise ResultsError(f"no comparison at {asked:g} of the MACs removed was looked at; budgets: {budgets}")
-    return shown
+def _has_trained_longer(tested: Sequence[Arm], comparison: Comparison) -> bool:
+    arm, control = _arms_of(tested, comparison)
+    return arm is not None and control is not None and is_shorter(control, arm)
 
 
-def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Comparison]:
-    """Return the comparisons whose arm has trained for more epochs on the target than what it is compared with."""
-    arms_by_point = {(arm.problem, arm.name, arm.asked): arm for arm in arms}
-    longer = set()
-    for comparison in looks:
-        arm = arms_by_point.get((comparison.problem, comparison.arm, comparison.asked))
-        control = arms_by_point.get((comparison.problem, comparison.against, comparison.against_asked))
-        if arm is not None and control is not None and is_shorter(control, arm):
-            longer.add(comparison)
-    return longer
+def _table(tested: Sequence[Arm], looks: LooksByComparison) -> Table:
+    """Return the last look of each comparison, in the columns of `compare`; null what supposes a number of seeds."""
+    records: list[dict[str, Any]] = []
+    for comparison, several in looks.items():
+        look = several[-1]
+        arm, control = _arms_of(tested, comparison)
+        paired = compare_pairs(dict(enumerate(look.scores or ())), dict(enumerate(look.against_scores or ())))
+        records.append({
+            **look_record(look), "label": comparison.arm if arm is None else arm.label,
+            "removed_macs_fraction": None if arm is None else arm.removed,
+            "score": None if arm is None else arm.test.mean,
+            "against_score": None if control is None else control.test.mean,
+            "wins": paired.wins, "losses": paired.losses, "ties": paired.ties, "ahead_fraction": paired.improvement,
+            **dict.fromkeys(("smallest_p", "p_holm", "pairs_needed", "detectable_difference")),
+            "trained_longer": _has_trained_longer(tested, comparison),
+        })  # fmt: skip
+    return answer_table("compare", records, shown=SHOWN, usual=USUAL, sql=LOOKS.strip())
 
 
-def _table(looks: LooksByComparison, longer: Collection[Comparison]) -> Table:
-    """Return the last look of each comparison."""
-    records = [look_record(several[-1], trained_longer=key in longer) for key, several in looks.items()]
-    return answer_table("settled", records, shown=SHOWN, usual=USUAL, sql=LOOKS.strip())
-
-
-def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str, Any]:
-    """Return the columns of the answer `settled` for a look."""
+def look_record(look: RecordedLook) -> dict[str, Any]:
+    """Return the columns of a look that tables show."""
     comparison = look.comparison
-    is_equal = look.verdict == "no difference that matters"
     return {
         **comparison.problem.record, "metric": look.metric, "arm": comparison.arm,
         "asked_removed_macs_fraction": comparison.asked, "against": comparison.against,
         "pairs": look.seeds, "difference": look.mean, "difference_low": look.low, "difference_high": look.high,
-        "difference_unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p, "verdict": look.verdict,
-        "has_collapse": look.has_collapse, "may_collapse_fraction": 3 / look.seeds if is_equal else None,
-        "failed_trials": len(look.failed), "trained_longer": trained_longer,
+        "unbiased": look.unbiased, "p": look.p, "verdict": look.verdict, "has_collapse": look.has_collapse,
+        "failed_trials": len(look.failed), "trained_longer": False,
     }  # fmt: skip
 
 
-def pairs_of_look(look: RecordedLook) -> dict[str, Any]:
-    """Return how often each arm was ahead in the scores that a look read; it reads none of an incomplete one."""
-    scores = dict(enumerate(look.scores or ()))
-    against_scores = dict(enumerate(look.against_scores or ()))
-    paired = compare_pairs(scores, against_scores)
-    return {
-        "wins": paired.wins, "losses": paired.losses, "ties": paired.ties, "ahead_fraction": paired.improvement,
-    }  # fmt: skip
-
-
-def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list[str]:
+def explanations(looks: LooksByComparison, tested: Sequence[Arm]) -> list[str]:
     """Explain the columns, and say what to read with care."""
     last = [several[-1] for several in looks.values()]
     first = last[0]
@@ -173,33 +158,21 @@ def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) 
     lines = [
         f"{counted(first.family, 'comparison')} with one alpha = {first.alpha:g} over all looks; the smallest"
         f" difference that matters is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all"
-        " looks of all of them at once. Estimate: median-unbiased;"
+        " looks of all of them at once; a verdict may use alpha that others have handed on. Estimate: median-unbiased;"
         " a plain mean that stopped its comparison is too extreme.",
         seeds_saved(looks),
     ]
     if any(look.verdict == "no difference that matters" for look in last):
-        lines.append(
-            "May still collapse: the rule of three: up to 3/n of the seeds may be outliers that were not seen yet."
-        )
-    differing = sum(look.interval_differs for look in last)
-    if differing:
-        lines.append(
-            f"Interval and verdict disagree in {counted(differing, 'comparison')}: the verdict uses alpha that settled"
-            " comparisons have handed on, and needs the sign-flip test, too."
-        )
+        lines.append("No difference that matters: up to 3/n of the seeds may still be outliers not seen yet.")
     collapses = sum(look.has_collapse for look in last)
     if collapses:
         lines.append(
-            f"{counted(collapses, 'comparison')} with a collapse among the seeds, a difference of more than ten"
-            " times the median one: such an arm is never called equal, and no test keeps its level on such"
-            " differences. Look at its seeds."
+            f"{counted(collapses, 'comparison')} with a collapse, a difference of more than ten times the median one:"
+            " never called equal, and no test keeps its level there. Look at its seeds."
         )
-    arms = {comparison.arm for comparison in longer}
-    if arms:
-        lines.append(
-            f"{len(arms)} of the arms trained for more epochs than their control: part of a difference may"
-            " be that. A spec can have fine-tuning that trains as long."
-        )
+    longer = {comparison.arm for comparison in looks if _has_trained_longer(tested, comparison)}
+    if longer:
+        lines.append(f"{len(longer)} of the arms trained for more epochs than their control, which may explain a part.")
     incomplete = sum(look.verdict == "incomplete" for look in last)
     if incomplete:
         lines.append(f"{counted(incomplete, 'comparison')} lost trials: no verdict, and no more seeds.")
@@ -332,22 +305,11 @@ def section(findings: Findings) -> Section | None:
     looks = looks_by_comparison(recorded_looks(findings.run))
     if not looks:
         return part
-    longer = trained_longer(findings.tested, looks)
-    part.blocks += [Words(line) for line in explanations(looks, longer)]
+    part.blocks += [Words(line) for line in explanations(looks, findings.tested)]
     for number, problem in enumerate(sorted({comparison.problem for comparison in looks})):
         drawn = chart(findings, problem)
         if drawn is not None:
             part.blocks.append(Figure(f"settled{number}", drawn))
         of_problem = {key: several for key, several in looks.items() if key.problem == problem}
-        part.blocks.append(TableBlock(_table(of_problem, longer), str(problem), derived=True))
+        part.blocks.append(TableBlock(_table(findings.tested, of_problem), str(problem), derived=True))
     return part
-
-
-@question(example="runs/settled")
-@cli.option(
-    "--at", type=cli.FRACTION, metavar="FRACTION",
-    help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
-)  # fmt: skip
-def settled(run: Run, at: float | None = None) -> Iterator[Part]:
-    """The verdict of each comparison of a run with [settle], and its number of seeds."""
-    return settled_page(run, at)

@@ -7,28 +7,25 @@ lost seeds is shown, but not compared. If several problems have one metric, a la
 seed: the seed is the unit of every column.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by_seed
-from results.arms.counts import PlannedSeeds, planned_seeds
 from results.arms.extensions import extension_notes
-from results.arms.looks import RecordedLook, is_settled_run
+from results.arms.looks import is_settled_run, last_looks
 from results.arms.one_class import one_class_lines
-from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.problem import Problem
 from results.arms.selection import Selection, not_at_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, over_option
 from results.question import question
-from results.questions.settled import settled_verdicts
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
-from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summary
+from results.statistics.means import Mean, mean_interval
 from results.statistics.with_best import with_best_p
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
@@ -38,14 +35,7 @@ from transtailor.plural import counted
 
 Place = Literal["best", "tie", "behind", "unsettled", "not equally tuned", "incomplete", "looked at"]
 
-
-Looks = Mapping[tuple[Problem, str, float | None], RecordedLook]
 RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
-
-_OF_MEASURED = (
-    "score_low", "score_high", "seeds", "planned_seeds", "place", "verdict", "p_adjusted", "smallest_p",
-    "failed_trials",
-)  # fmt: skip
 TOGETHER = (
     "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
     " of them have; of arms that all of them have. The data sets are fixed: the interval covers other seeds only."
@@ -60,18 +50,15 @@ class Cell:
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
             not equally tuned, and not compared, if the best was chosen from another number of settings;
             incomplete, and not compared, if seeds failed; looked at, if only the looks of [settle] have a verdict.
-        verdict: of the last look; empty without one.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
             if nothing is compared.
     """
 
-    value: Summary
-    seeds: tuple[int, int]  # (seeds in the mean, planned seeds); the second is 0 if nothing was planned
+    value: Mean
     failed: int  # how many trials failed or gave a score that is not a number
     place: Place
-    p: float | None
-    smallest_p: float | None  # the smallest p that the test can reach
-    verdict: str = ""
+    p: float | None = None
+    smallest_p: float | None = None  # the smallest p that the test can reach
 
 
 @dataclass(frozen=True)
@@ -89,12 +76,12 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One arm at a budget over all columns, or one row of printed numbers; None for an empty cell."""
+    """One arm at a budget over all columns; None for an empty cell."""
 
     name: str
-    cells: tuple[Cell | PrintedPoint | None, ...]
-    arm: str | None = None  # its name; None: printed numbers
-    asked: float | None = None
+    cells: tuple[Cell | None, ...]
+    arm: str
+    asked: float | None
 
 
 @dataclass(frozen=True)
@@ -118,17 +105,13 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     """
     chosen = select_arms(run, score=score, asked=asked)
     arms = chosen.arms
-    planned = planned_seeds(run)
     columns = _columns(arms)
-    looks = settled_verdicts(run) if is_settled_run(run) else None
+    is_settled = is_settled_run(run)
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     lines: list[str] = []
     for column in columns:
-        cells_by_row, notes_on_column = _column(column, chosen, planned, generator)
-        if looks is not None:
-            cells_by_row = _take_verdicts_of_looks(cells_by_row, column, arms, looks)
-            notes_on_column = [TOGETHER] if column.problem is None else []
+        cells_by_row, notes_on_column = _column(column, chosen, generator, is_settled=is_settled)
         for name, cell in cells_by_row.items():
             cells[name, column] = cell
         lines += notes_on_column
@@ -138,19 +121,31 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     for arm, arm_asked, name in names:
         cells_of_row = [cells.get((name, column)) for column in columns]
         rows.append(PublishedRow(name, tuple(cells_of_row), arm, arm_asked))
-    printed = numbers_at_budget(printed_numbers(run), asked)
-    shown = [number for number in printed if any(_belongs(number, column) for column in columns)]
-    rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
         lines += not_at_budget(select_arms(run, score=score).arms, asked)
-    lines += _notes(run, chosen, cells.values())
-    if looks is None:
+    lines.append(f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets.")
+    if is_settled:
+        against = next((key.against for key in last_looks(run)), "ARM")
+        lines.append(
+            "No best of a column is marked: numbers of seeds depend on the scores. For the verdicts of the looks, type:"
+            f" {run.to_type('compare', '--against', against)}"
+        )
+    else:
+        lines.append(
+            "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the"
+            " sign-flip test, corrected for the choice of the best among all arms of the column (max-T), gives p >"
+            f" {SIGNIFICANCE}, or the 95% interval of the difference contains 0."
+        )
         lines += extension_notes(run, [arm.name for arm in arms])
-    lines += [*below_head_lines(run, problems), *one_class_lines(arms), *support_lines(run, problems)]
-    left = len(printed) - len(shown)
-    if left:
-        lines.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
+    if any(cell.value.low is None for cell in cells.values()):
+        lines.append("A number without an interval has one seed: no interval can be given.")
+    lines += [
+        *chosen.nan_lines,
+        *below_head_lines(run, problems),
+        *one_class_lines(arms),
+        *support_lines(run, problems),
+    ]
     return Published(tuple(columns), tuple(rows), tuple(lines), chosen.score)
 
 
@@ -163,56 +158,89 @@ def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
 
 
 def _column(
-    column: PublishedColumn, chosen: Selection, planned: PlannedSeeds, generator: np.random.Generator
+    column: PublishedColumn, chosen: Selection, generator: np.random.Generator, *, is_settled: bool
 ) -> tuple[dict[str, Cell], list[str]]:
-    """Compute the cells of a column by the names of their rows, and its notes."""
+    """Compute the cells of a column by the names of their rows, and its notes.
+
+    Args:
+        is_settled: whether looks chose the seeds, so that no best of a column is tested.
+    """
     groups = _groups(column, chosen.arms)
-    if not groups:
-        return {}, []
-    values = _values(groups, generator)
     cells = {}
     complete = {}
     for name, arms in groups.items():
-        failed = sum(arm.failed for arm in arms)
-        cells[name] = Cell(values[name], _seeds(arms, planned), failed, "incomplete", None, None)
+        failed = sum(arm.failed.total() for arm in arms)
+        mean = mean_interval(list(mean_by_seed(arms).values()))
+        cells[name] = Cell(mean, failed, "incomplete" if failed else "looked at")
         if not failed:
             complete[name] = arms
-    lines = [] if column.problem is not None else [TOGETHER]
-    lines += _notes_on_incomplete(column, len(groups) - len(complete))
-    if not complete:
+    lines = [TOGETHER] if groups and column.problem is None else []
+    if is_settled:
         return cells, lines
-    best = max(complete, key=lambda name: (values[name].value or 0.0, name))
-    family = _family(complete, best)
-    p_values, smallest, seeds = _with_best(family, complete, generator)
-    settles = len(family) == 1 or smallest <= SIGNIFICANCE
-    cells[best] = replace(cells[best], place="best" if settles else "unsettled")
-    pairings = []
-    for name, arms in complete.items():
-        if name == best:
-            continue
-        pairing = _pair_arms(complete[best], arms)
-        pairings.append(pairing)
-        p = p_values[_row_of(arms)]
-        place_of_arm = _place(pairing, p) if settles else "unsettled"
-        cells[name] = replace(cells[name], place=place_of_arm, p=p, smallest_p=smallest)
-    lines += _column_notes(column, pairings, len(family) - 1, seeds)
+    incomplete = len(groups) - len(complete)
+    if incomplete:
+        lines.append(
+            f"{column.title}: {counted(incomplete, 'row')} with failed trials or NaN scores. A mean over the others is"
+            " not compared."
+        )
+    if complete:
+        lines += _mark(column, cells, complete, generator)
     return cells, lines
 
 
-def _take_verdicts_of_looks(
-    cells: Mapping[str, Cell], column: PublishedColumn, arms: Sequence[Arm], looks: Looks
-) -> dict[str, Cell]:
-    """Return the cells with the verdicts of looks: where these chose the seeds, no best of a column is tested."""
-    verdicts: dict[str, str] = {}
-    for arm in arms:
-        look = looks.get((arm.problem, arm.name, arm.asked))
-        if arm.problem == column.problem and look is not None:
-            verdicts[str(arm)] = look.verdict
-    looked_at = {}
-    for name, cell in cells.items():
-        place: Place = cell.place if cell.place == "incomplete" else "looked at"
-        looked_at[name] = replace(cell, place=place, p=None, smallest_p=None, verdict=verdicts.get(name, ""))
-    return looked_at
+def _mark(
+    column: PublishedColumn,
+    cells: dict[str, Cell],
+    complete: Mapping[str, Sequence[Arm]],
+    generator: np.random.Generator,
+) -> list[str]:
+    """Compare the best of a column with its other complete rows, set their cells, and return the notes."""
+    best = max(complete, key=lambda name: (cells[name].value.mean or 0.0, name))
+    family = {_row_of(complete[best]): best}  # the rows to compare, equal ones once, the best first
+    for name, arms in complete.items():
+        family.setdefault(_row_of(arms), name)
+    tables = [mean_by_seed(complete[name]) for name in family.values()]
+    seeds = sorted(set(tables[0]).intersection(*tables[1:]))
+    p_values: Mapping[RowModels, float | None] = dict.fromkeys(family)
+    reach = 1.0  # the smallest p that the test can give
+    if seeds:
+        scores = np.array([[of_row[seed] for of_row in tables] for seed in seeds])
+        p_values = dict(zip(family, with_best_p(scores, 0, generator).tolist(), strict=True))
+        reach = smallest_p(len(seeds))
+    settles = len(family) == 1 or reach <= SIGNIFICANCE
+    cells[best] = replace(cells[best], place="best" if settles else "unsettled")
+    longer = 0
+    for name, arms in complete.items():
+        if name == best:
+            continue
+        others = {arm.problem: arm for arm in arms}
+        pairing = compare([(arm, others[arm.problem]) for arm in complete[best] if arm.problem in others])
+        longer += pairing.trained_longer
+        p = p_values[_row_of(arms)]
+        place = _place(pairing, p) if settles else "unsettled"
+        cells[name] = replace(cells[name], place=place, p=p, smallest_p=reach)
+    lines = []
+    if len(complete) > 1:
+        of_best = counted(len(family) - 1, "comparison")
+        none = ""
+        if reach > SIGNIFICANCE:
+            none = f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
+        lines.append(
+            f"{column.title}: over {counted(len(seeds), 'seed')} that all have, {of_best} with the best can reach p ="
+            f" {reach:.3g} at best{none}."
+        )
+    if longer:
+        lines.append(f"{column.title}: {counted(longer, 'arm')} trained for fewer epochs than the best.")
+    return lines
+
+
+def _place(pairing: Pairing, p: float | None) -> Place:
+    """Place the second arm of a pairing relative to the first, which is the best of its column."""
+    if pairing.tuning_budgets_differ:
+        return "not equally tuned"
+    # The best has the highest mean over all its seeds; over those of the pair it need not.
+    is_behind = (pairing.result.difference.mean or 0.0) > 0 and p is not None and p <= SIGNIFICANCE
+    return "behind" if is_behind and not pairing.doubts else "tie"
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -240,146 +268,6 @@ def _row_of(arms: Sequence[Arm]) -> RowModels:
     return frozenset(models_of_row)
 
 
-def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels, str]:
-    """Return the rows to compare, equal ones once, the best first: models -> name of a row."""
-    family = {_row_of(complete[best]): best}
-    for name, arms in complete.items():
-        family.setdefault(_row_of(arms), name)
-    return family
-
-
-def _with_best(
-    family: Mapping[RowModels, str], complete: Mapping[str, Sequence[Arm]], generator: np.random.Generator
-) -> tuple[dict[RowModels, float | None], float, int]:
-    """Return the corrected p of each row of a family against the first, the smallest possible p, and the seeds."""
-    tables = [mean_by_seed(complete[name]) for name in family.values()]
-    seeds = sorted(set(tables[0]).intersection(*tables[1:]))
-    if not seeds:
-        return {models: None for models in family}, 1.0, 0
-    scores = []
-    for seed in seeds:
-        scores.append([scores_by_seed[seed] for scores_by_seed in tables])
-    p_values = with_best_p(np.array(scores), 0, generator).tolist()
-    return dict(zip(family, p_values, strict=True)), smallest_p(len(seeds)), len(seeds)
-
-
-def _place(pairing: Pairing, p: float | None) -> Place:
-    """Place the second arm of a pairing relative to the first, which is the best of its column."""
-    if pairing.tuning_budgets_differ:
-        return "not equally tuned"
-    best_is_ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
-    is_significant = p is not None and p <= SIGNIFICANCE
-    return "behind" if best_is_ahead and is_significant and not pairing.doubts else "tie"
-
-
-def _pair_arms(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
-    others = {arm.problem: arm for arm in other}
-    return compare([(arm, others[arm.problem]) for arm in best if arm.problem in others])
-
-
-def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator) -> dict[str, Summary]:
-    """Compute one number per group with one statistic per column: the IQM only if each group has enough seeds."""
-    scores = {name: list(mean_by_seed(arms).values()) for name, arms in groups.items()}
-    statistic = statistic_of(min(map(len, scores.values())))
-    return {name: summary(of_group, generator, statistic) for name, of_group in scores.items()}
-
-
-def _seeds(arms: Sequence[Arm], planned: PlannedSeeds) -> tuple[int, int]:
-    """Return how many seeds have a score, and how many were planned."""
-    seeds = set[int]().union(*(planned.get((arm.problem, arm.name), ()) for arm in arms))
-    return len(mean_by_seed(arms)), len(seeds)
-
-
-def _notes_on_incomplete(column: PublishedColumn, rows: int) -> list[str]:
-    if not rows:
-        return []
-    return [
-        f"{column.title}: {counted(rows, 'row')} with failed trials or NaN scores."
-        " A mean over the others is not compared."
-    ]
-
-
-def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, seeds: int) -> list[str]:
-    """Say what a column's tests can reach, and which comparisons to read with care."""
-    if not pairings:
-        return []
-    reach = smallest_p(seeds) if seeds else 1.0
-    text = (
-        f"{column.title}: over {counted(seeds, 'seed')}, {counted(comparisons, 'comparison')} with the best can reach"
-        f" p = {reach:.3g} at best"
-    )
-    if reach > SIGNIFICANCE:
-        text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
-    lines = [f"{text}."]
-    marks = {
-        "computed on mixed hardware, ranks or torch versions":
-            sum(pairing.is_mixed for pairing in pairings),
-        "of arms that were chosen from different numbers of settings":
-            sum(pairing.tuning_budgets_differ for pairing in pairings),
-        "of arms that trained for fewer epochs than it":
-            sum(pairing.trained_longer for pairing in pairings),
-        "with seeds that only one of the two has; no test reads those":
-            sum(pairing.result.unpaired > 0 for pairing in pairings),
-        "of which a seed's scores are means over different numbers of trials":
-            sum(pairing.repeats_differ for pairing in pairings),
-        "with fewer distinct models than pairs":
-            sum(pairing.shares_models for pairing in pairings),
-    }  # fmt: skip
-    for mark, count in marks.items():
-        if count:
-            lines.append(f"{column.title}: {counted(count, 'comparison')} with the best, {mark}.")
-    return lines
-
-
-def _notes(run: Run, chosen: Selection, cells: Iterable[Cell]) -> list[str]:
-    """Explain the numbers, and say which are missing."""
-    shown = list(cells)
-    kinds = {cell.value.statistic for cell in shown}
-    what = "mean ± half of the 95% t interval over seeds, n" if "mean" in kinds else "n, of seeds,"
-    lines = [f"{chosen.score.split('_')[0]} scores; {what} in brackets."]
-    if "IQM" in kinds:
-        lines.append(
-            "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
-            f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
-        )
-    if any(cell.place == "looked at" for cell in shown):
-        lines.append(
-            "In brackets: the verdict of the looks, against the arm that this run was settled against. No best of a"
-            " column is marked: numbers of seeds depend on the scores. For intervals that count all looks, type:"
-            f" {run.to_type('settled')}"
-        )
-        return lines + _notes_on_missing(chosen, shown)
-    lines.append(
-        "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
-        f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
-        "or the 95% interval of the difference contains 0."
-    )
-    return lines + _notes_on_missing(chosen, shown)
-
-
-def _notes_on_missing(chosen: Selection, shown: Sequence[Cell]) -> list[str]:
-    """Say which intervals and which scores are missing."""
-    lines = []
-    if any(cell.value.low is None for cell in shown):
-        lines.append("A number without an interval has one seed: no interval can be given.")
-    return [*lines, *chosen.nan_lines]
-
-
-def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
-    return column.problem is not None and belongs_to(
-        number, column.problem.network, column.problem.dataset, column.metric
-    )
-
-
-def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:
-    """Return the row of printed numbers: for each column the first that belongs to it."""
-    cells: list[PrintedPoint | None] = []
-    for column in columns:
-        of_column = [number for number in numbers if _belongs(number, column)]
-        cells.append(of_column[0] if of_column else None)
-    return PublishedRow(name, tuple(cells))
-
-
 def published_page(table: Published) -> Iterator[Part]:
     """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
     heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
@@ -391,60 +279,34 @@ def published_page(table: Published) -> Iterator[Part]:
     for row in table.rows:
         for cell, column in zip(row.cells, table.columns, strict=True):
             if cell is not None:
-                of_row = {"row": row.name, "arm": row.arm, "asked_removed_macs_fraction": row.asked}
-                records.append({**of_row, "scored_by": table.score, **_column_record(column), **_cell_record(cell)})
+                problem = column.problem
+                of_problem = (
+                    dict.fromkeys(("network", "dataset", "train_images")) if problem is None else problem.record
+                )
+                records.append({
+                    "row": row.name, "arm": row.arm, "asked_removed_macs_fraction": row.asked,
+                    "scored_by": table.score, **of_problem, "metric": column.metric, "score": cell.value.mean,
+                    "score_low": cell.value.low, "score_high": cell.value.high, "seeds": cell.value.n,
+                    "place": cell.place, "p_adjusted": cell.p, "smallest_p": cell.smallest_p,
+                    "failed_trials": cell.failed,
+                })  # fmt: skip
     yield answer_table("table", records)
     yield ""
     yield from notes(table.notes)
 
 
 def _cell_text(record: TableRecord, place: int, column: PublishedColumn) -> str:
-    cell = record["row"].cells[place]
-    text = _text(cell, column)
-    return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
-
-
-def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
-    scale = SCALES[column.metric]
+    cell: Cell | None = record["row"].cells[place]
     if cell is None:
         return NOTHING
-    if isinstance(cell, PrintedPoint):
-        return scale.value(cell.value)
-    summary_of_cell = cell.value
-    seeds, planned = cell.seeds
-    low = summary_of_cell.low
-    high = summary_of_cell.high
-    text = scale.value(summary_of_cell.value)
-    if summary_of_cell.value is not None and low is not None and high is not None:
-        if summary_of_cell.statistic == "mean":
-            text += f" ± {scale.value((high - low) / 2)}"
-        else:
-            text += f" IQM, {scale.value(low)} … {scale.value(high)}"
-    of_seeds = f"{seeds} of {planned}" if seeds < planned else str(seeds)
-    of_seeds += f", {cell.failed} failed or NaN" if cell.failed else ""
-    of_seeds += f", {cell.verdict}" if cell.verdict else ""
+    scale = SCALES[column.metric]
+    text = scale.value(cell.value.mean)
+    if cell.value.low is not None and cell.value.high is not None:
+        text += f" ± {scale.value((cell.value.high - cell.value.low) / 2)}"
+    of_seeds = f"{cell.value.n}, {cell.failed} failed or NaN" if cell.failed else f"{cell.value.n}"
     of_seeds += f", {cell.place}" if cell.place == "not equally tuned" else ""
-    return f"{text} ({of_seeds}){' =' if cell.place == 'tie' else ''}"
-
-
-def _column_record(column: PublishedColumn) -> dict[str, Any]:
-    """Return the network, the data set, the training images and the metric of a column; null: all together."""
-    problem = column.problem
-    of_problem = dict.fromkeys(("network", "dataset", "train_images")) if problem is None else problem.record
-    return {**of_problem, "metric": column.metric}
-
-
-def _cell_record(cell: Cell | PrintedPoint) -> dict[str, Any]:
-    if isinstance(cell, PrintedPoint):
-        printed = {"statistic": "printed", "score": cell.value, "printed_in": f"{cell.paper}, {cell.place}"}
-        return {**dict.fromkeys(_OF_MEASURED), **printed}
-    value = cell.value
-    _, planned = cell.seeds
-    return {
-        "statistic": value.statistic, "seeds": value.n, "planned_seeds": planned, "score": value.value,
-        "score_low": value.low, "score_high": value.high, "place": cell.place, "verdict": cell.verdict or None,
-        "p_adjusted": cell.p, "smallest_p": cell.smallest_p, "failed_trials": cell.failed, "printed_in": None,
-    }  # fmt: skip
+    text = f"{text} ({of_seeds}){' =' if cell.place == 'tie' else ''}"
+    return Strong(text) if cell.place in ("best", "tie") else text
 
 
 @question(example="runs/demo --format latex")

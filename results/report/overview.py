@@ -1,6 +1,7 @@
 """The first comparisons of the page: TransTailor at one budget, the tables of all arms, the tuning."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,16 +95,16 @@ def overview(findings: Findings) -> list[TableBlock]:
         records: list[dict[str, Any]] = []
         for arm in _best_first(arms):
             is_first = not records or records[-1]["arm"] != arm.name
-            count = failed.get((problem, arm.name), 0) if is_first else 0
+            count = failed.get((problem, arm.name), Counter()).total() if is_first else 0
             comparison_of_arm = _compared(arm, compared) if looks is None else _settled(arm, looks)
             beside = _beside(numbers[arm.name], count, is_first=is_first)
             records.append({**comparison_of_arm, **arm.record, "rank": arm.rank, **beside})
         measured = {arm.name for arm in arms}
-        for (problem_of_arm, name), count in failed.items():
-            if problem_of_arm == problem and count and name not in measured:
+        for (problem_of_arm, name), by_seed in failed.items():
+            if problem_of_arm == problem and name not in measured:
                 nothing = dict.fromkeys(column.name for column in ARMS)
                 of_arm = {"metric": metric, "arm": name}
-                records.append({**nothing, **of_arm, **_beside(numbers[name], count, is_first=True)})
+                records.append({**nothing, **of_arm, **_beside(numbers[name], by_seed.total(), is_first=True)})
         control = str(compared[0][1]) if compared else ""
         if looks is not None:
             control = next((look.comparison.against for look in looks.values()), "")
@@ -213,7 +214,7 @@ def warnings(findings: Findings) -> list[str]:
 
 
 def tuning_section(findings: Findings) -> Section | None:
-    """Show which settings of [tuning] were chosen, and the comparisons with only the first of them."""
+    """Show which settings of [tuning] were chosen."""
     counts = tuning.counts_of(findings.best)
     if not counts:
         return None
@@ -221,15 +222,6 @@ def tuning_section(findings: Findings) -> Section | None:
         "tuning", "What was tuned", f"{_tuned(findings)} The test split was not used to choose.", short="Tuning"
     )
     section.blocks.append(TableBlock(_settings_table(counts), derived=True))
-    first = tuning.first_setting(findings.points)
-    of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_by_arm(findings.run)))
-    pairings = [comparison.compare([pair]) for pair in pairs]
-    for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
-        of_problem = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(of_problem, comparison.POINTS_OF_ARMS, where=False)
-        title = f"{problem}, without tuning: all at the first setting, {', '.join(of_first)}"
-        section.blocks.append(TableBlock(table, title, derived=True))
     return section
 
 

@@ -18,36 +18,30 @@ from markupsafe import Markup
 
 from results.arms.averaging import average_over, notes_on_runs
 from results.arms.findings import Findings, findings_of
-from results.arms.trial_settings import trial_rows
 from results.errors import ResultsError
 from results.questions import (
+    classes,
     compare,
     costs,
-    donors,
     effects,
     front,
-    images,
     layers,
     learning,
     printed,
     search,
     settled,
-    stops,
-    timeline,
 )
-from results.render.blocks import Section, TableBlock, script_json
+from results.render.blocks import Section, TableBlock
 from results.render.figures import bundle
-from results.report import failures, now, overview, trials, what_ran
+from results.report import failures, now, overview, what_ran
 from results.sharing import ONE_SCRIPT
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
-APART = {"colour": "arm = run || ': ' || arm", "panel": "network = network || ', ' || run"}
-"""How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
-_SEARCHES_APART = f"""{APART["colour"]} WHERE (SELECT count(DISTINCT run) FROM proposals) > 1
+_SEARCHES_APART = """arm = run || ': ' || arm WHERE (SELECT count(DISTINCT run) FROM proposals) > 1
     AND trial_id IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'confirm')"""
-"""Two searches number their proposals alike, so what they confirm is named by its run in any case."""
+"""Two searches number their proposals alike, so what they confirm is named by its run."""
 
 SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     now.section,
@@ -56,14 +50,11 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     overview.named_section,
     overview.tuning_section,
     compare.section,
-    donors.section,
     effects.section,
     learning.section,
     layers.widths_section,
     layers.kept_filters_section,
-    images.section,
-    stops.section,
-    timeline.section,
+    classes.section,
     costs.section,
     printed.section,
     what_ran.section,
@@ -72,13 +63,11 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
 """The sections below the first screen, in this order; one without anything to show may be None."""
 
 HELD_ROWS: Mapping[str, tuple[Callable[[Findings], str], ...]] = MappingProxyType(
-    {"kept_filters": (layers.compared_filters, donors.compared_filters), "predictions": (images.compared_predictions,)}
+    {"kept_filters": (layers.compared_filters,), "predictions": (classes.compared_predictions,)}
 )
 """Of the two largest tables few rows are shown: the functions say in SQL which ones the sections read."""
 
-_SCRIPTS = (
-    "state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js", "start.js",
-)  # fmt: skip
+_SCRIPTS = ("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "start.js")
 """One program, in this order."""
 
 _WRITTEN_TABLES = ("planned", "trials", "attempts", "operating_points")
@@ -104,22 +93,27 @@ class Page:
     arms: list[TableBlock] = field(default_factory=list)
     verdict: str = ""
     sections: list[Section] = field(default_factory=list)
-    trials: Markup = Markup("{}")  # what the script needs to show a trial
 
 
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def write_report(run: Runs, *, apart: str | None = None, over: Sequence[str] = (), out: Path | None = None) -> Path:
+def write_report(
+    run: Runs,
+    *,
+    over: Sequence[str] = (),
+    out: Path | None = None,
+    every_s: int | None = None,
+) -> Path:
     """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
 
     Args:
         run: folder of the run; or several, which become one page. A trial that is in two of them counts once.
-        apart: a key of `APART`; None: arms of one name are one arm, whatever run their trials are from.
         over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
         out: path of the page; None: `report.html` in the folder of the one run.
+        every_s: the page loads itself again after so many seconds; None: never.
 
     Raises:
         ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, `out`
@@ -135,8 +129,8 @@ def write_report(run: Runs, *, apart: str | None = None, over: Sequence[str] = (
             raise ResultsError("several runs: name their page with --out FILE; RUN/report.html is of that run alone")
         with ThreadPoolExecutor(1) as ahead:
             ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error
-            page = page_of(loaded, apart=apart, over=over)
-        text = render(page)
+            page = page_of(loaded, over=over)
+        text = _render(page, every_s)
         path = out or loaded.path / "report.html"
     try:
         return write_file(path, text.encode(errors="replace"))
@@ -145,33 +139,20 @@ def write_report(run: Runs, *, apart: str | None = None, over: Sequence[str] = (
         raise ResultsError(f"{why}; type --out FILE, in a folder that is there and can be written to") from error
 
 
-def render(page: Page, *, live: bool = False) -> str:
+def _render(page: Page, every_s: int | None) -> str:
     """Return the page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
 
     Args:
-        live: whether a server answers it, which it may ask then.
+        every_s: as for `write_report`.
     """
-    style, vega, script = [Markup(source) for source in _sources()]
-    policy = Markup(policy_of(live=live))
-    return _template().render(page=page, style=style, scripts=[vega, script], policy=policy, live=live)
+    sources = _sources()
+    style, vega, script = map(_hashed, sources)
+    policy = f"default-src 'none'; style-src {style}; script-src {vega} {script}; base-uri 'none'; form-action 'none'"
+    style_text, *scripts = map(Markup, sources)
+    return _template().render(page=page, style=style_text, scripts=scripts, policy=Markup(policy), every_s=every_s)
 
 
-def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
-    """Return the page's content security policy; `more` are sources of further scripts."""
-    style, vega, script = [hash_source(source) for source in _sources()]
-    rules = [
-        "default-src 'none'",
-        f"style-src {style}",
-        f"script-src {' '.join([vega, script, *more])}",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    if live:
-        rules.append("connect-src 'self'")
-    return "; ".join(rules)
-
-
-def hash_source(text: str) -> str:
+def _hashed(text: str) -> str:
     """Return the name of a script or a style in a policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -198,15 +179,14 @@ def _sources() -> tuple[str, str, str]:
     return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
-def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
-    """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
-    about_runs = notes_on_runs(run, are_apart=apart is not None)
+def page_of(run: Run, *, over: Sequence[str] = ()) -> Page:
+    """Compute everything that the report shows of a run, or of several: `over` as for `write_report`."""
+    about_runs = notes_on_runs(run)
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
-        names_apart = APART[apart] if apart else _SEARCHES_APART
         for table in ("planned", "operating_points"):
-            run.connection.execute(f"UPDATE {table} SET {names_apart}")
+            run.connection.execute(f"UPDATE {table} SET {_SEARCHES_APART}")
     averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
@@ -214,7 +194,6 @@ def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> 
     findings = findings_of(run)
     for table, conditions in HELD_ROWS.items():
         run.hold(table, where=" OR ".join(f"({condition(findings)})" for condition in conditions))
-    planned = trial_rows(run)
     name = ", ".join(path.resolve().name for path in run.paths.values())
     page = Page(name, run.rows(LAST_ROW)[0]["at"] or "")
     page.tiles = _tiles(run, counts)
@@ -223,7 +202,6 @@ def page_of(run: Run, *, apart: str | None = None, over: Sequence[str] = ()) -> 
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(run, planned, findings.settings))
     page.verdict = search.headline(findings) or overview.headline(findings)
     page.main = front.section(findings)
     page.arms = overview.overview(findings)
@@ -241,7 +219,7 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
             tiles.append((f"{counts[state]:,}", f"trial{'' if counts[state] == 1 else 's'} {state}"))
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
-    for hours, what in ((spent, costs.TAKEN), (saved, f"saved over {ONE_SCRIPT}")):
+    for hours, what in ((spent, "taken by stages"), (saved, f"saved over {ONE_SCRIPT}")):
         amount, name = costs.hours_text(hours, unit, "rank-").rsplit(" ", 1)
         tiles.append((amount, f"{name} {what}"))
     return tiles

@@ -32,7 +32,7 @@ FROM ({TRIAL_STATES})
 ARMS = """
 SELECT network, dataset, arm, method, count(*) AS planned,
     count(*) FILTER (status = 'finished') AS finished, count(*) FILTER (status = 'failed') AS failed,
-    list(DISTINCT seed ORDER BY seed) AS seeds
+    count(DISTINCT seed) AS seeds
 FROM planned LEFT JOIN trials USING (trial_id)
 GROUP BY ALL ORDER BY ALL
 """
@@ -145,7 +145,7 @@ def _varying(settings: TrialSettings) -> TableBlock:
         if more:
             texts.append(f"and {more} more")
         records.append({"setting": key, "values": len(values), "which": ", ".join(texts)})
-    note = f"{len(settings.common)} more settings are the same in all trials; a trial's panel shows them."
+    note = f"{len(settings.common)} more settings are the same in all trials."
     columns = [
         Column("setting", "string"), Column("values", "int64"),
         Column("which", "string", heading="which, and in how many trials"),

@@ -1,11 +1,11 @@
 """Paired differences over seeds or blocks: interval, sign-flip test, Holm's correction, and what they can settle.
 
-The unit is the seed (or a block with one seed): the results hold for other seeds on the same test images. The module
-`images` covers other images as well.
+The unit is the seed (or a block with one seed): the results hold for other seeds on the same test images.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from transtailor.plural import counted
 
 Block = TypeVar("Block", bound=Hashable)
 
+MOST_LOST = 0.2
+"""Share of all blocks that may be lost where pairs settle something (C)."""
 _SIGNS_OF_BYTES = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0)
 """(8, 256): one sign for each bit."""
 
@@ -31,6 +33,8 @@ class Paired:
     losses: int
     ties: int
     unpaired: int  # blocks that only one of the two has
+    lost: int = 0  # blocks in which a trial of either failed
+    with_lost: "Paired | None" = None  # the same, with each lost block counted against the difference
 
     @property
     def improvement(self) -> float | None:
@@ -38,17 +42,27 @@ class Paired:
         blocks = self.wins + self.losses + self.ties
         return (self.wins + self.ties / 2) / blocks if blocks else None
 
+    @property
+    def largest_p(self) -> float | None:
+        """p, or that with lost blocks if it is larger; it enters a correction."""
+        if self.p is None or self.with_lost is None or self.with_lost.p is None:
+            return self.p
+        return max(self.p, self.with_lost.p)
+
     def can_reach(self, p: float) -> bool:
         """Whether there are enough pairs for a sign-flip test to give this p."""
         return self.smallest_p is not None and self.smallest_p <= p
 
 
-def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -> Paired:
+def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float], lost: Collection[Block] = ()) -> Paired:
     """Compare the first with the second, block by block.
 
     Args:
         first: one value per block; a block is a seed, or a network with a seed.
         second: likewise.
+        lost: blocks in which a trial of either failed by itself, perhaps where its score would have been bad. In
+            `with_lost` each has the largest absolute difference of all, against the mean; one with neither value is
+            left out.
 
     Raises:
         ValueError: a value is not finite.
@@ -62,8 +76,18 @@ def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -
     """
     blocks = [block for block in first if block in second]
     differences = finite([first[block] - second[block] for block in blocks])
+    result = _paired(differences, len(set(first) ^ set(second)))
+    if not lost or not blocks:
+        return replace(result, lost=len(lost))
+    worst = -math.copysign(np.abs(differences).max(), differences.mean())
+    values = [difference for block, difference in zip(blocks, differences, strict=True) if block not in lost]
+    values += [worst for block in lost if block in first or block in second]
+    return replace(result, lost=len(lost), with_lost=_paired(np.array(values), 0))
+
+
+def _paired(differences: np.ndarray, unpaired: int) -> Paired:
     differences[np.abs(differences) < ROUNDING] = 0.0
-    n = len(blocks)
+    n = len(differences)
     return Paired(
         difference=mean_interval(list(differences)),
         p=sign_flip_p(differences) if n else None,
@@ -71,7 +95,7 @@ def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -
         wins=int((differences > 0).sum()),
         losses=int((differences < 0).sum()),
         ties=int((differences == 0).sum()),
-        unpaired=len(set(first) ^ set(second)),
+        unpaired=unpaired,
     )
 
 
@@ -158,4 +182,15 @@ def doubts(result: Paired) -> list[str]:
         )
     elif result.p > SIGNIFICANCE:
         reasons.append(f"the sign-flip test gives p = {result.p:.3g}")
+    if result.lost and not reasons:
+        pairs = counted(result.lost, "pair")
+        if result.lost > MOST_LOST * (centre.n + result.lost):
+            reasons.append(f"{pairs} lost to failed trials, more than one in five")
+        elif result.with_lost is None or doubts(result.with_lost) or not _agree(centre, result.with_lost.difference):
+            reasons.append(f"it does not hold with {pairs} lost to failed trials counted against it")
     return reasons
+
+
+def _agree(one: Mean, other: Mean) -> bool:
+    """Whether two means have the same sign."""
+    return one.mean is not None and other.mean is not None and one.mean * other.mean > 0.0

@@ -1,4 +1,4 @@
-"""Recorded paths: the point that a stop rule chooses, and the score at a cost between two points."""
+"""Recorded paths: the point that the paper's stop rule chooses."""
 
 import math
 from collections.abc import Sequence
@@ -20,38 +20,7 @@ def stop_rule(scores: Sequence[float], tolerance: float) -> int:
         1
     """
     for index in range(1, len(scores)):
-        if math.isnan(scores[index]) or _falls(scores[index - 1], scores[index], tolerance):
+        # Rounded: 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003.
+        if math.isnan(scores[index]) or round(scores[index - 1] - scores[index], 9) > tolerance:
             return index - 1
     return len(scores) - 1
-
-
-def best_stop_rule(scores: Sequence[float], tolerance: float) -> int:
-    """Choose the last point before the first that is more than the tolerance below the best one so far.
-
-    Unlike in the printed rule, small drops do not add up: each is measured from the best.
-    """
-    best = scores[0]
-    for index in range(1, len(scores)):
-        if math.isnan(scores[index]) or _falls(best, scores[index], tolerance):
-            return index - 1
-        best = max(best, scores[index])
-    return len(scores) - 1
-
-
-def patience_rule(scores: Sequence[float], patience: int) -> int:
-    """Choose the best point once `patience` points in a row are not above it (Prechelt 1998, class UP).
-
-    A score that is NaN is not above any other.
-    """
-    best = 0
-    for index in range(1, len(scores)):
-        if scores[index] > scores[best] or math.isnan(scores[best]):
-            best = index
-        elif index - best >= patience:
-            break
-    return best
-
-
-def _falls(held: float, score: float, tolerance: float) -> bool:
-    # Rounded: 0.9 - 0.897 is 0.0030000000000000027 in floating point and must count as 0.003.
-    return round(held - score, 9) > tolerance

@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from functools import cache
 
 from scipy import special
 
@@ -12,7 +13,7 @@ POWER = 0.8
 MOST_PAIRS = 100_000
 
 
-def power_of_pairs(n: int, effect: float, significance: float = SIGNIFICANCE) -> float:
+def power_of_pairs(n: int, effect: float) -> float:
     """Compute the power of a two-sided paired t test of n pairs for an effect (Cohen 1988).
 
     The square of a noncentral t is a noncentral F, whose distribution function in scipy also works for huge effects.
@@ -20,14 +21,13 @@ def power_of_pairs(n: int, effect: float, significance: float = SIGNIFICANCE) ->
     Args:
         n: number of pairs, at least 2.
         effect: true mean difference over its standard deviation.
-        significance: the level, in (0, 1).
     """
-    reach = t_quantile(n - 1, 1 - significance)
+    reach = t_quantile(n - 1, 1 - SIGNIFICANCE)
     missed = float(special.ncfdtr(1, n - 1, n * effect**2, reach**2))
     return 1.0 if math.isnan(missed) else 1 - missed  # scipy gives NaN if the chance to miss it underflows
 
 
-def pairs_for(effect: float, significance: float = SIGNIFICANCE) -> int | None:
+def pairs_for(effect: float) -> int | None:
     """Return the fewest pairs that have the power `POWER` in the t test, and can reach the level in a sign-flip test.
 
     None if more than `MOST_PAIRS` would be needed, as for an effect of 0.
@@ -36,13 +36,14 @@ def pairs_for(effect: float, significance: float = SIGNIFICANCE) -> int | None:
         >>> pairs_for(1.0), pairs_for(0.5), pairs_for(0.0)
         (10, 34, None)
     """
-    fewest = max(2, pairs_needed(significance))
-    if not effect or power_of_pairs(MOST_PAIRS, effect, significance) < POWER:
+    fewest = max(2, pairs_needed())
+    if not effect or power_of_pairs(MOST_PAIRS, effect) < POWER:
         return None
     numbers = range(MOST_PAIRS + 1)
-    return bisect_left(numbers, True, fewest, key=lambda n: power_of_pairs(n, effect, significance) >= POWER)
+    return bisect_left(numbers, True, fewest, key=lambda n: power_of_pairs(n, effect) >= POWER)
 
 
+@cache
 def detectable_effect(n: int) -> float:
     """Return the smallest true difference, in standard deviations, that a t test of n >= 2 pairs detects."""
     low, high = 0.0, 1.0

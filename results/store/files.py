@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
@@ -30,7 +29,6 @@ REFUSED_SHOWN = 3
 GONE = (errno.ENOENT, errno.ESTALE)
 """Another client of a shared file system may have replaced a file while it was opened."""
 MOST_LISTINGS = 5
-Version = tuple[object, ...]
 _GROWING_NAME = re.compile(r"(?P<number>\d{6,})-(?P<file>\d{6,})\.parquet")
 
 
@@ -45,13 +43,6 @@ class TableFiles:
 
     full: tuple[Path, ...] = ()
     last: pa.Table | None = None
-
-    @property
-    def version(self) -> Version:
-        """What differs between the files of two moments, if their rows do."""
-        if self.last is None:
-            return (self.full,)
-        return (self.full, self.last.num_rows, pc.max(self.last["written_at"]).value)
 
 
 def tables_folder(run: Path) -> Path:

@@ -4,14 +4,14 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.files import TableFiles, Version, files_of
+from results.store.files import TableFiles, files_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
@@ -24,7 +24,6 @@ from results.store.views import (
     quote,
     select,
 )
-from results.text.formats import FORMULA
 from transtailor.lines import first_line
 from transtailor.shell import command
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("points", *computed_views(several=False))
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
+NO_BAR = "SET enable_progress_bar = false"  # DuckDB prints it to stdout, into the answer of a query of more than 2 s
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
 POINTS = re.compile(r"(?:\bfrom|\bjoin|,)\s+\"?points\b", re.IGNORECASE)
@@ -51,18 +51,15 @@ class Run:
     Attributes:
         paths: name -> folder of each run; with several runs, the column `run` has this name.
         connection: to DuckDB in memory, with one view per table, and `VIEWS`.
-        versions: name of a run -> table -> what differs between two moments if its rows do.
     """
 
     def __init__(
         self,
         paths: dict[str, Path],
         connection: "duckdb.DuckDBPyConnection",
-        versions: Mapping[str, Mapping[str, Version]],
     ) -> None:
         self.paths = paths
         self.connection = connection
-        self.versions = versions
         self._setting_fields: pa.Schema | None = None  # None: no query has named the view `points` yet
 
     @property
@@ -105,30 +102,6 @@ class Run:
             if pa.types.is_decimal(field.type):  # DuckDB's sums of whole numbers, and numbers such as 0.5
                 table = table.set_column(index, field.name, _plain(table.column(index)))
         return table
-
-    def write_csv(self, sql: str, path: Path) -> int:
-        """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
-
-        Texts that a spreadsheet would take for a formula get an apostrophe in front; "+1.5" stays a number.
-        """
-        import duckdb
-
-        with (
-            self._translate_errors(sql),
-            duckdb.connect(":memory:") as writing,
-        ):  # the query connection cannot write files
-            writing.register("answer", self.connection.sql(sql).to_arrow_reader())
-            kinds = writing.execute("DESCRIBE answer").fetchall()
-            texts = [quote(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
-            signs = f"[{', '.join(literal(sign) for sign in FORMULA)}]"
-            plain = ", ".join(
-                f"CASE WHEN list_contains({signs}, {name}[1]) AND try_cast({name} AS DOUBLE) IS NULL"
-                f" THEN chr(39) || {name} ELSE {name} END AS {name}"
-                for name in texts
-            )
-            rows = f"SELECT * REPLACE ({plain}) FROM answer" if plain else "FROM answer"
-            copied = writing.execute(f"COPY ({rows}) TO {literal(str(path))} (FORMAT csv, HEADER)").fetchone()
-        return 0 if copied is None else int(copied[0])
 
     @contextmanager
     def _translate_errors(self, sql: str) -> Iterator[None]:
@@ -184,7 +157,7 @@ class Run:
 
     def counted_once(self) -> "Run":
         """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
-        other = Run(self.paths, self.connection.cursor(), self.versions)
+        other = Run(self.paths, self.connection.cursor())
         other.count_once()
         return other
 
@@ -242,9 +215,6 @@ def load(
     paths = _runs_by_name([Path(folder) for folder in folders])
     asked = tuple(tables)
     files = {name: files_of(path, asked, in_place=in_place) for name, path in paths.items()}
-    versions = {}
-    for name, files_of_run in files.items():
-        versions[name] = {table: found.version for table, found in files_of_run.items()}
     try:
         connection = _connect(files, several=folders is run, in_place=in_place)  # as a list may be of one
     except Exception as error:
@@ -252,7 +222,7 @@ def load(
         raise
     del files  # DuckDB has copied the rows: no query shall need room for both
     pa.default_memory_pool().release_unused()
-    return Run(paths, connection, versions)
+    return Run(paths, connection)
 
 
 def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -323,6 +293,8 @@ def _connect(
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
+    with suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets, where there is no bar
+        connection.execute(NO_BAR)
     if in_place:
         connection.execute("SET GLOBAL threads = 1")  # each takes memory of its own
     connection.execute("SET GLOBAL TimeZone = 'UTC'")

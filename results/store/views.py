@@ -131,7 +131,7 @@ WITH timed AS (
 SELECT model_key, {", ".join(CIRCUMSTANCE)}, wholes.reference_latency_ms / speed AS latency_ms,
     speed, speed_lower_quartile, speed_upper_quartile, is_steady,
     greatest(whole_latency_ms / usual_ms, usual_ms / whole_latency_ms) > {OTHER_SPEED} AS is_at_other_speed,
-    peak_memory_bytes, widths, network, original_macs, wholes.reference_latency_ms
+    peak_memory_bytes, network, original_macs, wholes.reference_latency_ms
 FROM timed JOIN wholes USING ({", ".join(CIRCUMSTANCE)}, network, original_macs)
 """
 """The last time of each model in each circumstance. The milliseconds of `timings` are those of the minute in which a

@@ -40,7 +40,7 @@ from results.store.files import (
 from results.store.lock import hold_lock
 from results.store.rows import Rows, checked, stamped, with_replaced
 from results.store.schema import CHANGING, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
-from transtailor.files import is_there, make_folder, write_file
+from transtailor.files import is_there, make_folder, make_folders, write_file
 from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for
 
@@ -177,6 +177,7 @@ class Writer:
 
     def begin(self) -> None:
         """Write a file without rows of each table that has none, so that every reader finds the tables."""
+        make_folders(self.tables, TABLES)
         for name, table in TABLES.items():
             if not list_files(self.tables / name):
                 empty = arrow_schema(table).empty_table()

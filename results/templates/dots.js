@@ -6,8 +6,8 @@ function frontAxes() {
   return [named(frontMeta.costs, state.cost), named(frontMeta.scores, state.score)];
 }
 
-// ---- above MANY points: Vega draws axes, means, lines and the brush; the dots are one image under them
-const MANY = 5000, DOT_PX = 2, DOT_SHARE = 0.4, FADED_SHARE = 0.03, REACH_PX = 6;
+// ---- above MANY points: Vega draws axes, means and lines; the dots are one image under them
+const MANY = 5000, DOT_PX = 2, DOT_SHARE = 0.4, FADED_SHARE = 0.03;
 const isMany = Boolean(frontFigure) && dataOf(frontFigure).rows > MANY;
 
 function withoutDots(spec) {
@@ -45,7 +45,7 @@ function paintDots(view) {
   canvas.style.width = `${box.width}px`;
   canvas.style.height = `${box.height}px`;
   const brush = canvas.getContext("2d"), image = brush.createImageData(width, height), { data } = image;
-  const colour = view.scale("color"), arms = new Set(chosen("arms")), panels = panelsOf(view), size = DOT_PX * sharp;
+  const colour = view.scale("color"), arms = new Set(chosenArms()), panels = panelsOf(view), size = DOT_PX * sharp;
   const inks = new Map();
   pointRows.forEach((row) => {
     const at = panels[row.panel](row);
@@ -64,16 +64,4 @@ function paintDots(view) {
     }
   });
   brush.putImageData(image, 0, 0);
-}
-
-// The point that is closest to a click on the image, within a few pixels.
-function pointAt(view, event) {
-  const box = find("canvas.dots", frontFigure).getBoundingClientRect(), panels = panelsOf(view);
-  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-  let best = null, least = REACH_PX;
-  pointRows.forEach((row) => {
-    const at = panels[row.panel](row), far = at ? Math.hypot(at[0] - x, at[1] - y) : least;
-    if (far < least) [best, least] = [row, far];
-  });
-  return best;
 }

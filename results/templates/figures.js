@@ -36,16 +36,9 @@ function pageConfig() {
   };
 }
 
-// Vega-Lite gives a brush with which it begins to the first panel.
-function withBrush(compiled) {
-  const { values = [] } = compiled.data.find((one) => one.name === "brush_store") || {};
-  values.forEach((one) => { one.unit = `dots${chosen("brush").panel}`; });
-  return compiled;
-}
-
 // How Vega is called: it evaluates no text, and adds no style to the page.
-const EMBED = (rows = 0) => ({
-  ast: true, mode: "vega-lite", actions: false, defaultStyle: false, config: pageConfig(), patch: withBrush,
+const EMBED = (rows) => ({
+  ast: true, mode: "vega-lite", actions: false, defaultStyle: false, config: pageConfig(),
   renderer: rows > CANVAS_ABOVE ? "canvas" : "svg", tooltip: { disableDefaultStyle: true },
 });
 
@@ -65,23 +58,15 @@ function fitted(spec, width) {
   return made;
 }
 
-// Draws in a figure, or in another place, instead of what was drawn there before.
-async function embed(figure, spec, rows) {
-  const { view } = await vegaEmbed(find(".plot", figure) || figure, spec, EMBED(rows));
-  if (views.has(figure)) views.get(figure).finalize();
-  views.set(figure, view);
-  view.addEventListener("click", (event, item) => {
-    if (item && item.datum && item.datum.trial_id) choose({ trial: item.datum.trial_id });
-  });
-  return view;
-}
-
+// Draws a figure instead of what was drawn there before.
 async function draw(figure, change) {
   const place = find(".plot", figure), data = dataOf(figure);
   const spec = fitted(change ? change(structuredClone(data.spec)) : data.spec, place.clientWidth);
-  (spec.params || []).filter((one) => one.name === "isolated").forEach((one) => { one.value = chosen("arms"); });
+  (spec.params || []).filter((one) => one.name === "isolated").forEach((one) => { one.value = chosenArms(); });
   const datasets = datasetsOf(figure), description = find("figcaption", figure).textContent;
-  const view = await embed(figure, { ...spec, datasets, description }, datasets.rows.length);
+  const { view } = await vegaEmbed(place, { ...spec, datasets, description }, EMBED(datasets.rows.length));
+  if (views.has(figure)) views.get(figure).finalize();
+  views.set(figure, view);
   figure.dataset.drawn = "";
   return view;
 }
@@ -104,10 +89,10 @@ async function drawNext() {
 const canIsolate = (figure) => (loaded.get(figure)?.spec.params || []).some((one) => one.name === "isolated");
 onChange((changed) => {
   if (!changed.has("arms")) return;
-  views.forEach((view, figure) => canIsolate(figure) && view.signal("isolated", chosen("arms")).runAsync());
+  views.forEach((view, figure) => canIsolate(figure) && view.signal("isolated", chosenArms()).runAsync());
 });
 
-const redraw = () => views.forEach((view, place) => panel.contains(place) || (drawers.get(place) || draw)(place));
+const redraw = () => views.forEach((view, figure) => (drawers.get(figure) || draw)(figure));
 
 let lastWidth = innerWidth, resizing = 0;
 addEventListener("resize", () => {

@@ -1,14 +1,6 @@
 const page = document.documentElement;
 const find = (selector, within) => (within || document).querySelector(selector);
 const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
-const panel = find("#trial");
-
-// Choices made on this page are stored if the browser allows it.
-const kept = (store) => ({
-  get(name) { try { return window[store].getItem(name); } catch (refused) { return null; } },
-  set(name, value) { try { window[store].setItem(name, value); } catch (refused) { return; } },
-});
-const forever = kept("localStorage"), thisTab = kept("sessionStorage");
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -24,21 +16,8 @@ function press(text, action, kind) {
   return made;
 }
 
-// ---- light and dark
-const themes = ["auto", "light", "dark"], signs = { auto: "◐", light: "○", dark: "●" }, button = find("#theme");
-function dress(theme) {
-  page.dataset.theme = theme;
-  button.textContent = signs[theme];
-  button.setAttribute("aria-label", "colours: " + theme);
-}
-dress(themes.find((one) => one === forever.get("theme")) || "auto");
-button.hidden = false;
-button.addEventListener("click", () => {
-  const theme = themes[(themes.indexOf(page.dataset.theme) + 1) % themes.length];
-  forever.set("theme", theme);
-  dress(theme);
-  redraw();
-});
+// ---- light and dark, as the system says
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
 
 // ---- data: column by column, texts once each
 const value = (column, row) => column.texts ? column.texts[column.places[row]] : column.values[row];
@@ -55,19 +34,13 @@ function dataOf(figure) {
 
 // ---- tables under figures, built when they are opened
 const MOST = 1000;
-function cellOf(text, isTrial, isNumber) {
-  const cell = element("td", undefined, isNumber ? "n" : ""), link = element("a", text, "trial");
-  link.href = "#trial-" + encodeURIComponent(text);
-  cell.append(isTrial && text !== "–" ? link : text);
-  return cell;
-}
 function fill(place, data, most) {
   const table = element("table"), head = table.createTHead().insertRow(), body = table.createTBody();
   const numeric = data.columns.map((column) => !column.texts);
   data.columns.forEach((column, at) => head.append(element("th", words(column.name), numeric[at] ? "n" : "")));
   for (let row = 0; row < Math.min(data.rows, most); row++) {
     body.insertRow().append(...data.columns.map(
-      (column, at) => cellOf(shown(value(column, row)), column.name === "trial_id", numeric[at])));
+      (column, at) => element("td", shown(value(column, row)), numeric[at] ? "n" : "")));
   }
   place.replaceChildren(table);
   const left = Math.max(0, data.rows - most).toLocaleString("en");

@@ -148,7 +148,7 @@ def answer_table(answer: str, records: Sequence[TableRecord], table: str = "", *
     """Return a table of an answer with its columns as `columns.json` declares them.
 
     Args:
-        answer: the command, with the options that make it another answer: "compare", "compare --stops".
+        answer: the command, with the options that make it another answer: "compare", "compare --stop-at 0.003".
         table: its name; "": that of the answer, which has no other table.
         facts: further attributes of `Table`.
     """

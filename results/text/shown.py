@@ -5,7 +5,7 @@ from results.text.number_format import NOTHING
 from results.text.page import Shown, TableRecord
 from results.text.scales import scaled
 
-UNDECIDED = ("incomplete", "open", "not looked at")
+UNDECIDED = ("incomplete", "open")
 """Verdicts that no longer training of the arm could explain."""
 
 

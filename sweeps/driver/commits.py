@@ -359,9 +359,7 @@ class Commits:
             stage = waiting[-1]
             unknown = [key for key in stage.description.parents if key not in self._training]
             if not unknown:
-                parents = stage.description.parents
-                first = self._training[parents[0]] if parents else None
-                self._training[waiting.pop().key] = training_of(stage, first)
+                self._training[waiting.pop().key] = training_of(stage)
                 continue
             for key in unknown:
                 waiting.append(_found(cache, key))

@@ -23,8 +23,8 @@ from sweeps.driver.sweep_state import Earlier, Launch, SweepState, TrialBackend
 from sweeps.planning.cost import cost_of
 from sweeps.planning.plan import Plan
 from sweeps.planning.this_machine import most_at_once
-from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.trial_producer import TrialProducer
 from sweeps.search.run_search import read_scores
 from sweeps.spec.resources import Resources
 from tailor.execution.cache import Cache

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import ray
-
 from hpc.errors import ClusterError
 from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.node import last_errors
 from hpc.ray.orphan_cleanup import folder_for_ray
-from hpc.ray.refusal_check import check_driver
+from hpc.ray.private import check_shows_token
 from sweeps.driver.tune_site import RayPool
 from sweeps.planning.this_machine import gpus_of
 from sweeps.spec.resources import Resources
@@ -45,8 +43,8 @@ def local_pool(resources: Resources, slots: int) -> Iterator[RayPool]:
     """Yield a Ray with the CPUs of `slots` trials, and this machine's GPUs if they need some; it ends with the context.
 
     Raises:
-        ClusterError: it did not start, or does not ask for its token.
+        ClusterError: it did not start, or is not in its token mode.
     """
     with local_ray(slots * resources.ranks * resources.threads_per_rank, gpus_of(resources)) as folder:
-        check_driver(ray.get_runtime_context().gcs_address)
+        check_shows_token()
         yield _LocalPool(folder, slots)

@@ -4,17 +4,14 @@ A full disk costs more than time: every file that is being written at that momen
 """
 
 import os
-import stat
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, wait
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.filesize import decimal
 
-from transtailor.waiting import start_in_thread
+from tailor.execution.cache import Cache
+from transtailor.files import stat_there
 
 GB = 10**9
 RESERVE_BYTES = 2 * GB  # left free for the trials that run: checkpoints, rows, logs
@@ -24,8 +21,6 @@ ROOM_TO_RESUME = 2  # times the reserve, so that a sweep does not pause and resu
 SLACK_FRACTION = 0.2  # a plan's bytes are an estimate
 SLACK_BYTES = 100 * 10**6
 CHECK_EVERY_S = 30.0
-MEASURE_LIMIT_S = 2.0  # a longer measurement continues in its thread; the sweep uses the last result meanwhile
-WALK_SHARE = 0.02  # of the time may be spent on adding up the files of a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,45 +31,6 @@ class Room:
     free_files: int | None  # None if the file system has no limit
     where: str  # what sets the limit, for messages
     reserve_bytes: int = RESERVE_BYTES
-
-
-def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
-    """Return the room in an existing folder: of its file system for this user, or what is left of its own limit.
-
-    Not every file system shows quotas of a user or a project; the limit is for those that do not.
-
-    Args:
-        max_disk_gb: the most that it may hold, in units of 10^9 bytes; None: no such limit. With a
-            limit, all files in it are added up.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    system = os.statvfs(folder)
-    free_bytes = system.f_bavail * system.f_frsize
-    free_files = system.f_favail if system.f_files else None
-    room = Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
-    if max_disk_gb is None:
-        return room
-    limit_bytes = int(max_disk_gb * GB)
-    left_bytes = limit_bytes - bytes_in(folder)
-    if left_bytes >= free_bytes:
-        return room
-    where = f"of the {decimal(limit_bytes)} for {folder}"
-    reserve_bytes = min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION))
-    return replace(room, free_bytes=left_bytes, where=where, reserve_bytes=reserve_bytes)
-
-
-def bytes_in(folder: Path) -> int:
-    """Return the bytes on the disk of all files below a folder.
-
-    Links are not followed, and files that vanish meanwhile do not count.
-
-    Raises:
-        OSError: the folder itself cannot be read.
-    """
-    os.scandir(folder).close()
-    return sum(status.st_blocks * 512 for status in _files_below(folder))
 
 
 def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
@@ -100,22 +56,24 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
 
 
 class DiskGuard:
-    """Watches one folder; it may be asked often, and looks at the disk from time to time."""
+    """Watches a cache; it may be asked often, and looks at the disk from time to time."""
 
     def __init__(self, folder: Path, max_disk_gb: float | None = None) -> None:
-        """Watch an existing folder and its limit; see `room_in`."""
-        self._folder = folder
+        """Watch an existing folder.
+
+        Not every file system shows quotas of a user or a project; the limit is for those that do not.
+
+        Args:
+            max_disk_gb: the most that its finished stages may hold, in units of 10^9 bytes; None: no such limit.
+        """
+        self._cache = Cache(folder)
         self._max_disk_gb = max_disk_gb
         self._why: str | None = None
         self._next_s = float("-inf")
-        self._measurement: Future[Room] | None = None  # the measurement that runs
-        self._begun_s = 0.0
-        self._is_long = False
+        self._bytes_of: dict[str, int] = {}  # key of a finished stage -> size of its file, which never changes
 
     def why_paused(self, needed_bytes: int) -> str | None:
-        """Say why no trial may start now; None if there is room.
-
-        Looks every half minute, or more rarely if adding up the files of the folder takes long.
+        """Say why no trial may start now; None if there is room. Looks every half minute.
 
         Args:
             needed_bytes: that the plan will still write into the folder.
@@ -123,24 +81,36 @@ class DiskGuard:
         Raises:
             OSError: the folder cannot be read.
         """
-        if self._measurement is None and time.monotonic() >= self._next_s:
-            self._measurement = start_in_thread(lambda: room_in(self._folder, self._max_disk_gb))
-            self._begun_s = time.monotonic()
-        if self._measurement is not None and wait([self._measurement], 0.0 if self._is_long else MEASURE_LIMIT_S).done:
-            room = self._measurement.result(0)
-            self._measurement = None
-            self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)
-            looked_s = time.monotonic()
-            self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - self._begun_s) / WALK_SHARE)
-        self._is_long = self._measurement is not None
+        if time.monotonic() >= self._next_s:
+            self._why = why_pause(self.room(), needed_bytes, is_paused=self._why is not None)
+            self._next_s = time.monotonic() + CHECK_EVERY_S
         return self._why
 
+    def room(self) -> Room:
+        """Return the room in the folder: of its file system for this user, or what is left of its own limit.
 
-def _files_below(folder: Path) -> Iterator[os.stat_result]:
-    """Yield the status of each regular file."""
-    for path, _folders, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):  # removed since it was listed
-                status = os.lstat(f"{path}/{name}")
-                if stat.S_ISREG(status.st_mode):
-                    yield status
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        folder = self._cache.folder
+        system = os.statvfs(folder)
+        free_bytes = system.f_bavail * system.f_frsize
+        free_files = system.f_favail if system.f_files else None
+        room = Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
+        if self._max_disk_gb is None:
+            return room
+        limit_bytes = int(self._max_disk_gb * GB)
+        bytes_before, self._bytes_of = self._bytes_of, {}
+        for key in self._cache.stored_keys():
+            if key in bytes_before:
+                self._bytes_of[key] = bytes_before[key]
+            elif (status := stat_there(self._cache.path(key))) is not None:  # else it was removed since it was listed
+                self._bytes_of[key] = status.st_size
+        left_bytes = limit_bytes - sum(self._bytes_of.values())
+        if left_bytes >= free_bytes:
+            return room
+        where = f"of the {decimal(limit_bytes)} for {folder}"
+        return replace(
+            room, free_bytes=left_bytes, where=where,
+            reserve_bytes=min(RESERVE_BYTES, int(limit_bytes * RESERVE_FRACTION)),
+        )  # fmt: skip

@@ -54,27 +54,21 @@ class StageTraining:
     Attributes:
         trained_epochs: on the target, of this stage alone.
         trained_macs: of these epochs.
-        pruning_latency_ms: that the last pruning up to this stage has measured; None: none has.
     """
 
     parents: tuple[str, ...]
     trained_epochs: int
     trained_macs: float
-    pruning_latency_ms: float | None
 
 
-def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
+def training_of(stored: StoredStage) -> StageTraining:
     """Return the training that a finished stage adds: none, unless it trained on the target.
 
     A training stage's info has its epochs and the MACs of one forward pass of an image. A backward pass counts as two
     forward passes; fitting a head on frozen features has none. Stages that train on the target have a `task`; source
     training has none.
-
-    Args:
-        of: of its first parent; None: it has none.
     """
     stage = stored.description
-    latency_ms = stage.info.get("pruning_latency_ms", of.pruning_latency_ms if of else None)
     epochs = stage.info.get("epochs", []) if stage.settings.get("task") is not None else []
     passes = 1.0 if stage.kind == FitHead.kind else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)
@@ -82,7 +76,6 @@ def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
         parents=stage.parents[:1] if stage.kind == AdoptScores.kind else stage.parents,  # no weight is the donor's
         trained_epochs=len(epochs),
         trained_macs=images * passes * stage.info["macs"] if epochs else 0.0,
-        pruning_latency_ms=None if latency_ms is None else float(latency_ms),
     )
 
 
@@ -157,7 +150,7 @@ def rows_of_point(
     row |= {
         "point": point,
         "removed_macs_fraction": 1.0 - row["macs"] / row["original_macs"],
-        "pruning_latency_ms": training[stored.key].pruning_latency_ms,
+        "pruning_latency_ms": None,
         "trained_epochs": trained_epochs,
         "trained_macs": trained_macs,
     }

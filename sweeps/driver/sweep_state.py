@@ -17,11 +17,10 @@ from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, log_line
+from sweeps.run.trial_producer import ScoreKey, TrialProducer
 from sweeps.scheduling.pace import Pace
 from sweeps.scheduling.trial_queue import Blocked, QueuedTrial, StageClaim, TrialQueue
-from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 from transtailor.lines import hanging
 
@@ -74,7 +73,7 @@ class Earlier:
     finished_stages: Collection[str]  # keys
     best: Collection[Best]  # point of each arm in each trial that has not failed
     missing_bytes: int  # of the stages that are not in the cache
-    scores: Mapping[ScoreKey, Score]  # of finished trials, and of all at their rungs
+    scores: Mapping[ScoreKey, float]  # of finished trials, and of all at their rungs
 
 
 class SweepState:
@@ -274,7 +273,7 @@ class SweepState:
             for stage in trial.stages:
                 self._work[stage.key] = stage.work
 
-    def _scores_of_ended(self, live: Collection[str]) -> dict[ScoreKey, Score]:
+    def _scores_of_ended(self, live: Collection[str]) -> dict[ScoreKey, float]:
         """Return the scores without those of live trials at the rungs to which they run now: these may change."""
         scores = {}
         for (trial_id, rung), score in self._scores.items():
@@ -385,9 +384,7 @@ class SweepState:
 
     def _point(self, trial: PlannedTrial, stage_key: str, point: PointReport) -> None:
         """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
-        self._scores[trial.trial_id, _rung_of(trial)] = Score(
-            validation_score=point.validation_score, macs=point.macs, pruning_latency_ms=point.pruning_latency_ms
-        )
+        self._scores[trial.trial_id, _rung_of(trial)] = point.validation_score
         if point.point is None:  # the model rests in a fine-tuning
             return
         best = Best(
@@ -490,7 +487,7 @@ class SweepState:
             cache=self.launch.cache,
             private_cache=self._plan.private_cache,
             device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
-            imports=tuple(self.launch.run.imports / module.file for module in self._plan.imports),
+            imports=tuple(self.launch.run.imports / module.copy for module in self._plan.imports),
             rung=trial.rung,
         )
 

@@ -71,7 +71,7 @@ def submit_or_find(
         if old:
             message += f", with its old {old}: to apply the new, stop it and launch again"
         return cluster, message
-    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, site=site_name)
+    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, site=site_name, for_jobs=True)
     with lock:
         cluster = ClusterRun(run)
         job_id = cluster.submit(site, submission)

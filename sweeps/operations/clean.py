@@ -80,7 +80,23 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
             open_run(RunFolder(folder))
             if not dry_run:
                 held.enter_context(RunLock(RunFolder(folder).lock))
-            waste = _waste_of_run(RunFolder(folder))
+            run = RunFolder(folder)
+            with load(run.path, ["trials", "attempts"]) as tables:
+                state_of_trial = [(trial_id, "finished") for trial_id in finished_trial_ids(run.path)]
+                state_of_trial += [(trial_id, "stopped") for trial_id in stopped_trial_ids(tables)]
+            waste: list[Waste] = []
+            for trial_id, state in sorted(state_of_trial):
+                folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
+                waste += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
+            cut_off: list[Path] = []
+            half_written = ("./.*.tmp", f"{WRITING}/*/.*.tmp", "trials/*/.*.tmp")
+            half_removed = ("trials/*/.removed-*",)
+            for pattern in (*half_written, *half_removed):
+                cut_off += run.path.glob(pattern)
+            waste += [Waste("replaced tables", path) for path in sorted(run.path.glob(f"{WRITING}/*/*.replaced"))]
+            waste += [Waste(CUT_OFF, path) for path in sorted(cut_off)]
+            # Ids and links may be another user's.
+            refuse_outside(run.path, (item.path for item in waste), RunFolderError)
         elif next(Cache(folder).stored_keys(), None) is not None:
             waste = _waste_of_cache(folder, runs)
         else:
@@ -91,32 +107,27 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         yield from _remove(waste, dry_run=dry_run)
 
 
-def _waste_of_run(run: RunFolder) -> list[Waste]:
-    with load(run.path, ["trials", "attempts"]) as tables:
-        state_of_trial = [(trial_id, "finished") for trial_id in finished_trial_ids(run.path)]
-        state_of_trial += [(trial_id, "stopped") for trial_id in stopped_trial_ids(tables)]
-    waste: list[Waste] = []
-    for trial_id, state in sorted(state_of_trial):
-        folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
-        waste += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
-    cut_off: list[Path] = []
-    half_written = ("./.*.tmp", f"{WRITING}/*/.*.tmp", "trials/*/.*.tmp")
-    half_removed = ("trials/*/.removed-*",)
-    for pattern in (*half_written, *half_removed):
-        cut_off += run.path.glob(pattern)
-    waste += [Waste("replaced tables", path) for path in sorted(run.path.glob(f"{WRITING}/*/*.replaced"))]
-    waste += [Waste(CUT_OFF, path) for path in sorted(cut_off)]
-    refuse_outside(run.path, (item.path for item in waste), RunFolderError)  # ids and links may be another user's
-    return waste
-
-
 def _waste_of_cache(folder: Path, runs: Path | None) -> list[Waste]:
     if runs is None:
         raise RunFolderError(
             f"{folder} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
         )
     cache = Cache(folder)
-    needed_keys = _needed_keys(runs)
+    # Stages that a run below the folder, at any depth, has planned or run are needed
+    paths = sorted(_walk(runs))
+    for path in paths:
+        if path.match(".*.creating"):
+            raise RunFolderError(f"a run is being made in {path}; wait for it")
+    names_in_runs = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
+    folders_of_runs = {path.parent for path in paths if path.name in names_in_runs}
+    if not folders_of_runs:
+        raise RunFolderError(f"no run below {runs}, so all stages would be removed; type the folder of your runs")
+    needed_keys: set[str] = set()
+    for path in sorted(folders_of_runs):
+        if holder_of(RunFolder(path).lock) is not None:
+            raise RunFolderError(f"{path} is running; wait for it, or stop it with Ctrl-C")
+        with load(path) as run:
+            needed_keys |= {row["key"] for row in run.rows(REACHED)}
     keys = sorted(cache.stored_keys())
     waste = [Waste(f"{_stage_kind(cache, key)} stages", cache.path(key)) for key in keys if key not in needed_keys]
     if len(waste) == len(keys):
@@ -135,30 +146,6 @@ def _age_s(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _needed_keys(runs: Path) -> set[str]:
-    """Collect the keys of all stages that a run below a folder, at any depth, has planned or run.
-
-    Raises:
-        RunFolderError: no run, or a run is being made or is running.
-        ResultsError: a run cannot be read.
-    """
-    paths = sorted(_walk(runs))
-    for path in paths:
-        if path.match(".*.creating"):
-            raise RunFolderError(f"a run is being made in {path}; wait for it")
-    names_in_runs = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
-    folders_of_runs = {path.parent for path in paths if path.name in names_in_runs}
-    if not folders_of_runs:
-        raise RunFolderError(f"no run below {runs}, so all stages would be removed; type the folder of your runs")
-    keys: set[str] = set()
-    for path in sorted(folders_of_runs):
-        if holder_of(RunFolder(path).lock) is not None:
-            raise RunFolderError(f"{path} is running; wait for it, or stop it with Ctrl-C")
-        with load(path) as run:
-            keys |= {row["key"] for row in run.rows(REACHED)}
-    return keys
 
 
 def _walk(folder: Path) -> Iterator[Path]:

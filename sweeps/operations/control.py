@@ -1,4 +1,4 @@
-"""Control a run from any terminal: stop and cancel it, read its logs, retry trials."""
+"""Control a run from any terminal: stop it, read its logs, launch it again."""
 
 import os
 import signal
@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
-from results.store.completeness import failed_trials
-from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import AGAIN_OPTION, options_of_launch
+from sweeps.command_options import options_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
-from sweeps.operations.explain import find_trial
+from sweeps.operations.known_trials import find_trial
 from sweeps.planning.plan import NOT_SHARED
 from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run, to_launch
 from sweeps.run.run_lock import holder_of
@@ -199,7 +195,7 @@ def _left_out(logs_now: dict[Path, list[str]], lines: int, *, together: bool) ->
 
 def _trial_with_log(run: RunFolder, prefix: str) -> str:
     """Return the id of the one trial that begins with `prefix`; raise RunFolderError if its log cannot be shown."""
-    trial_id = find_trial(prefix, [run.path]).trial_id
+    trial_id = find_trial(prefix, run.path).trial_id
     if not run.logs(trial_id):
         raise RunFolderError(f"trial {trial_id} has no log yet: it has not started")
     return trial_id
@@ -234,7 +230,7 @@ def job_lines(run: RunFolder) -> Iterator[str]:
             yield f"job       {job.id}  worker  {job_text(job)}"
 
 
-def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), detach: bool = False) -> Iterator[str]:
+def retry(run: RunFolder, more: Sequence[str]) -> Iterator[str]:
     """Replace this process by the last launch of the whole run: trials that failed or never ended are tried again.
 
     Launches of chosen trials only (`--again`) are passed over.
@@ -242,34 +238,14 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = (), d
     The command is printed first. Its options and folder come from provenance.json; the program is this one.
 
     Args:
-        failed: launch only if a trial has failed, though then those that never ended run too; a line says how many.
-        trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
-        detach: whether the launch only submits its job.
+        more: options that this launch has in addition.
 
     Raises:
-        RunFolderError: no run, no such trial, other users may have changed the run, or it was not launched here.
-        ResultsError: one of its files is torn.
+        RunFolderError: no run, other users may have changed it, or it was not launched here.
     """
     check_is_own(run)
     folder, words = launch_of(run, open_run(run).provenance["history"])
-    if failed:
-        with load(run.path) as rows:
-            failed_count = len(failed_trials(rows))
-        if not failed_count:
-            yield f"{run.path}: 0 failed trials; nothing to do"
-            return
-        yield f"{run.path}: {counted(failed_count, 'failed trial')} to try again"
-    trial_ids = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))  # each once
-    finished_ids = finished_trial_ids(run.path)
-    again_options = []
-    for trial_id in trial_ids:
-        if trial_id in finished_ids:
-            yield f"trial {trial_id} is finished; nothing to do"
-        else:
-            again_options.append(f"{AGAIN_OPTION}={trial_id}")
-    if trials and not again_options:
-        return
-    words += [*again_options, *(["--detach"] if detach else [])]
+    words += more
     yield f"in {folder}: {command('run', *words)}"
     os.chdir(folder)
     os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words])
@@ -301,16 +277,10 @@ def launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pat
 
 @cli.command(example="runs/demo")
 @cli.run_argument
-def stop_command(run: Path) -> Iterator[str]:
+@cli.option("--now", is_flag=True, help="on SLURM: end all jobs of the run at once")
+def stop_command(run: Path, now: bool) -> Iterator[str]:
     """End a run cleanly, wherever it runs; launching it again resumes it."""
-    return stop(RunFolder(run))
-
-
-@cli.command(example="runs/demo")
-@cli.run_argument
-def cancel_command(run: Path) -> Iterator[str]:
-    """End all SLURM jobs of a run at once; launching it again resumes it."""
-    return cancel(RunFolder(run))
+    return cancel(RunFolder(run)) if now else stop(RunFolder(run))
 
 
 @cli.command(example="runs/demo 3f2a")
@@ -324,18 +294,3 @@ def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iter
     Without TRIAL, print the last lines of the logs of jobs and trials that were written last.
     """
     return logs(RunFolder(run), trial, lines, follow=follow)
-
-
-@cli.command(example="runs/demo --failed")
-@cli.run_argument
-@cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
-@cli.option("--detach", is_flag=True, help="on SLURM: submit and return")
-@cli.argument("trials", nargs=-1, metavar="[TRIAL]...")
-def retry_command(run: Path, failed: bool, detach: bool, trials: tuple[str, ...]) -> Iterator[str]:
-    """Launch a run again with its last options: trials that failed or never ended are tried again.
-
-    With TRIAL, an id or its first digits, only these.
-    """
-    if failed and trials:
-        raise click.UsageError("--failed and TRIAL: expected one of them; leave the other out")
-    return retry(RunFolder(run), failed=failed, trials=trials, detach=detach)

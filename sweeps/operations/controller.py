@@ -23,9 +23,10 @@ from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
-from sweeps.producer import TrialProducer, producer_of
+from sweeps.producer import producer_of
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
+from sweeps.run.trial_producer import TrialProducer
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy

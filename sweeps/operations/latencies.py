@@ -3,10 +3,8 @@
 import errno
 import os
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +15,15 @@ from results.store.writer import write_timings
 from sweeps.command_options import cache_option
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
-from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each
+from sweeps.operations.timed_models import SavedModels, Stopwatch, one_process_each
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import LaunchRecord, RecordedTrial, RunFolder, modules_of, open_run
 from sweeps.run.run_lock import holder_of
 from tailor.common.errors import Paused
 from tailor.config.parsing import parse_trial
 from tailor.execution import plugins
-from tailor.saved_model import AS_PRUNED, Timing, timing_options
+from tailor.model.circumstance import Timing
+from tailor.saved_model import timing_options
 from transtailor import cli
 from transtailor.plural import times_as_fast
 
@@ -48,8 +47,8 @@ GROUP BY trial_id ORDER BY trial_id
 def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = False) -> Iterator[str]:
     """Time the sub-models; yield a line for each, then how many were timed, and whether the machine was steady.
 
-    Each is timed in turns with its whole network: with ONNX Runtime the file that `model export` would write, padded or
-    not. Its milliseconds are its share of one measurement of that network. Models that were timed in the same
+    Each is timed in turns with its whole network: with ONNX Runtime the file that `model export` would
+    write. Its milliseconds are its share of one measurement of that network. Models that were timed in the same
     circumstance are not timed again, unless `again` says so. Nothing is trained: models of which the cache lacks a
     stage are skipped and counted.
 
@@ -76,15 +75,15 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
     ranks = ProcessGroup(rank=0, world_size=1, device=device)
     with load(run.path) as tables:
         trials = _waiting(tables, circumstance, again=again)
-        points_of, wholes = _whole_networks(tables)
-        known_ms = _known_references(tables, circumstance)
+        wholes = {  # key of a model -> its whole network: the name, and the MACs with the target's head
+            row["model_key"]: (row["network"], row["original_macs"]) for row in tables.rows("FROM operating_points")
+        }
+        known_ms = {} if again else _known_references(tables, circumstance)
     timed = 0
     unsteady = 0
     with tempfile.TemporaryDirectory() as folder, one_process_each() as processes:
         saved = SavedModels(Path(folder), circumstance)
         stopwatch = Stopwatch(processes=processes, timing=timing, modules=modules)
-        find = partial(_saved_whole, points_of, record.trials, cache, ranks, saved)
-        references = References({} if again else known_ms, find, stopwatch.latency)
         for trial in trials:
             trial_id = trial["trial_id"]
             model_keys = dict(zip(trial["points"], trial["model_keys"], strict=True))
@@ -92,13 +91,15 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
             rows = []
             for point, state in _cached_states(record.trials[trial_id], trial_id, cache, ranks, model_keys):
                 programs = saved.sub_model(state)
-                reference_ms = references.ms(wholes[model_keys[point]], saved.whole(state))
-                widths = stopwatch.fastest(programs)
-                latency = stopwatch.latency(programs.with_widths(widths))
+                whole = wholes[model_keys[point]]
+                if whole not in known_ms:
+                    known_ms[whole] = stopwatch.latency(saved.whole(state)).latency_ms
+                reference_ms = known_ms[whole]
+                latency = stopwatch.latency(programs)
                 unsteady += not latency.is_steady
-                row = _row(latency, widths, reference_ms)
+                row = _row(latency, reference_ms)
                 rows.append(row | {"model_key": model_keys[point], "code_digest": digest})
-                yield f"{trial_id}  {arms[point]}, point {point}: {_costs(latency, widths, reference_ms)}"
+                yield f"{trial_id}  {arms[point]}, point {point}: {_costs(latency, reference_ms)}"
             write_timings(run.tables, rows)
             timed += len(rows)
     if timed:
@@ -122,33 +123,7 @@ def _waiting(tables: Run, circumstance: "Circumstance", *, again: bool) -> list[
     return tables.rows(sql, [again, *values.values()])
 
 
-def _whole_networks(tables: Run) -> tuple[dict[Whole, list[tuple[str, int, str]]], dict[str, Whole]]:
-    """Return whole network -> its points (trial, number, key of the model), and key of a model -> whole network."""
-    points_of: dict[Whole, list[tuple[str, int, str]]] = defaultdict(list)
-    wholes = {}
-    for row in tables.rows("FROM operating_points ORDER BY trial_id, point"):
-        whole = (row["network"], row["original_macs"])
-        points_of[whole].append((row["trial_id"], row["point"], row["model_key"]))
-        wholes[row["model_key"]] = whole
-    return points_of, wholes
-
-
-def _saved_whole(
-    points_of: Mapping[Whole, Sequence[tuple[str, int, str]]],
-    trials: Mapping[str, RecordedTrial],
-    cache: Path,
-    ranks: "ProcessGroup",
-    saved: SavedModels,
-    whole: Whole,
-) -> Programs | None:
-    """Save a whole network by one of its sub-models; None if the cache has none of them."""
-    for trial_id, point, model_key in points_of[whole]:
-        for _point, state in _cached_states(trials[trial_id], trial_id, cache, ranks, {point: model_key}):
-            return saved.whole(state)
-    return None
-
-
-def _known_references(tables: Run, circumstance: "Circumstance") -> dict[Whole, float]:
+def _known_references(tables: Run, circumstance: "Circumstance") -> dict[tuple[str, int], float]:
     """Return the milliseconds of the whole networks that were measured in this circumstance."""
     values = asdict(circumstance)
     sql = (
@@ -185,18 +160,14 @@ def _cached_states(
         return
 
 
-def _row(latency: "Latency", widths: str, reference_ms: float) -> dict[str, Any]:
-    return project("timings", latency=latency, circumstance=latency.circumstance) | {
-        "reference_latency_ms": reference_ms,
-        "widths": widths,
-    }
+def _row(latency: "Latency", reference_ms: float) -> dict[str, Any]:
+    row = project("timings", latency=latency, circumstance=latency.circumstance)
+    return row | {"reference_latency_ms": reference_ms, "widths": "as pruned"}
 
 
-def _costs(latency: "Latency", widths: str, reference_ms: float) -> str:
+def _costs(latency: "Latency", reference_ms: float) -> str:
     assert latency.speed is not None
     text = f"{reference_ms / latency.speed:.4g} ms, {times_as_fast(latency.speed)}"
-    if widths != AS_PRUNED:
-        text += f", padded to {widths}"
     if latency.peak_memory_bytes is not None:
         text += f", {latency.peak_memory_bytes / 2**20:.1f} MiB"
     return text if latency.is_steady else f"{text}, not steady"

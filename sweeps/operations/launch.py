@@ -40,10 +40,9 @@ from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
     from results.store.writer import Writer
-    from sweeps.producer import TrialProducer
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
-    from sweeps.settle.costs import Assumed
+    from sweeps.run.trial_producer import TrialProducer
 
 FAILURES_SHOWN = 10
 RECOMMENDED_QUERY = (
@@ -77,7 +76,14 @@ def launch(options: LaunchOptions) -> int:
     """Run a sweep, or continue it; return the exit code. Raises ExplainedError: the user's mistake."""
     try:
         with ignore_closed_stdout():
-            return _launch(options)
+            plan, producer = _read_plan(options)
+            selected = _select_trials(plan, options)
+            refuse_missing_files(selected)
+            refuse_unfit_networks(selected)
+            verify_data(trial.settings for trial in selected.trials)
+            if options.site not in ONE_MACHINE_SITES:
+                return _run_on_slurm(plan, producer, options)
+            return _run(plan, producer, options)
         return INTERRUPTED  # the reader of the standard output has left
     except OSError as error:
         if not is_of_the_machine(error):
@@ -89,34 +95,16 @@ def launch(options: LaunchOptions) -> int:
         return INTERRUPTED
 
 
-def _launch(options: LaunchOptions) -> int:
-    plan, producer = _read_plan(options)
-    selected = _select_trials(plan, options)
-    refuse_missing_files(selected)
-    refuse_unfit_networks(selected)
-    verify_data(trial.settings for trial in selected.trials)
-    if options.site not in ONE_MACHINE_SITES:
-        return _run_on_slurm(plan, producer, options)
-    return _run(plan, producer, options)
-
-
-def planned_page(
-    options: LaunchOptions, typed: Sequence[str], *, effect: float | None = None, deviation: float | None = None
-) -> Iterator[Part]:
+def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]:
     """Yield the page that shows the trials and the cost of a sweep; runs and writes nothing.
 
     Args:
         typed: the launch as it would be typed (as `sys.argv`), for the commands on the page.
-        effect, deviation: assumed differences of a sweep with [settle].
-
-    Raises:
-        SpecError: a sweep without [settle] has no differences to assume.
     """
     from sweeps.operations.preview import preview
 
     with pause_collection():  # as in planning: tables of all trials, and no garbage
         plan, _producer = _read_plan(options)
-        assumed = _assumed(plan, effect, deviation)
         yield from preview(
             _select_trials(plan, options),
             options.site,
@@ -125,7 +113,6 @@ def planned_page(
             command=typed,
             extend=options.extend,
             update_code=options.update_code,
-            assumed=assumed,
         )
 
 
@@ -147,26 +134,30 @@ def job_texts_of(options: LaunchOptions) -> Iterator[str]:
         yield from ("", f"--- {title}", *lines_of(text))
 
 
-def _assumed(plan: Plan, effect: float | None, deviation: float | None) -> "Assumed | None":
-    """Return what the plan of a sweep with [settle] assumes; None: nothing was typed."""
-    if effect is None and deviation is None:
-        return None
-    if plan.grows is None or plan.grows.settle is None:
-        raise SpecError(
-            f"--effect and --deviation are for a spec with [settle], and {plan.name} has none; for a run, type: "
-            f"{command('power', f'runs/{plan.name}', '--against', 'ARM', '--difference', '0.01')}"
-        )
-    from results.command_options import refuse_points
-    from sweeps.settle.costs import Assumed
-
-    refuse_points("--effect", effect)
-    refuse_points("--deviation", deviation)
-    return Assumed(effect=effect, deviation=deviation)
-
-
 def _read_plan(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
     """Plan what was asked for, and print the warnings of the plan."""
-    plan, producer = _plan_launch(options)
+    check_site(options.site)
+    if options.detach and options.site in ONE_MACHINE_SITES:
+        raise SpecError(
+            "--detach needs a SLURM site (--site); on this machine leave it out, and type the command in tmux"
+        )
+    if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
+        raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
+    spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
+    options_that_choose = {"--only": options.only, AGAIN_OPTION: options.again, "--no-sharing": options.no_sharing}
+    for option, value in options_that_choose.items():
+        if value and spec.adds_trials:
+            table = "search" if spec.search is not None else "settle"
+            raise SpecError(f"{spec.where} [{table}] chooses the trials, so {option} cannot be used; leave one out")
+    plan, producer = plan_on(spec, options.site, options.runs, extend=options.extend)
+    if options.site not in ONE_MACHINE_SITES:
+        from sweeps.slurm.cluster_run import refuse_what_jobs_lack
+
+        refuse_what_jobs_lack(plan.imports)
+    if options.no_sharing:
+        plan = no_sharing(plan)
+    if options.only:
+        plan = select_trials(plan, options.only)
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
     return plan, producer
@@ -183,38 +174,21 @@ def check_site(name: str) -> None:
             raise SiteError(f"--site {name}: {error}{'' if is_a_file else also}") from error
 
 
-def _plan_launch(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
-    check_site(options.site)
-    if options.detach and options.site in ONE_MACHINE_SITES:
-        raise SpecError(
-            "--detach needs a SLURM site (--site); on this machine leave it out, and type the command in tmux"
-        )
-    if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
-        raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
-    spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
-    spec = spec_on_site(spec, slurm_site(options.site))
-    check_resources(spec, options.site)
-    if spec.adds_trials:
-        return _plan_so_far(spec, options)
-    plan = make_plan(spec)
-    if options.no_sharing:
-        plan = no_sharing(plan)
-    if options.only:
-        plan = select_trials(plan, options.only)
-    return plan, None
+def plan_on(spec: Spec, site: str, runs: Path, *, extend: bool = False) -> tuple[Plan, "TrialProducer | None"]:
+    """Plan a spec for a site; of a sweep that adds trials, plan those so far, or those that it begins with.
 
-
-def _plan_so_far(spec: Spec, options: LaunchOptions) -> tuple[Plan, "TrialProducer"]:
-    """Return the trials that a sweep which adds trials has so far, or begins with."""
+    Raises:
+        UserError: a trial is impossible, or does not fit on the site; the text says what to change.
+    """
+    check_site(site)
+    spec = spec_on_site(spec, slurm_site(site))
+    check_resources(spec, site)
+    if not spec.adds_trials:
+        return make_plan(spec), None
     from sweeps.producer import producer_of
     from sweeps.run.run_folder import RunFolder
 
-    options_that_choose = {"--only": options.only, AGAIN_OPTION: options.again, "--no-sharing": options.no_sharing}
-    for option, value in options_that_choose.items():
-        if value:
-            table = "search" if spec.search is not None else "settle"
-            raise SpecError(f"{spec.where} [{table}] chooses the trials, so {option} cannot be used; leave one out")
-    producer = producer_of(spec, RunFolder(options.runs / spec.name), extend=options.extend)
+    producer = producer_of(spec, RunFolder(runs / spec.name), extend=extend)
     assert producer is not None
     return producer.plan, producer
 
@@ -407,13 +381,26 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
 
 @cli.command(example="demo")
 @run_options
-def run_command(plan: bool, format: str | None, wide: bool, limit: int | None, **options: Any) -> Iterator[str] | int:  # noqa: A002
+def run_command(
+    plan: bool,
+    retry: bool,
+    format: str | None,  # noqa: A002
+    wide: bool,
+    limit: int | None,
+    **options: Any,
+) -> Iterator[str] | int:
     """Run the sweep that the TOML file SPEC describes; launched again, it resumes.
 
     SPEC is a file, or the name of a shipped one, such as demo. The exit code is 0 if all trials finished, 1 if some
     failed, 2 for a mistake in the command, and 130 if it was interrupted.
     """
     launched = LaunchOptions(**options)
+    if retry:
+        from sweeps.operations.control import retry as launch_again
+        from sweeps.run.run_folder import RunFolder
+
+        more = [word for word in launch_words(sys.argv) if word != "--retry" and Path(word) != launched.spec]
+        return launch_again(RunFolder(cli.RUN.convert(launched.spec, None, None)), more)
     if plan:
         return write(planned_page(launched, sys.argv), Output(format, wide, limit))
     return launch(launched)
@@ -421,21 +408,9 @@ def run_command(plan: bool, format: str | None, wide: bool, limit: int | None, *
 
 @cli.command(example="demo")
 @plan_options
-@cli.option(
-    "--effect",
-    type=float,
-    metavar="SCORE",
-    help="with [settle]: the seeds and hours expected if each true difference is this, such as 0.01",
-)
-@cli.option(
-    "--deviation",
-    type=float,
-    metavar="SCORE",
-    help="the standard deviation of a difference, such as 0.014 (default: as measured in the run)",
-)
 @cli.option("--script", is_flag=True, help="on SLURM: print only the texts of the jobs, as sbatch would get them")
 @prints_page
-def plan_command(effect: float | None, deviation: float | None, script: bool, **options: Any) -> Iterator[Part]:
+def plan_command(script: bool, **options: Any) -> Iterator[Part]:
     """Show the trials of the sweep that the TOML file SPEC describes, what they share and what they cost.
 
     Nothing is run or written. SPEC is a file, or the name of a shipped one, such as demo.
@@ -443,4 +418,4 @@ def plan_command(effect: float | None, deviation: float | None, script: bool, **
     if script:
         return job_texts_of(LaunchOptions(**options))
     typed = [sys.argv[0], "run", *launch_words(sys.argv)]
-    return planned_page(LaunchOptions(**options), typed, effect=effect, deviation=deviation)
+    return planned_page(LaunchOptions(**options), typed)

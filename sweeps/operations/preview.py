@@ -14,12 +14,9 @@ from results.text.page import Part, Shown, Table, answer_table
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.operations.plan_time import Estimate, probe
-from sweeps.planning.arms import repetitions
 from sweeps.planning.cost import PlanCost, cost_of, planned_work
 from sweeps.planning.devices import devices_text, slurm_site
-from sweeps.planning.durations import durations_in
-from sweeps.planning.forecast import Capacity, most_slots, one_machine
-from sweeps.planning.measured_steps import measured_steps
+from sweeps.planning.hours import Capacity, durations_in, measured_steps
 from sweeps.planning.plan import Plan, PlannedTrial, refuse_missing_files, refuse_unfit_networks
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.planning.trial_data import splits_text
@@ -27,6 +24,7 @@ from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import Spec
 from tailor.common.errors import ConfigError
+from tailor.config.optimisation import weights_text
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from tailor.execution.missing import DataMissing
@@ -37,7 +35,6 @@ from transtailor.shell import command as to_type
 
 if TYPE_CHECKING:
     from hpc.sites.site import Site
-    from sweeps.settle.costs import Assumed
 
 IN_COLUMNS = ("network", "data.name", "seed")
 SHOWN = (
@@ -59,7 +56,6 @@ def preview(
     command: Sequence[str] | None,
     extend: bool = False,
     update_code: bool = False,
-    assumed: "Assumed | None" = None,
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
@@ -69,7 +65,6 @@ def preview(
         cache: folder of finished stages.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
         extend, update_code: as the launch will have them: whether it may add trials to the run, or use other code.
-        assumed: of the differences of a sweep with [settle]; None: as measured in its run.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -80,7 +75,9 @@ def preview(
     job_scripts: list[tuple[str, str]] = []
     idle_gpus = 0
     if cluster_site is None:
-        capacity = _this_machine(plan, site)
+        slots = 1 if site == "serial" else max(1, min(most_at_once(plan.resources), plan.most_live))
+        cores_per_trial = plan.resources.ranks * plan.resources.threads_per_rank
+        capacity = Capacity(max_workers=slots, units_per_worker=cores_per_trial, worker="slot")
         if not plan.resources.gpus_per_rank:
             idle_gpus = usable_gpus()
     else:
@@ -92,7 +89,7 @@ def preview(
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     cached_keys = set() if plan.private_cache else set(Cache(cache).stored_keys())
     is_cached = cached_keys.__contains__
-    durations = durations_in(runs, plan.resources.ranks)
+    durations = durations_in(runs, plan.resources)
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
     yield from _tables(plan, finished)
@@ -104,11 +101,8 @@ def preview(
     yield from _folder_lines(cluster_site, site, runs)
     if plan.grows is None:
         yield _what_can_be_settled(plan)
-        yield from _what_repeats(plan)
     else:
-        slots = most_slots(capacity)
-        is_timed = durations is not None
-        yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
+        yield from _what_is_added(plan.grows, work_of, is_timed=durations is not None)
     yield from lines_of(f"run       {state}")
     if durations is None and not plan.resources.gpus_per_rank:
         yield from lines_of(f"time      not known: no run below {runs} tells it{probe(plan, command)}")
@@ -141,27 +135,17 @@ def _folder_text(site: "Site", name: str, runs: Path) -> str:
     return f"{verdict.mount}: {verdict.finding.text}{advice} (doctor, {verdict.at[:10]})"
 
 
-def _what_is_added(
-    spec: Spec,
-    work_of: Callable[[PlannedStage, str], float],
-    slots: int,
-    run: Path,
-    assumed: "Assumed | None",
-    *,
-    is_timed: bool,
-) -> Iterator[str]:
-    """Say how many trials a sweep that adds trials may have, and how long they may take."""
-    from sweeps.driver.display import time_text
+def _what_is_added(spec: Spec, work_of: Callable[[PlannedStage, str], float], *, is_timed: bool) -> Iterator[str]:
+    """Say how many trials a sweep that adds trials may have; of [settle] also how long they may take."""
+    if spec.settle is None:
+        from sweeps.search.plan_lines import plan_lines
 
-    write_time = time_text if is_timed else None
-    if spec.settle is not None:
-        from sweeps.settle.costs import Assumed, seed_lines
-
-        yield from seed_lines(spec, work_of, write_time, run, assumed or Assumed())
+        yield from plan_lines(spec)
         return
-    from sweeps.search.costs import plan_lines
+    from sweeps.driver.display import time_text
+    from sweeps.settle.costs import seed_lines
 
-    yield from plan_lines(spec, work_of, slots, write_time)
+    yield from seed_lines(spec, work_of, time_text if is_timed else None)
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
@@ -171,7 +155,8 @@ def _refusals(plan: Plan) -> Iterator[str]:
         ConfigError: a network of the user's does not fit its trials.
     """
     try:
-        refuse_missing_files(plan)
+        for text in refuse_missing_files(plan):
+            yield from lines_of(f"weights   {text}")
     except DataMissing as refusal:
         yield ""
         yield "ids       of trials are not final: they count the digests of data and weights"
@@ -179,13 +164,6 @@ def _refusals(plan: Plan) -> Iterator[str]:
     except ConfigError as refusal:
         yield from lines_of(f"weights   launching would be refused: {refusal}")
     refuse_unfit_networks(plan)
-
-
-def _this_machine(plan: Plan, site: str) -> Capacity:
-    cores_per_trial = plan.resources.ranks * plan.resources.threads_per_rank
-    if site == "serial":
-        return one_machine(1, cores_per_trial)
-    return one_machine(max(1, min(most_at_once(plan.resources), plan.most_live)), cores_per_trial)
 
 
 def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool) -> tuple[set[str], str]:
@@ -213,7 +191,21 @@ def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
     yield _table(plan, finished)
     yield ""
     if plan.grows is None or plan.grows.search is None:
-        yield _arms_table(plan.trials)
+        # The arms, in the order of the plan; an arm has one configuration in each problem
+        trials_of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
+        for trial in plan.trials:
+            trials_of_arms[trial.arm].append(trial)
+        records = []
+        for arm, trials_of_arm in trials_of_arms.items():
+            problems = {_problem(trial) for trial in trials_of_arm}
+            seeds = {trial.settings.seed for trial in trials_of_arm}
+            points: dict[tuple[object, ...], set[str]] = defaultdict(set)  # of each seed in each problem
+            for trial in trials_of_arm:
+                points[*_problem(trial), trial.settings.seed].update(stage.key for stage in trial.points)
+            most_points = max(len(keys) for keys in points.values())
+            counts = {"problems": len(problems), "seeds": len(seeds), "points_of_a_seed": most_points}
+            records.append({"arm": arm, **counts, "trials": len(trials_of_arm)})
+        yield answer_table("plan", records, "arms", shown=ARMS_SHOWN)
         yield ""
     else:
         yield answer_table("plan", [], "arms")
@@ -260,56 +252,21 @@ def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     return {arm: keys.difference(IN_COLUMNS, PLACES) for arm, keys in varied_keys.items()}
 
 
-def _arms_table(trials: Sequence[PlannedTrial]) -> Table:
-    """List the arms, in the order of the plan; an arm has one configuration in each problem."""
-    trials_of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
-    for trial in trials:
-        trials_of_arms[trial.arm].append(trial)
-    records = []
-    for arm, trials_of_arm in trials_of_arms.items():
-        problems = {_problem(trial) for trial in trials_of_arm}
-        seeds = {trial.settings.seed for trial in trials_of_arm}
-        points: dict[tuple[object, ...], set[str]] = defaultdict(set)  # of each seed in each problem
-        for trial in trials_of_arm:
-            points[*_problem(trial), trial.settings.seed].update(stage.key for stage in trial.points)
-        most_points = max(len(keys) for keys in points.values())
-        counts = {"problems": len(problems), "seeds": len(seeds), "points_of_a_seed": most_points}
-        records.append({"arm": arm, **counts, "trials": len(trials_of_arm)})
-    return answer_table("plan", records, "arms", shown=ARMS_SHOWN)
-
-
-def _sharing_table(cost: PlanCost, expected_by: str) -> Table:
-    """List what sharing saves against each baseline, the usual way to work first."""
-    records: list[dict[str, Any]] = []
-    for baseline in cost.baselines.leading_first():
-        records.append(
-            {"against": baseline.name, "factor": baseline.factor, "cost_separate": baseline.separate,
-             "cost_shared": baseline.shared, "expected_by": expected_by}
-        )  # fmt: skip
-    return answer_table("plan", records, "sharing", shown=("against", "factor"))
-
-
 def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
     return trial.settings.network, trial.settings.dataset, trial.train_images
-
-
-def _what_repeats(plan: Plan) -> Iterator[str]:
-    """Name what repeats a seed."""
-    seeds_of_arms = [(*_problem(trial), trial.arm, trial.settings.seed) for trial in plan.trials]
-    settings = [trial.settings.values for trial in plan.trials]
-    for key, repeated in repetitions(zip(seeds_of_arms, settings, strict=True)).items():
-        arms = sorted({str(seed_of_arm[-2]) for seed_of_arm in repeated})
-        of_arms = "" if repeated == set(seeds_of_arms) else f" of {'; '.join(arms)} alone"
-        yield (
-            f"repeats   each seed{of_arms} runs at several values of {key}: its score is their mean, and n counts the"
-            " seeds"
-        )
 
 
 def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterator[Part]:
     """Yield what sharing saves, and what the plan needs; `expected_by`: what its cost counts."""
     if not plan.private_cache:
-        yield _sharing_table(cost, expected_by)
+        # What sharing saves against each baseline, the usual way to work first
+        records: list[dict[str, Any]] = []
+        for baseline in cost.baselines.leading_first():
+            records.append(
+                {"against": baseline.name, "factor": baseline.factor, "cost_separate": baseline.separate,
+                 "cost_shared": baseline.shared, "expected_by": expected_by}
+            )  # fmt: skip
+        yield answer_table("plan", records, "sharing", shown=("against", "factor"))
         yield ""
     else:
         yield answer_table("plan", [], "sharing")
@@ -321,6 +278,13 @@ def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterato
     metrics = {SCALES[name].noun for name in (trial.settings.values.get("metric") for trial in plan.trials) if name}
     if metrics:
         yield f"metric    {' and '.join(sorted(metrics))}, which decides and is compared"
+    # Name each class with its weight, of each data set whose trials have such weights
+    lines: dict[str, None] = {}  # each once
+    for trial in plan.trials:
+        weights = trial.settings.values["optimisation"]["class_weights"]
+        if isinstance(weights, dict):
+            lines[f"classes   {trial.settings.dataset}: {weights_text(weights)}"] = None
+    yield from lines
     if plan.private_cache:
         stored_bytes = sum(stage.stored_bytes for trial in plan.trials for stage in trial.stages)
         yield "sharing   off: every trial computes all of its stages"

@@ -9,7 +9,7 @@ from results.store.reader import load
 from results.text.number_format import SCALES
 from sweeps.command_options import cache_option
 from sweeps.errors import RunFolderError
-from sweeps.operations.explain import KnownTrial, find_trial, why_another
+from sweeps.operations.known_trials import KnownTrial, find_trial, why_another
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
@@ -107,7 +107,7 @@ def _no_point_error(trial: KnownTrial, point: int, points: int) -> RunFolderErro
 def _config(trial: KnownTrial) -> TrialConfig:
     """Parse the trial's settings, and check that they are the same trial with this code."""
     run = RunFolder(trial.run)
-    code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in {run.provenance}"
+    code = f"the code that ran it is in {run.code_copy(open_run(run).code_digest)}, and its commit in {run.provenance}"
     for module in modules_of(run, trial.imports):
         plugins.load_copy(module)
     try:
@@ -181,4 +181,4 @@ def reproduce_command(
 
     refuse_unsavable(save, licence)
     saving = None if save is None else Saving(folder=save, command=cli.typed(), licence=licence)
-    return reproduce(find_trial(trial, [run]), cache=cache, point=point, saving=saving)
+    return reproduce(find_trial(trial, run), cache=cache, point=point, saving=saving)

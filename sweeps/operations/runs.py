@@ -1,4 +1,4 @@
-"""The runs in a folder, with the state of each."""
+"""`transtailor status`: the state of a run, or the runs in a folder with the state of each."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from results.text.page import Note, Part, Shown, TableRecord, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import time_text
 from sweeps.errors import RunFolderError
-from sweeps.operations.status import count_trials, state_of
+from sweeps.operations.status import count_trials, state_of, status
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
 from transtailor import cli
@@ -91,9 +91,15 @@ def _shown(now: datetime) -> tuple[str | Shown, ...]:
     return "run", Shown("state", text=state), *counts, Shown("last_row_at", text=age, is_text=True)
 
 
-@cli.command(example="")
-@cli.argument("folder", type=cli.FOLDER, default="runs")
+@cli.command(example="runs/demo")
+@cli.argument("run", type=cli.RUN, required=False, default="runs", metavar="[RUN|FOLDER]")
 @prints_page
-def runs_command(folder: Path) -> Iterator[Part]:
-    """List the runs in a folder with their state; the one that was written last is the first."""
-    return runs_page(folder)
+def status_command(run: Path) -> Iterator[Part]:
+    """Print the trials of a run by state, who runs it, and the best so far by validation; changes nothing.
+
+    Of a folder of runs (default: runs), list them; the one that was written last is the first.
+    """
+    folder = RunFolder(run)
+    if not is_there(folder.plan) and (run == cli.RUNS or list_there(run, "[!.]*/plan.json")):
+        return runs_page(run)
+    return status(folder)

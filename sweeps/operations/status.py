@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
+from hpc.slurm.jobs import BY_SLURM
 from results.arms.below_head import below_heads
-from results.command_output import prints_page
 from results.store.completeness import failed_trials
 from results.store.points import points_file
 from results.store.reader import Run, last_written_us, load
@@ -18,14 +17,13 @@ from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
-from sweeps.operations.attach import end_text
+from sweeps.operations.attach import end_text, log_tail
 from sweeps.operations.control import job_lines, launch_of
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run, to_launch
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
-from transtailor import cli
 from transtailor.errors import UserError
 from transtailor.files import is_there
 from transtailor.lines import hanging, lines_of
@@ -104,7 +102,14 @@ def status(run: RunFolder) -> Iterator[Part]:
         if is_there(points):
             written_at = datetime.fromtimestamp(points.stat().st_mtime, UTC)
             yield f"points    {points.name} was written {_age(written_at, now)} ago"
-        yield _devices(run)
+        # Say which devices trials get where the run was launched last, and why
+        cluster = ClusterRun(run)
+        try:
+            site = cluster.folder.site() if cluster.is_last_launch else None
+            text = devices_text(spec_on_site(load_spec(run.spec), site).resources, site)
+        except (ClusterError, UserError) as error:  # the rest of the page is still worth reading
+            text = f"not known: {error}"
+        yield f"devices   {text}"
         for text in record.provenance["history"][-1].get("warnings", []):  # of the whole plan, as in the report
             yield f"warning   {text}"
         yield from _states(run, rows, progress, is_run=holder is not None, now=now)
@@ -117,19 +122,16 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield answer_table("status", [record_of_run], shown=("trials", *counts))
         yield ""  # else Markdown would take the next line for a row
         yield from _running_page(record, running, progress, now)
-        yield from _best(rows)
+        # Best point of each arm, with its seed and the number of points that it was chosen from
+        best = rows.rows(BEST)
+        if best:
+            yield Heading("best so far, by validation")
+        yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
+        if best:
+            yield ""
+        for below in below_heads(rows):
+            yield f"baseline  {below}"
         yield from _failures(run, rows)
-
-
-def _devices(run: RunFolder) -> str:
-    """Say which devices trials get where the run was launched last, and why."""
-    cluster = ClusterRun(run)
-    try:
-        site = cluster.folder.site() if cluster.is_last_launch else None
-        text = devices_text(spec_on_site(load_spec(run.spec), site).resources, site)
-    except (ClusterError, UserError) as error:  # the rest of the page is still worth reading
-        text = f"not known: {error}"
-    return f"devices   {text}"
 
 
 def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
@@ -286,19 +288,10 @@ def _before_an_outcome(cluster: ClusterRun) -> str:
         state = cluster.controller_end()
     except (ClusterError, SlurmError):  # the lines of the jobs say why
         return f"{not_begun}, or ended without an outcome; if no job is listed below"
-    return f"{end_text(cluster, state)}; to resume" if state.is_over else f"{not_begun}; if no job is listed below"
-
-
-def _best(rows: Run) -> Iterator[Part]:
-    """Yield the best point of each arm, with its seed and the number of points that it was chosen from."""
-    best = rows.rows(BEST)
-    if best:
-        yield Heading("best so far, by validation")
-    yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
-    if best:
-        yield ""
-    for below in below_heads(rows):
-        yield f"baseline  {below}"
+    if not state.is_over:
+        return f"{not_begun}; if no job is listed below"
+    tail = "" if state.state in BY_SLURM else log_tail(cluster)  # killed processes print no cause
+    return f"{end_text(cluster, state)}{tail and f' and ends: {lines_of(tail)[-1]}'}; to resume"
 
 
 def _failures(run: RunFolder, rows: Run) -> Iterator[Part]:
@@ -319,11 +312,3 @@ def _moment(microseconds: int) -> datetime:
 
 def _age(moment: datetime, now: datetime) -> str:
     return time_text(max(0.0, (now - moment).total_seconds()))
-
-
-@cli.command(example="runs/demo")
-@cli.run_argument
-@prints_page
-def status_command(run: Path) -> Iterator[Part]:
-    """Print the trials of a run by state, who runs it, and the best so far by validation; changes nothing."""
-    return status(RunFolder(run))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.arms.names import HEAD_ONLY, REPETITIONS, SEEDS, Configuration, arm_names, differing_settings
+from results.arms.names import HEAD_ONLY, SEEDS, Configuration, arm_names, differing_settings
 from results.text.settings import leaves
 
 Problem = tuple[str, str, int | None]
@@ -71,13 +71,21 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
         varying_keys = _varying_keys(trials_of_label)
         reader = _Reader(varying_keys)
         values_of_trials = [reader.values(trial.settings) for trial in trials_of_label]
-        arm_keys = _arm_keys(trials_of_label, values_of_trials, varying_keys)
+        # Keys that tell arms apart: those that vary, without seeds, [tuning] and budgets
+        tuned_keys = {key for trial in trials_of_label for key in trial.tuning}
+        candidates = [key for key in varying_keys if key not in SEEDS and not _is_within(key, tuned_keys)]
+        budgets = {key for key in candidates if _are_budgets(trials_of_label, values_of_trials, candidates, {key})}
+        if len(budgets) > 1 and not _are_budgets(trials_of_label, values_of_trials, candidates, budgets):
+            budgets = set()  # two together can lead to one budget in two ways
+        arm_keys = tuple(key for key in candidates if key not in budgets)
         for index, values in zip(indices, values_of_trials, strict=True):
             trial = trials[index]
             arm = (label, trial.problem, _only(values, arm_keys))
             members[arm].append(index)
             if arm not in configurations:
-                configurations[arm] = _configuration(trial, set(varying_keys).difference(arm_keys))
+                left_out = set(varying_keys).difference(arm_keys)
+                settings = {key: value for key, value in leaves(trial.settings) if key not in left_out}
+                configurations[arm] = Configuration(problem=trial.problem, label=trial.label, settings=settings)
     names = [""] * len(trials)
     for indices, name in zip(members.values(), arm_names([*configurations.values()]), strict=True):
         for index in indices:
@@ -144,24 +152,6 @@ def _common_settings(trials: Sequence[ArmTrial]) -> dict[str, Any]:
     return {key: value for key, value in common.items() if not _is_within(key, ("method", *SEEDS))}
 
 
-def repetitions(trials: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) -> dict[str, set[tuple[object, ...]]]:
-    """Return each key of `REPETITIONS` that has several values for one seed of an arm, and such seeds of arms.
-
-    Args:
-        trials: what a trial's seed and arm are, and its settings as nested tables.
-    """
-    repeated: dict[str, set[tuple[object, ...]]] = {key: set() for key in REPETITIONS}
-    first_values: dict[tuple[object, ...], dict[str, str]] = {}  # of a seed of an arm
-    reader = _Reader(REPETITIONS)
-    for seed_of_arm, settings in trials:
-        values = reader.values(settings)
-        earlier_values = first_values.setdefault(seed_of_arm, values)
-        for key in values:
-            if values[key] != earlier_values.get(key):
-                repeated[key].add(seed_of_arm)
-    return {key: seeds_of_arms for key, seeds_of_arms in repeated.items() if seeds_of_arms}
-
-
 def _varying_keys(trials: Iterable[ArmTrial]) -> tuple[str, ...]:
     """Return the dotted keys of settings that have several values within a problem, in the order of the settings."""
     tables: dict[tuple[Problem, str], list[Any]] = defaultdict(list)  # by problem and name; few are there twice
@@ -208,18 +198,6 @@ def _only(values: Mapping[str, str], keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(values.get(key, _ABSENT) for key in keys)
 
 
-def _arm_keys(
-    trials: Sequence[ArmTrial], values: Sequence[Mapping[str, str]], varying_keys: Sequence[str]
-) -> tuple[str, ...]:
-    """Return the keys that tell arms apart: those that vary, without seeds, [tuning] and budgets."""
-    tuned_keys = {key for trial in trials for key in trial.tuning}
-    candidates = [key for key in varying_keys if key not in SEEDS and not _is_within(key, tuned_keys)]
-    budgets = {key for key in candidates if _are_budgets(trials, values, candidates, {key})}
-    if len(budgets) > 1 and not _are_budgets(trials, values, candidates, budgets):
-        budgets = set()  # two together can lead to one budget in two ways
-    return tuple(key for key in candidates if key not in budgets)
-
-
 def _is_within(key: str, tables: Iterable[str]) -> bool:
     """Whether a key is one of these keys, or a setting in one of these tables."""
     return any(key == table or key.startswith(f"{table}.") for table in tables)
@@ -253,8 +231,3 @@ def _conflict(paths: Iterable[Points]) -> bool:
             if models.setdefault(budget, key) != key:
                 return True
     return False
-
-
-def _configuration(trial: ArmTrial, left_out: set[str]) -> Configuration:
-    settings = {key: value for key, value in leaves(trial.settings) if key not in left_out}
-    return Configuration(problem=trial.problem, label=trial.label, settings=settings)

@@ -1,6 +1,5 @@
 """Which devices trials get on a site, and why: decided here, and said in the plan and by `status`."""
 
-from hpc.cluster.needs import default_devices
 from hpc.sites.site import ONE_MACHINE_SITES, Site, find_site
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
@@ -38,7 +37,10 @@ def devices_text(resources: Resources, site: Site | None, idle_gpus: int = 0) ->
     if resources.says_gpus:
         text = f"{_count_text(gpus)} for each rank, as gpus_per_rank = {gpus:g} in [resources] says"
     elif site is not None:
-        text = f"{default_devices(site)}, and [resources] has no gpus_per_rank"
+        text = (
+            f"{'1 GPU' if site.gpus_per_node else 'CPUs'} for each rank, as the site has gpus_per_node = "
+            f"{site.gpus_per_node}, and [resources] has no gpus_per_rank"
+        )
     else:
         text = "CPUs for each rank, as [resources] has no gpus_per_rank"
     available_gpus = idle_gpus if site is None else site.gpus_per_node

@@ -1,14 +1,15 @@
 """Spec -> Plan: every trial with its id and its stages. What they cost: `cost.py`. Imports no torch."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from results.arms.names import HEAD_ONLY
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
-from sweeps.planning.arms import Arms, ArmTrial, arms_of
+from sweeps.planning.arms import ArmTrial, arms_of
 from sweeps.planning.trial_data import warnings_of_data
 from sweeps.spec.changes import assigned_value, setting_of
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
@@ -18,11 +19,11 @@ from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.toml_text import toml_value
-from sweeps.spec.user_modules import UserModule, load_modules
-from tailor.common.plugin_digests import digest_of
+from tailor.common.plugin_digests import PluginRecord, digest_of
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
+from tailor.execution.plugins import load
 from tailor.execution.untrained import trained_images
 from tailor.execution.weights_check import refuse_missing
 from tailor.facts.networks import NETWORKS
@@ -78,7 +79,7 @@ class Plan:
     resources: Resources
     spec_text: str  # the resolved spec as TOML
     private_cache: bool = False  # each trial has its own empty cache: for measuring what sharing saves
-    imports: tuple[UserModule, ...] = ()
+    imports: tuple[PluginRecord, ...] = ()
     printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Data set -> the names of its classes, in the order of the labels; () where they are not known."""
@@ -105,7 +106,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         ConfigError: an invalid trial, or a module that cannot be imported.
         SpecError: two trials with one id, two variants of different methods with one label, or a spec without trials.
     """
-    imports = load_modules(spec.imports)
+    imports = tuple(load(Path(path)) for path in spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
     data_sets: dict[str, DataConfig] = {}  # by name, the first of each
@@ -114,7 +115,18 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     first_with_label: dict[str, Expanded] = {}
     metrics: dict[str, str | None] = {}  # by data set
     for expanded in expand(spec) if choose is None else choose():
-        _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
+        first = first_with_label.setdefault(expanded.label, expanded)
+        first_variant = first.combination.variant
+        other_variant = expanded.combination.variant
+        first_method = first.config.method.name
+        other_method = expanded.config.method.name
+        if first_variant != other_variant and first_method != other_method:
+            raise SpecError(
+                f"{spec.where} [[variants]] {first_variant} and [[variants]] {other_variant} have the label "
+                f"{expanded.label!r}, and different methods, {first_method} and {other_method}: a label is one "
+                f"method's; give [[variants]] {other_variant} its own, such as label = "
+                f"{toml_value(f'{expanded.label} {other_method}')}, or leave it out"
+            )
         _refuse_other_data(spec, data_sets, expanded.config.data)
         _refuse_other_metric(spec, metrics, expanded)
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
@@ -133,7 +145,20 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         origins[trial.trial_id] = expanded.combination
     planned_trials = list(trials.values())
     if spec.search is None:  # the arms of a search are its labels: they must not change when it proposes more settings
-        arms = _arms_of(planned_trials)
+        arms = arms_of(
+            [
+                ArmTrial(
+                    problem=(trial.settings.network, trial.settings.dataset, trial.train_images),
+                    label=trial.label,
+                    settings=trial.settings.values,
+                    tuning={} if trial.tuning is None else trial.tuning.values,
+                    points={stage.asked_removed_macs_fraction: stage.key for stage in trial.points},
+                    head=_head_fit(trial),
+                    is_head_only=_is_head_only(trial),
+                )
+                for trial in planned_trials
+            ]
+        )
         planned_trials = [
             trial if (trial.arm, trial.head_arm) == (arm, head_arm) else replace(trial, arm=arm, head_arm=head_arm)
             for trial, arm, head_arm in zip(planned_trials, arms.names, arms.heads, strict=True)
@@ -145,28 +170,13 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         name=spec.name,
         trials=tuple(planned_trials),
         resources=spec.resources,
-        spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
+        spec_text=spec.to_toml([f"code/imports/{module.copy.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
         class_names={name: data.info.class_names for name, data in data_sets.items()},
         warnings=tuple(warnings),
         grows=spec if spec.adds_trials else None,
     )
-
-
-def _refuse_shared_label(spec: Spec, first: Expanded, other: Expanded) -> None:
-    """Raise SpecError for two variants of different methods with one label."""
-    first_variant = first.combination.variant
-    other_variant = other.combination.variant
-    first_method = first.config.method.name
-    other_method = other.config.method.name
-    if first_variant != other_variant and first_method != other_method:
-        raise SpecError(
-            f"{spec.where} [[variants]] {first_variant} and [[variants]] {other_variant} have the label "
-            f"{other.label!r}, and different methods, {first_method} and {other_method}: a label is one method's; "
-            f"give [[variants]] {other_variant} its own, such as label = "
-            f"{toml_value(f'{other.label} {other_method}')}, or leave it out"
-        )
 
 
 def _refuse_other_data(spec: Spec, data_sets: dict[str, DataConfig], data: DataConfig) -> None:
@@ -199,23 +209,6 @@ def _refuse_other_metric(spec: Spec, metrics: dict[str, str | None], expanded: E
         )
 
 
-def _arms_of(trials: Sequence[PlannedTrial]) -> Arms:
-    return arms_of(
-        [
-            ArmTrial(
-                problem=(trial.settings.network, trial.settings.dataset, trial.train_images),
-                label=trial.label,
-                settings=trial.settings.values,
-                tuning={} if trial.tuning is None else trial.tuning.values,
-                points={stage.asked_removed_macs_fraction: stage.key for stage in trial.points},
-                head=_head_fit(trial),
-                is_head_only=_is_head_only(trial),
-            )
-            for trial in trials
-        ]
-    )
-
-
 def _head_fit(trial: PlannedTrial) -> str | None:
     """Return the key of the trial's first point, if its model is the source network with a new head and no more."""
     stages: dict[str, PlannedStage] = {}
@@ -231,9 +224,8 @@ def _head_fit(trial: PlannedTrial) -> str | None:
 
 
 def _is_head_only(trial: PlannedTrial) -> bool:
-    """Whether a trial's method measures the head's fit and nothing else; a longer path can be cut off there."""
-    is_whole = trial.settings.values.get("last_point") is None
-    return is_whole and len(trial.points) == 1 and _head_fit(trial) is not None
+    """Whether a trial's method measures the head's fit and nothing else."""
+    return len(trial.points) == 1 and _head_fit(trial) is not None
 
 
 def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
@@ -303,23 +295,21 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
     for digits in trial_ids:
         matching_ids = [trial_id for trial_id in ids_in_plan if trial_id.startswith(digits)]
         if not matching_ids:
+            first_of_arm = {trial.arm: trial.trial_id for trial in reversed(plan.trials)}
+            some = [f"{trial_id} ({arm})" for arm, trial_id in reversed(first_of_arm.items())][:4]
+            ids_of_arms = ", ".join(some) + (", ..." if len(plan.trials) > len(some) else "")
             raise SpecError(
-                f"{plan.name} has no trial {digits!r}; {did_you_mean(digits, ids_in_plan)}it has {_ids_of_arms(plan)}"
+                f"{plan.name} has no trial {digits!r}; {did_you_mean(digits, ids_in_plan)}it has {ids_of_arms}"
             )
         if len(matching_ids) > 1:
             raise SpecError(f"{len(matching_ids)} trials of {plan.name} begin with {digits!r}; type more digits")
     return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith(tuple(trial_ids))))
 
 
-def _ids_of_arms(plan: Plan) -> str:
-    """Return the id of the first trial of some arms, as a message lists them."""
-    first_of_arm = {trial.arm: trial.trial_id for trial in reversed(plan.trials)}
-    some = [f"{trial_id} ({arm})" for arm, trial_id in reversed(first_of_arm.items())][:4]
-    return ", ".join(some) + (", ..." if len(plan.trials) > len(some) else "")
-
-
-def refuse_missing_files(plan: Plan) -> None:
+def refuse_missing_files(plan: Plan) -> list[str]:
     """Refuse a plan unless all data sets, weights and tables of latencies that its trials read can be used.
+
+    Return which weights have no head.
 
     Raises:
         ConfigError: data sets or weights are missing; weights are other files, or have a head that the method cannot
@@ -336,7 +326,7 @@ def refuse_missing_files(plan: Plan) -> None:
             donor = settings.values["pruning"]["scores_from"]
             what_is_checked = [source, settings.network, {**data, "split_seed": 0}, donor, settings.method]
             first_with_files.setdefault(canonical_json(what_is_checked), trial)
-    refuse_missing(trial.settings.parse() for trial in first_with_files.values())
+    return refuse_missing(trial.settings.parse() for trial in first_with_files.values())
 
 
 def _reads_a_table(method: Any) -> bool:
@@ -372,16 +362,13 @@ def refuse_unfit_networks(plan: Plan) -> None:
         refuse_unfit(trial.settings.parse(), plan.resources.ranks)
 
 
-def choose_probe(
-    trials: Sequence[PlannedTrial], not_measured: Callable[[PlannedTrial], Collection[object]] | None = None
-) -> PlannedTrial:
-    """Choose the trial for a probe: that with the most kinds of stages to measure, and of those the one of least work.
+def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
+    """Choose the trial for a probe: that with the most kinds of stages, and of those the one of least work."""
 
-    Args:
-        not_measured: the kinds that a trial would measure; None: all that it has.
-    """
-    kinds_of = not_measured or (lambda trial: {stage.kind for stage in trial.stages})
-    return min(trials, key=lambda trial: (-len(kinds_of(trial)), sum(stage.work for stage in trial.stages)))
+    def order(trial: PlannedTrial) -> tuple[int, float]:
+        return -len({stage.kind for stage in trial.stages}), sum(stage.work for stage in trial.stages)
+
+    return min(trials, key=order)
 
 
 def _plan_trial(

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from sweeps.spec.json_settings import JsonSettings
 from tailor.config.data import DataConfig
-from tailor.execution.untrained import limited_images, missed_text, short_text, split_images, uneven_text
+from tailor.execution.untrained import limited_images, missed_text, split_images
 from tailor.facts import datasets
 from tailor.stages import canonical_json
 from transtailor.plural import counted, first_few
 
 
 def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
-    """Yield a warning if data sets are not as expected, and if draws miss classes, or have other images than asked.
+    """Yield a warning if data sets are not as expected, and if draws miss classes.
 
     It describes the first of these draws. Results of other numbers of training images are another problem's.
     """
     draws = _data_of(trials)
     missed_texts = [partial(missed_text, split) for split in ("train", "validation")]
-    texts_of: list[Callable[[DataConfig], str]] = [DataConfig.unexpected_text, *missed_texts, short_text, uneven_text]
+    texts_of: list[Callable[[DataConfig], str]] = [DataConfig.unexpected_text, *missed_texts]
     for text_of in texts_of:
         texts = [text for data in draws if (text := text_of(data))]
         if texts:
@@ -51,7 +51,8 @@ def verify_data(trials: Iterable[JsonSettings]) -> None:
     Raises:
         ConfigError: a file has changed.
     """
-    from tailor.prepare import arrays, check
+    from tailor.data import arrays
+    from tailor.prepare import check
 
     prepared = {(data.root, data.name, data.sha256 is not None) for data in _data_of(trials) if data.root is not None}
     for root, name, has_digest in sorted(prepared):

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from sweeps.run.run_lock import LOCK_FILE, holder_of
@@ -21,19 +22,14 @@ def remove_abandoned(runs: Path) -> None:
     """Remove what this user's killed creations on this host have left behind, and nothing else."""
     for path in runs.glob(".*.creating"):
         name = _NAME.fullmatch(path.name)
-        if not name or name["host"] != socket.gethostname() or not _is_mine(path):
+        is_mine = False  # also if another launch has just renamed or removed it
+        with suppress(FileNotFoundError):
+            is_mine = path.stat().st_uid == os.getuid()
+        if not name or name["host"] != socket.gethostname() or not is_mine:
             continue
         # The process id is not enough: containers can share a host name without sharing ids. The lock is.
         if not _is_alive(int(name["pid"])) and holder_of(path / LOCK_FILE) is None:
             shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
-
-
-def _is_mine(path: Path) -> bool:
-    """Whether a folder is this user's; False if another launch has just renamed or removed it."""
-    try:
-        return path.stat().st_uid == os.getuid()
-    except FileNotFoundError:
-        return False
 
 
 def _is_alive(pid: int) -> bool:

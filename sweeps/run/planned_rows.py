@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,6 @@ from tailor.config.trial import settings_read
 
 if TYPE_CHECKING:
     from results.store.writer import Writer
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuningColumns:
-    """A trial's setting of [tuning], as columns; None without one."""
-
-    tuning_json: str | None = None
-    tuning_order: int | None = None
 
 
 def write_planned(writer: "Writer", plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
@@ -35,7 +26,7 @@ def write_planned(writer: "Writer", plan: Plan, trials: Iterable[PlannedTrial], 
             "points_planned": len(trial.points),
             "config_json": json.dumps(_resolved_settings(trial, files_digest), sort_keys=True),
             "stage_keys": [stage.key for stage in trial.all_stages],
-            **asdict(tuning_of(trial)),
+            **tuning_of(trial),
         }
         for trial in trials
     ]
@@ -57,8 +48,8 @@ def _resolved_settings(trial: PlannedTrial, files_digest: Callable[[str, str | N
     return settings | {"method": settings["method"] | dict(trial.resolved), "data": data}
 
 
-def tuning_of(trial: PlannedTrial) -> TuningColumns:
-    """Return a trial's setting of [tuning] as columns."""
+def tuning_of(trial: PlannedTrial) -> dict[str, Any]:
+    """Return a trial's setting of [tuning] as columns; None without one."""
     if trial.tuning is None:
-        return TuningColumns()
-    return TuningColumns(tuning_json=json.dumps(trial.tuning.values), tuning_order=trial.tuning.order)
+        return {"tuning_json": None, "tuning_order": None}
+    return {"tuning_json": json.dumps(trial.tuning.values), "tuning_order": trial.tuning.order}

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sweeps.planning.trial_data import digests_of_data, files_digests_of
 from sweeps.run.planned_rows import tuning_of
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
+    FORMAT,
     LaunchRecord,
     RunFolder,
     add_launch,
@@ -89,10 +91,11 @@ def _changed_modules(record: LaunchRecord, plan: Plan) -> Iterator[str]:
     """Name the user's modules whose source has changed."""
     digests = {file.name: file.parent.name for file in record.imports}
     for module in plan.imports:
-        before = digests.get(module.file.name)
-        digest = module.file.parent.name
+        before = digests.get(module.copy.name)
+        digest = module.copy.parent.name
         if before not in (None, digest):
-            yield f"the module {module.file.name} was changed: SHA-256 {before[:12]} -> {digest[:12]}"
+            what = ", or a file beside it that it imports," if module.user_file.neighbours else ""
+            yield f"the module {module.copy.name}{what} was changed: SHA-256 {before[:12]} -> {digest[:12]}"
 
 
 def prepared_again(record: LaunchRecord, settings: Iterable[JsonSettings]) -> Iterator[str]:
@@ -107,7 +110,7 @@ def prepared_again(record: LaunchRecord, settings: Iterable[JsonSettings]) -> It
 
 @pause_collection()  # the record of all trials is no garbage
 def start(
-    plan: Plan, runs: Path, *, extend: bool, update_code: bool, site: str | None = None
+    plan: Plan, runs: Path, *, extend: bool, update_code: bool, site: str | None = None, for_jobs: bool = False
 ) -> tuple[RunFolder, RunLock, str]:
     """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
@@ -115,6 +118,7 @@ def start(
         extend: add trials to a run that has all others already.
         update_code: resume although the code has changed since the run was created.
         site: where this launch runs its trials, for the run's history; None if it runs none.
+        for_jobs: jobs will import the run's copy of the code.
 
     Raises:
         RunFolderError: the run may not be resumed; the text shows the difference and names the option.
@@ -131,7 +135,7 @@ def start(
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users
             with deny_others_writing():
-                return run, create_run(plan, runs, launch, files), "created"
+                return run, create_run(plan, runs, launch, files, for_jobs=for_jobs), "created"
         except FileExistsError:
             pass  # another launch has just created it: resume that one
     check_is_run(run)  # before the lock, which would write a file into a folder that is no run
@@ -141,7 +145,7 @@ def start(
         record = open_run(run)
         check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
         with deny_others_writing():
-            what_was_done = _resume(run, record, plan, launch, files)
+            what_was_done = _resume(run, record, plan, launch, files, for_jobs=for_jobs)
     except BaseException:
         lock.release()
         raise
@@ -152,6 +156,11 @@ def check_may_resume(
     run: RunFolder, record: LaunchRecord, plan: Plan, digest: str, *, extend: bool, update_code: bool
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
+    if record.provenance["format"] != FORMAT:
+        raise RunFolderError(
+            f"{run.path} was begun by version 0.2: finish it with the version that began it, or type --name NAME for a "
+            "new run"
+        )
     if record.private_cache != plan.private_cache:
         of_run, of_launch = ("without", "with") if record.private_cache else ("with", "without")
         raise RunFolderError(
@@ -174,9 +183,17 @@ def check_may_resume(
     if digest != record.code_digest and not update_code:
         raise RunFolderError(
             f"{run.path} was made with other code (digest {record.code_digest[:12]}, now {digest[:12]}; "
-            f"to compare: {shlex.join(['diff', '-r', str(run.code_of(record.code_digest)), str(ROOT)])}); "
+            f"to compare: {_comparison(run.code_copy(record.code_digest))}); "
             "type --update-code to continue with the new code, or --name NAME for a new run"
         )
+
+
+def _comparison(copy: Path) -> str:
+    """Return the command that shows how the code differs from a run's copy of it."""
+    if copy.suffix != ".zip":
+        return shlex.join(["diff", "-r", str(copy), str(ROOT)])
+    unpack = [sys.executable, "-m", "zipfile", "-e", str(copy), copy.stem]
+    return f"{shlex.join(unpack)} && {shlex.join(['diff', '-r', copy.stem, str(ROOT)])}"
 
 
 def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
@@ -199,13 +216,24 @@ def this_code_digest() -> str:
 
 
 def _resume(
-    run: RunFolder, record: LaunchRecord, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]
+    run: RunFolder,
+    record: LaunchRecord,
+    plan: Plan,
+    launch: Mapping[str, Any],
+    files: Mapping[Path, bytes],
+    *,
+    for_jobs: bool,
 ) -> str:
     """Bring the folder of a run up to date with this launch; returns what was done, such as "resumed"."""
     digest = launch["code_digest"]
     added = difference(record, plan).added
     actions = [f"extended by {counted(len(added), 'trial')}" if added else "resumed"]
-    renamed_arms = _renamed_arms(record, plan)
+    # Old name -> new one, of arms that a setting tells apart now from arms that were added
+    renamed_arms: dict[str, str] = {}
+    for trial in plan.trials:
+        recorded = record.trials.get(trial.trial_id)
+        if recorded is not None and recorded.arm != trial.arm:
+            renamed_arms.setdefault(recorded.arm, trial.arm)
     if renamed_arms:
         actions.append(first_few([f"the arm {old!r} is now {new!r}" for old, new in renamed_arms.items()], SHOWN))
     if digest != record.code_digest:
@@ -215,10 +243,10 @@ def _resume(
     site_before = record.provenance["history"][-1].get("site")
     if None not in (site_before, launch["site"]) and site_before != launch["site"]:
         actions.append(f"on site {launch['site']}, before on {site_before}: the speed of trials may differ")
-    save_code(run, digest, files)
+    save_code(run, digest, files, for_jobs=for_jobs)
     save_imports(run, plan)
     changed_trials = [*added, *_described_otherwise(record, plan)]
-    has_other_imports = list(record.imports) != [module.file for module in plan.imports]
+    has_other_imports = list(record.imports) != [module.copy for module in plan.imports]
     if changed_trials or is_other_spec(run, plan) or has_other_imports:
         from results.store.writer import Writer  # pyarrow takes 0.2 s
 
@@ -263,16 +291,6 @@ def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]
         if is_described != (trial.arm, trial.head_arm, tuning_of(trial)):
             changed_trials.append(trial)
     return changed_trials
-
-
-def _renamed_arms(record: LaunchRecord, plan: Plan) -> dict[str, str]:
-    """Return old name -> new one, of arms that a setting tells apart now from arms that were added."""
-    renamed: dict[str, str] = {}
-    for trial in plan.trials:
-        recorded = record.trials.get(trial.trial_id)
-        if recorded is not None and recorded.arm != trial.arm:
-            renamed.setdefault(recorded.arm, trial.arm)
-    return renamed
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:

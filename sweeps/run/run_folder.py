@@ -3,8 +3,9 @@
 runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
              plan.json            trial id -> label, arm and settings; a relaunch is compared with it
              provenance.json      command, machine, packages, commit; one entry per launch
-             code/<digest>/       the sources that ran, one copy for each digest in the rows
-             code/imports/        the user's modules that ran, <SHA-256>/<name>.py
+             code/<digest>.zip    the sources that ran, one copy for each digest in the rows
+             code/<digest>/       the same as a folder, where jobs import them
+             code/imports/        the user's modules that ran, <SHA-256>/<name>.py, and what they import beside them
              tables/<table>/      the rows
              .writing/<number>/   rows that are being written: see `results.store.writer`
              trials/<id>/         log, checkpoint and other files of a trial
@@ -24,11 +25,13 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+from zipfile import ZipFile
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
@@ -36,11 +39,11 @@ from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import NOT_SHARED, Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
-from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
+from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import RUN_NAME
-from tailor.execution.plugins import ORIGIN
+from tailor.common.neighbours import COPIES, ORIGIN
 from transtailor.documents import read_json
 from transtailor.errors import is_of_the_machine
 from transtailor.files import is_there, list_there, make_folder, name_folder, write_file, write_folder
@@ -52,7 +55,8 @@ from transtailor.shell import command
 if TYPE_CHECKING:
     from results.store.writer import Writer
 
-FORMAT = 3  # of plan.json and provenance.json
+FORMAT = 4  # of plan.json and provenance.json
+FORMATS = (3, FORMAT)  # that are read; runs of format 3, version 0.2's, are not launched again
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
@@ -76,7 +80,7 @@ class RunFolder:
     spec = _Below("spec.toml")  # resolved
     plan = _Below("plan.json")
     provenance = _Below("provenance.json")
-    code = _Below("code")  # copies of the sources, one folder per digest
+    code = _Below("code")  # copies of the sources, one for each digest
     imports = _Below("code/imports")  # copies of the user's modules
     tables = _Below("tables")  # one folder per table
     trials = _Below("trials")  # one folder per trial
@@ -127,8 +131,13 @@ class RunFolder:
         return self.trial(trial_id) / "private_cache"
 
     def code_of(self, digest: str) -> Path:
-        """Return the copy of the sources with a digest, which rows have in `code_digest`."""
+        """Return the folder from which jobs import the sources with a digest, which rows have in `code_digest`."""
         return self.code / digest[:12]
+
+    def code_copy(self, digest: str) -> Path:
+        """Return the copy of the sources with a digest: that folder if the run has it, else a ZIP archive."""
+        folder = self.code_of(digest)
+        return folder if is_there(folder) else folder.with_suffix(".zip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +148,7 @@ class RecordedTrial:
     arm: str
     head_arm: str | None  # as in `PlannedTrial`
     settings: JsonSettings
-    tuning: TuningColumns
+    tuning: Mapping[str, Any]  # the columns of `tuning_of`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +164,16 @@ class LaunchRecord:
     provenance: Mapping[str, Any]
 
 
-def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> RunLock:
+def create_run(
+    plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mapping[Path, bytes], *, for_jobs: bool = False
+) -> RunLock:
     """Create `runs/<name>` and return its lock, held.
 
     Args:
         runs: the folder of all runs; created if it is missing.
         launch: `provenance.provenance()` of this launch.
         sources: relative path -> content of the code.
+        for_jobs: jobs will import the run's copy of the code.
 
     Raises:
         FileExistsError: the run exists already; open that one.
@@ -179,7 +191,28 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
     try:
         lock = RunLock(temporary.lock)  # held from the start, so that no other launch resumes the run first
         try:
-            _fill(temporary, plan, launch, sources)
+            from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
+
+            digest = launch["code_digest"]
+            temporary.code.mkdir()
+            temporary.trials.mkdir()
+            save_code(temporary, digest, sources, for_jobs=for_jobs)
+            save_imports(temporary, plan)
+            writer = Writer(temporary.tables)
+            writer.begin()
+            write_planned(writer, plan, plan.trials, digest)
+            write_file(temporary.spec, plan.spec_text)
+            history = [_entry(f"created with {counted(len(plan.trials), 'trial')}", launch, launch)]
+            provenance = {
+                "format": FORMAT,
+                "name": plan.name,
+                "run_id": uuid.uuid4().hex[:16],
+                "code_digest": digest,
+                "created": launch,
+                "history": history,
+            }
+            write_file(temporary.provenance, _json_text(provenance))
+            write_file(temporary.plan, _plan_text(plan))
             if is_there(final):  # an empty folder would be replaced without a message
                 raise FileExistsError(f"{final} exists already")
             name_folder(temporary.path, final)
@@ -228,7 +261,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
     provenance = _read_json(run, run.provenance)
     try:
         record = LaunchRecord(
-            trials={_known_id(run, key): _known_trial(run, value) for key, value in plan["trials"].items()},
+            trials={key: _known_trial(run, key, value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan["imports"]),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
@@ -236,7 +269,13 @@ def open_run(run: RunFolder) -> LaunchRecord:
             run_id=str(provenance["run_id"]),
             provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
         )
-        _look_up_facts(record.provenance)
+        # Look up the facts of launches that commands read, so that a missing one raises here
+        launch = last_launch(record.provenance["history"])
+        str(record.provenance["created"]["packages"])
+        str(record.provenance["history"][-1]["command"])
+        str(launch["folder"])
+        words = launch["argv"]
+        words[0], "".join(words)
     except RunFolderError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -275,16 +314,6 @@ def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
     return command("run", run.spec, "--runs", run.path.parent, "--name", name, *words)
 
 
-def _look_up_facts(provenance: Mapping[str, Any]) -> None:
-    """Look up the facts of launches that commands read, so that a missing one raises here."""
-    launch = last_launch(provenance["history"])
-    str(provenance["created"]["packages"])
-    str(provenance["history"][-1]["command"])
-    str(launch["folder"])
-    words = launch["argv"]
-    words[0], "".join(words)
-
-
 def check_is_own(run: RunFolder) -> None:
     """Raise RunFolderError, with what to type, if another user owns or may write what a launch of the run executes."""
     code_paths = [path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__"]
@@ -320,23 +349,6 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
     write_file(run.plan, _plan_text(plan))
 
 
-def add_decisions(run: RunFolder, plan: Plan, table: str, rows: Sequence[Mapping[str, Any]], writer: "Writer") -> None:
-    """Write the decisions of a sweep that adds trials, then the trials of `plan` that the run lacks.
-
-    The caller holds the lock. If it is killed in between, the next launch plans the trials of decisions that it reads.
-
-    Args:
-        table: of the decisions.
-        rows: new ones, without the digest of the code.
-    """
-    record = open_run(run)
-    if rows:
-        writer.write(table, [{**row, "code_digest": record.code_digest} for row in rows])
-    new_trials = [trial for trial in plan.trials if trial.trial_id not in record.trials]
-    if new_trials:
-        add_trials(run, plan, new_trials, record.code_digest, writer)
-
-
 def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[str, Any]) -> None:
     """Write a launch into the run's provenance; the caller holds the lock.
 
@@ -350,20 +362,28 @@ def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[
     write_file(run.provenance, _json_text(provenance))
 
 
-def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
-    """Store a copy of the sources under their digest, unless the run has one."""
-    if not is_there(run.code_of(digest)):
+def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes], *, for_jobs: bool) -> None:
+    """Store a copy of the sources under their digest, unless the run has one: a folder if jobs will import it.
+
+    Otherwise it is one archive: some hundred files would each be synced.
+    """
+    copy = run.code_copy(digest)
+    if for_jobs and copy != run.code_of(digest):
         write_folder(run.code_of(digest), sources)
+    elif not is_there(copy):
+        write_file(copy, partial(_write_archive, sources))
 
 
 def save_imports(run: RunFolder, plan: Plan) -> None:
     """Store copies of the user's modules for the ranks to import, unless the run has them."""
     for module in plan.imports:
         run.imports.mkdir(exist_ok=True)
-        folder = run.imports / module.file.parent
+        folder = run.imports / module.copy.parent
         if not is_there(folder):
-            origin = str(module.origin).encode()
-            write_folder(folder, {module.file.name: module.content, ORIGIN: origin})
+            user_file = module.user_file
+            copies = {f"{COPIES}/{name}": content for name, content in user_file.neighbours.items()}
+            origin = str(user_file.origin).encode()
+            write_folder(folder, {module.copy.name: user_file.content, ORIGIN: origin, **copies})
 
 
 def log_line(at: datetime, level: str, text: str) -> str:
@@ -371,29 +391,10 @@ def log_line(at: datetime, level: str, text: str) -> str:
     return json.dumps({"at": at.isoformat(), "level": level, "text": text})
 
 
-def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> None:
-    from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
-
-    digest = launch["code_digest"]
-    run.code.mkdir()
-    run.trials.mkdir()
-    save_code(run, digest, sources)
-    save_imports(run, plan)
-    writer = Writer(run.tables)
-    writer.begin()
-    write_planned(writer, plan, plan.trials, digest)
-    write_file(run.spec, plan.spec_text)
-    history = [_entry(f"created with {counted(len(plan.trials), 'trial')}", launch, launch)]
-    provenance = {
-        "format": FORMAT,
-        "name": plan.name,
-        "run_id": uuid.uuid4().hex[:16],
-        "code_digest": digest,
-        "created": launch,
-        "history": history,
-    }
-    write_file(run.provenance, _json_text(provenance))
-    write_file(run.plan, _plan_text(plan))
+def _write_archive(sources: Mapping[Path, bytes], stream: BinaryIO) -> None:
+    with ZipFile(stream, "w") as archive:
+        for path, content in sources.items():
+            archive.writestr(path.as_posix(), content)
 
 
 def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
@@ -412,33 +413,29 @@ def _plan_text(plan: Plan) -> str:
     trials = {}
     for trial in plan.trials:
         entry = {"label": trial.label, "arm": trial.arm, "head_arm": trial.head_arm, "config": trial.settings.values}
-        trials[trial.trial_id] = entry | asdict(tuning_of(trial))
+        trials[trial.trial_id] = entry | tuning_of(trial)
     return _json_text(
         {
             "format": FORMAT,
             "name": plan.name,
             "resources": plan.resources.model_dump(),
             "private_cache": plan.private_cache,
-            "imports": [module.file.as_posix() for module in plan.imports],
+            "imports": [module.copy.as_posix() for module in plan.imports],
             "trials": trials,
         }
     )
 
 
-def _known_id(run: RunFolder, trial_id: str) -> str:
+def _known_trial(run: RunFolder, trial_id: str, value: Mapping[str, Any]) -> RecordedTrial:
     if not _ID.fullmatch(trial_id):  # it names a folder
         raise _damage_error(run, f"{run.plan.name} names a trial {trial_id!r}, expected letters and digits")
-    return trial_id
-
-
-def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
     label = str(value["label"])
     arm = str(value["arm"])
     head_arm = None if value.get("head_arm") is None else str(value["head_arm"])
     for name in (label, arm, head_arm or arm):
         if not name.isprintable():  # a line break in it could look like a line of ours
             raise _damage_error(run, f"{run.plan.name}: expected a name in one line, given {name!r}")
-    tuning = TuningColumns(tuning_json=value["tuning_json"], tuning_order=value["tuning_order"])
+    tuning = {name: value[name] for name in ("tuning_json", "tuning_order")}
     return RecordedTrial(
         label=label, arm=arm, head_arm=head_arm, settings=JsonSettings(dict(value["config"])), tuning=tuning
     )
@@ -451,7 +448,7 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
         raise _damage_or_disk(run, f"{path.name} cannot be read: ", error) from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _damage_error(run, f"{path.name} has no format number")
-    if content["format"] != FORMAT:
+    if content["format"] not in FORMATS:
         raise RunFolderError(
             f"{run.path} was made by another version of this program ({path.name} has format {content['format']}, this "
             f"program reads {FORMAT}); update the program, or type another --name"

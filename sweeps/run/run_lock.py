@@ -45,7 +45,16 @@ class RunLock:
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _wait_and_take(self._handle, path, patience_s, is_stopped)
-            self._second_line_at = _write_holder(self._handle, path)
+            # Who holds the lock is the file's only line
+            holder = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            os.ftruncate(self._handle, 0)
+            self._second_line_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
+            with suppress(OSError):  # a full disk is reported elsewhere
+                sync(path)  # for other machines, which would see the holder only when it ends
         except BaseException:
             self.release()
             raise
@@ -67,20 +76,6 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-
-def _write_holder(handle: int, path: Path) -> int:
-    """Write who holds the lock as the file's only line; return its bytes."""
-    holder = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    os.ftruncate(handle, 0)
-    written_bytes = os.pwrite(handle, f"{json.dumps(holder)}\n".encode(), 0)
-    with suppress(OSError):  # a full disk is reported elsewhere
-        sync(path)  # for other machines, which would see the holder only when it ends
-    return written_bytes
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:

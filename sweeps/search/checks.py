@@ -14,17 +14,16 @@ from tailor.common.errors import ConfigError
 from tailor.common.seeds import stream
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import dry_run
-from tailor.stages import PruneToLatency
 
 MOST_TRIED = 2_000  # settings; of larger spaces as many, and each value of each axis
 
 
 def refuse_impossible(spec: Spec) -> None:
-    """Refuse a search whose settings differ in what is no choice, lack its rungs, or do not measure its cost.
+    """Refuse a search whose settings differ in what is no choice, or lack its rungs.
 
     Refuse exclusions and `--set` that change no setting, too.
 
-    Rungs and costs: each value of each axis is tried once.
+    Rungs: each value of each axis is tried once.
 
     Raises:
         SpecError: with the setting's fault and what to type.
@@ -33,7 +32,16 @@ def refuse_impossible(spec: Spec) -> None:
     for number, variant in enumerate(spec.variants, start=1):
         check_apart(spec, variant, f"{spec.where} [[variants]] {number}")
     _refuse_other_than_choices(spec)
-    _refuse_more_than_end(spec)
+    assert spec.search is not None
+    size = sum(space_of(spec).sizes)
+    tried = min(spec.search.trials or size, size)
+    end = tried if spec.search.halving is None else spec.search.halving.counts(tried)[-1]
+    if spec.confirm is not None and spec.confirm.top > end:
+        less = "" if spec.search.halving is None else ", or leave out a rung of halving"
+        raise SpecError(
+            f"{spec.where} [confirm] top = {spec.confirm.top}: of {tried} settings {end} reach their end; type top = "
+            f"{end}{less}"
+        )
     space = space_of(spec)
     changes = Changes(spec)
     _note_changes(spec, space, changes, lambda: changes.are_all_known)
@@ -45,11 +53,6 @@ def refuse_impossible(spec: Spec) -> None:
                 dry_run(config, rung=rung)
         except ConfigError as error:
             raise SpecError(f"{spec.where} [search] halving: {error}") from error
-        if spec.search.cost == "pruning_latency_ms" and not _measures_latency(config):
-            raise SpecError(
-                f"{spec.where} [search] cost: trials of {config.method.label()!r} measure no latency; give the method "
-                'allocation = { name = "latency", asked_latency_ms = 2.0 }, or leave out cost, and MACs are read'
-            )
 
 
 def refuse_overridden(spec: Spec) -> None:
@@ -111,20 +114,6 @@ def _refuse_other_than_choices(spec: Spec) -> None:
                 )
 
 
-def _refuse_more_than_end(spec: Spec) -> None:
-    """Raise SpecError if `confirm` asks for more settings than can reach the end."""
-    assert spec.search is not None
-    size = sum(space_of(spec).sizes)
-    tried = min(spec.search.trials or size, size)
-    end = tried if spec.search.halving is None else spec.search.halving.counts(tried)[-1]
-    if spec.confirm is not None and spec.confirm.top > end:
-        less = "" if spec.search.halving is None else ", or leave out a rung of halving"
-        raise SpecError(
-            f"{spec.where} [confirm] top = {spec.confirm.top}: of {tried} settings {end} reach their end; type top = "
-            f"{end}{less}"
-        )
-
-
 def _each_value_once(space: Space) -> Iterator[SearchCandidate]:
     """Yield settings in which each value of each axis is once, beside the first values of the others."""
     for variant, axes in enumerate(space.dimensions):
@@ -142,10 +131,3 @@ def _configs(spec: Spec, space: Space) -> Iterator[TrialConfig]:
             trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})
             if trial is not None:
                 yield trial.config
-
-
-def _measures_latency(config: TrialConfig) -> bool:
-    try:
-        return any(stage.kind == PruneToLatency.kind for stage in dry_run(config).stages)
-    except ConfigError:
-        return True  # it is refused when it is proposed

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweeps.search.records import Proposal, Score, ScoreKey, what_was_read
+from sweeps.run.trial_producer import ScoreKey
+from sweeps.search.records import Proposal, what_was_read
 from sweeps.spec.search_settings import SearchSettings
 from tailor.execution.dry_run import Rung
 
@@ -33,7 +34,7 @@ def rung_above(number: int, settings: SearchSettings) -> int | None:
 
 
 def promotions(
-    settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+    settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, float]
 ) -> Iterator[Proposal]:
     """Yield the promotions from the lowest rung that has some; none when all are made.
 
@@ -51,7 +52,7 @@ def promotions(
 
 
 def promotion_so_far(
-    settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+    settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, float]
 ) -> Iterator[Proposal]:
     """Yield the promotion from the highest rung that has one, if any: of those that have reached it, the best share.
 
@@ -79,7 +80,7 @@ class _Standing:
 
 
 def _standing_at(
-    rung: Rung, settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+    rung: Rung, settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, float]
 ) -> _Standing:
     above = rung_above(rung.number, settings)
     reaching = [proposal for proposal in earlier if proposal.rung == rung.number and proposal.refusal is None]
@@ -111,7 +112,6 @@ def _promoted(proposal: Proposal, number: int, standing: _Standing, settings: Se
         eta=settings.halving.eta,
         drawn_by="best",
         sampler_seed=None,
-        read_costs=(),
         **standing.read,
     )
 

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
+from sweeps.run.trial_producer import ScoreKey
 from sweeps.search.halving import ladder, promotion_so_far, promotions
-from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult, result_of, what_was_read
-from sweeps.search.samplers import Sampling
+from sweeps.search.records import Proposal, SettingResult, result_of, what_was_read
+from sweeps.search.samplers import propose
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings
@@ -30,9 +31,8 @@ class Decision:
 def next_batch(
     spec: Spec,
     earlier: Sequence[Proposal],
-    scores: Mapping[ScoreKey, Score],
+    scores: Mapping[ScoreKey, float],
     over: str | None = None,
-    sampling: Sampling | None = None,
     live: Collection[str] = (),
 ) -> list[Decision]:
     """Decide what is tried next; with the synchronous rule, when no trial of the earlier proposals waits or runs.
@@ -42,7 +42,6 @@ def next_batch(
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
-        sampling: what proposes settings; None: a new one, which proposes the same as an old one.
         live: trials of earlier proposals that wait or run; they have no scores at the rungs to which they run.
 
     Returns:
@@ -59,11 +58,19 @@ def next_batch(
         promoted = list(promotion_so_far(spec.search, earlier, scores))
         if promoted:
             return list(_continued(spec, promoted, earlier))
-    if _is_still_searching(spec.search, earlier):
+    purposes = {proposal.purpose for proposal in earlier}
+    if spec.search.is_asynchronous:
+        purposes.discard("promote")
+    if purposes <= {"search"}:  # before the first promotion, or asynchronously before the confirmation
         over = _why_too_many_refused(earlier) or over
-        batch = list(_search(spec, space, earlier, scores, sampling or Sampling(space, spec.search)))
+        batch = list(_search(spec, space, earlier, scores))
         if batch and earlier and over is not None:
-            return [Decision(proposal=_end(earlier, over), trials=())]
+            # No more settings are proposed; those that were are promoted and confirmed
+            end = Proposal(
+                number=len(earlier), batch=earlier[-1].batch + 1, purpose="end",
+                candidate=SearchCandidate(variant=0, values={}), seeds=(), drawn_by="limit", refusal=over,
+            )  # fmt: skip
+            return [Decision(proposal=end, trials=())]
         if batch:
             return batch
     if live:
@@ -74,14 +81,6 @@ def next_batch(
     if earlier and earlier[-1].purpose != "confirm":
         return list(_confirm(spec, space, earlier, scores))
     return []
-
-
-def _is_still_searching(search: SearchSettings, earlier: Iterable[Proposal]) -> bool:
-    """Whether new settings may be proposed: before the first promotion, or asynchronously before the confirmation."""
-    purposes = {proposal.purpose for proposal in earlier}
-    if search.is_asynchronous:
-        purposes.discard("promote")
-    return purposes <= {"search"}
 
 
 def _why_too_many_refused(earlier: Iterable[Proposal]) -> str | None:
@@ -121,8 +120,7 @@ def _search(
     spec: Spec,
     space: Space,
     earlier: Sequence[Proposal],
-    scores: Mapping[ScoreKey, Score],
-    sampling: Sampling,
+    scores: Mapping[ScoreKey, float],
 ) -> Iterator[Decision]:
     """Yield the next batch; nothing when enough settings were tried, or too many were refused."""
     search = spec.search
@@ -138,7 +136,7 @@ def _search(
     number = len(earlier)
     refused = 0
     while wanted > 0 and refused < MOST_REFUSED and len(keys_tried) < size:
-        drawn = sampling.propose(len(results), batch, results)
+        drawn = propose(space, search, len(results), results)
         candidate = drawn.candidate
         drawn_by = search.sampler
         seed = drawn.seed
@@ -148,13 +146,12 @@ def _search(
             drawn_by = "random"
         read = [index for index in drawn.read if index < len(searched)]  # the others are of this batch
         keys_tried.add(candidate.key)
-        results.append(SettingResult(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
+        results.append(SettingResult(candidate=candidate, score=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             rung=0 if search.halving else None, sampler_seed=seed,
             reads=tuple(searched[index].number for index in read),
             read_scores=tuple(results[index].score for index in read),
-            read_costs=tuple(results[index].cost for index in read) if search.sampler == "nsga2" else (),
         )  # fmt: skip
         decision = with_trials(spec, proposal, trial_ids)
         yield decision
@@ -174,10 +171,10 @@ def _most_in_batch(search: SearchSettings, *, is_first: bool) -> float:
 
 
 def _results_to_read(
-    search: SearchSettings, searched: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+    search: SearchSettings, searched: Sequence[Proposal], scores: Mapping[ScoreKey, float]
 ) -> list[SettingResult]:
     """Return the result of each proposal of a setting; asynchronously, those without a score may still get one."""
-    results = [result_of(proposal, scores, search.cost) for proposal in searched]
+    results = [result_of(proposal, scores) for proposal in searched]
     if search.is_asynchronous:
         # No row says whether a trial without a score has failed: samplers keep away from its setting.
         for index, proposal in enumerate(searched):
@@ -185,14 +182,6 @@ def _results_to_read(
             if has_no_score_yet:
                 results[index] = replace(results[index], is_pending=True)
     return results
-
-
-def _end(earlier: Sequence[Proposal], why: str) -> Proposal:
-    """Return the decision that no more settings are proposed; those that were are promoted and confirmed."""
-    return Proposal(
-        number=len(earlier), batch=earlier[-1].batch + 1, purpose="end",
-        candidate=SearchCandidate(variant=0, values={}), seeds=(), drawn_by="limit", refusal=why,
-    )  # fmt: skip
 
 
 def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:
@@ -240,7 +229,7 @@ def _untried(space: Space, keys_tried: set[str], draw: int) -> SearchCandidate:
 
 
 def _confirm(
-    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, float]
 ) -> Iterator[Decision]:
     """Yield the best settings again, with seeds above those of the search."""
     if spec.confirm is None:
@@ -257,7 +246,7 @@ def _confirm(
         yield with_trials(spec, proposal, set())
 
 
-def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], confirm: ConfirmSettings) -> list[Proposal]:
+def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, float], confirm: ConfirmSettings) -> list[Proposal]:
     """Return the proposals with the highest mean validation scores at the end, the best first.
 
     Of equal ones, the earlier is first. Settings that were confirmed already are left out.

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from sweeps.run.trial_producer import ScoreKey
 from sweeps.search.space import SearchCandidate
-from sweeps.spec.search_settings import Cost
-
-ScoreKey = tuple[str, int | None]
-"""A trial, and the number of the rung where it rests; None: its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,25 +14,8 @@ class SettingResult:
     """A setting with its result, as a sampler reads it."""
 
     candidate: SearchCandidate
-    batch: int
     score: float | None  # mean validation score over the seeds; None: it was refused, or a trial failed
-    cost: float | None  # what `nsga2` wants to be low: the mean of the MACs or of the latencies
     is_pending: bool = False  # it has no result yet, but may get one
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """Of a trial at a rung, or of the last operating point of a finished one."""
-
-    validation_score: float
-    macs: int
-    pruning_latency_ms: float | None = None  # of trials that prune to a latency, as they measured it
-
-    def cost(self, kind: Cost) -> float:
-        """Return what a sampler that reads costs wants to be low."""
-        cost = self.macs if kind == "macs" else self.pruning_latency_ms
-        assert cost is not None, "refuse_impossible lets only trials through that measure"
-        return float(cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +33,6 @@ class Proposal:
     """Numbers of the proposals whose scores the decision read."""
     read_scores: tuple[float | None, ...] = ()
     """Their scores, as `SettingResult` has them."""
-    read_costs: tuple[float | None, ...] = ()
-    """Their costs, which only `nsga2` reads."""
     rung: int | None = None  # to which its trials run; None: to their end
     promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
     eta: int | None = None  # of a promotion: one of this many settings was continued
@@ -68,22 +46,19 @@ class Proposal:
         return self.number if self.promotes is None else self.promotes
 
 
-def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score], cost: Cost = "macs") -> SettingResult:
-    """Return the means over the trials of a proposal at its rung; None if one of them has no score."""
+def result_of(proposal: Proposal, scores: Mapping[ScoreKey, float]) -> SettingResult:
+    """Return the mean over the trials of a proposal at its rung; None if one of them has no score."""
     keys = [(trial_id, proposal.rung) for trial_id in proposal.trial_ids]
     scores_of_trials = [scores[key] for key in keys if key in scores]
     mean_score = None
-    mean_cost = None
     if len(scores_of_trials) == 1 == len(keys):  # often there is one seed; a mean would cost time
-        mean_score = scores_of_trials[0].validation_score
-        mean_cost = scores_of_trials[0].cost(cost)
+        mean_score = scores_of_trials[0]
     elif scores_of_trials and len(scores_of_trials) == len(keys):
-        mean_score = fmean(score.validation_score for score in scores_of_trials)
-        mean_cost = fmean(score.cost(cost) for score in scores_of_trials)
-    return SettingResult(candidate=proposal.candidate, batch=proposal.batch, score=mean_score, cost=mean_cost)
+        mean_score = fmean(scores_of_trials)
+    return SettingResult(candidate=proposal.candidate, score=mean_score)
 
 
-def what_was_read(proposals: Iterable[Proposal], scores: Mapping[ScoreKey, Score]) -> dict[str, Any]:
+def what_was_read(proposals: Iterable[Proposal], scores: Mapping[ScoreKey, float]) -> dict[str, Any]:
     """Return the fields `reads` and `read_scores` of a decision that compares these proposals by their scores."""
     read = {proposal.number: result_of(proposal, scores).score for proposal in proposals}
     return {"reads": tuple(read), "read_scores": tuple(read.values())}

@@ -1,20 +1,25 @@
 """The next setting of a search, a pure function of the proposal's number and of the scores that it reads.
 
-Optuna's samplers choose; each proposal has a sampler of its own, seeded by the search's seed and the proposal's number,
-so that it can be made again from the rows that it names.
+Optuna's samplers choose; each proposal has a study and a sampler of its own, seeded by the search's seed and the
+proposal's number, so that it can be made again from the rows that it names.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from heapq import nlargest
 
+from sweeps.errors import SpecError
 from sweeps.search.records import SettingResult
-from sweeps.search.space import SearchCandidate, Space
-from sweeps.search.study import SearchStudy
+from sweeps.search.space import Dimension, SearchCandidate, Space
 from sweeps.spec.search_settings import SearchSettings
 from tailor.common.seeds import stream
+from transtailor.shell import pip
+
+VARIANT = "variant"
+MOST_READ = 150  # results that a proposal of `tpe` reads in a long search
+BEST_READ = 25  # of these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,78 +36,87 @@ def sampler_seed(settings: SearchSettings, number: int) -> int:
     return stream(settings.seed, "proposal", number) % 2**32
 
 
-class Sampling:
-    """The samplers of one search.
+def propose(space: Space, settings: SearchSettings, number: int, results: Sequence[SettingResult]) -> Drawn:
+    """Return the setting of proposal `number`; it may have been tried before.
 
-    What is proposed does not depend on what was proposed by this object before.
+    Args:
+        space: what it is chosen from.
+        settings: of the search.
+        number: of the proposal, from 0.
+        results: of all proposals before; `tpe` keeps away from pending ones.
+
+    Raises:
+        SpecError: Optuna is not installed; the text says what to type.
     """
-
-    def __init__(self, space: Space, settings: SearchSettings) -> None:
-        """Read nothing yet."""
-        self._space = space
-        self._settings = settings
-
-    def propose(self, number: int, batch: int, results: Sequence[SettingResult]) -> Drawn:
-        """Return the setting of proposal `number`; it may have been tried before.
-
-        Args:
-            number: of the proposal, from 0.
-            batch: number of its batch, from 0; a generation of `nsga2`.
-            results: of all proposals before; `tpe` keeps away from pending ones.
-
-        Raises:
-            SpecError: Optuna is not installed; the text says what to type.
-        """
-        if self._settings.sampler == "grid":
-            return Drawn(candidate=self._space.at(number), seed=None, read=())
-        self._study.read(results, batch)
-        seed = sampler_seed(self._settings, number)
-        candidate = self._study.ask(self._sampler(seed))
-        return Drawn(candidate=candidate, seed=seed, read=tuple(self._study.indices))
-
-    @cached_property
-    def _study(self) -> SearchStudy:
-        return SearchStudy(self._space, self._settings)
-
-    def _sampler(self, seed: int) -> Any:
+    if settings.sampler == "grid":
+        return Drawn(candidate=space.at(number), seed=None, read=())
+    try:
         import optuna
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+        from optuna.trial import TrialState, create_trial
+    except ImportError as error:
+        install = pip("install", "transtailor-sweeps[search]")
+        raise SpecError(f"sampler needs Optuna, which is not installed; type: {install}") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each study prints a line
+    seed = sampler_seed(settings, number)
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
+    if settings.sampler == "tpe":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    read = read_by(settings, results)
+    for index in read:
+        # A result as a trial of Optuna's; a setting without a score is worse than all others
+        result = results[index]
+        variant = result.candidate.variant
+        params = {VARIANT: variant}
+        distributions: dict[str, BaseDistribution] = {VARIANT: CategoricalDistribution(range(len(space.dimensions)))}
+        for axis in space.dimensions[variant]:
+            name = _name_of(space, variant, axis)
+            params[name] = axis.values.index(result.candidate.values[axis.key])
+            # Optuna chooses from the indices of an axis' values; of ordered ones, neighbours are alike
+            last = len(axis.values) - 1
+            distributions[name] = (
+                IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
+            )
+        state = TrialState.COMPLETE
+        if result.score is None:
+            state = TrialState.RUNNING if result.is_pending else TrialState.PRUNED
+        study.add_trial(create_trial(state=state, value=result.score, params=params, distributions=distributions))
+    trial = study.ask()
+    variant = trial.suggest_categorical(VARIANT, range(len(space.dimensions)))
+    values = {}
+    for axis in space.dimensions[variant]:
+        name, count = _name_of(space, variant, axis), len(axis.values)
+        index = (
+            trial.suggest_int(name, 0, count - 1) if axis.is_ordered else trial.suggest_categorical(name, range(count))
+        )
+        values[axis.key] = axis.values[index]
+    return Drawn(candidate=SearchCandidate(variant=variant, values=values), seed=seed, read=tuple(read))
 
-        if self._settings.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        tpe_class, nsga2_class = self._classes
-        if self._settings.sampler == "tpe":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return tpe_class(seed=seed, constant_liar=True)
-        return nsga2_class(seed=seed, population_size=max(2, self._settings.batch))
 
-    @cached_property
-    def _classes(self) -> tuple[Any, Any]:
-        """Optuna's TPE and NSGA-II; what they look for in all results of a study, ours knows already."""
-        import optuna
+def read_by(settings: SearchSettings, results: Sequence[SettingResult]) -> list[int]:
+    """Return the indices of the results that a proposal reads, ascending: all; of more than 150, `tpe` reads 150.
 
-        our_study = self._study
+    These are the best 25, of equal ones the earlier, which is how many Optuna takes as good at most; and the newest of
+    the others, to which it gives more weight than to older ones. So what a proposal takes does not grow.
+    """
+    if not settings.reads_scores:
+        return []
+    indices = range(len(results))
+    if len(results) <= MOST_READ:
+        return list(indices)
+    scores = [-math.inf if result.score is None else result.score for result in results]
+    least_good = nlargest(BEST_READ, scores)[-1]
+    good = [index for index, score in enumerate(scores) if score >= least_good > -math.inf]
+    best = set(sorted(good, key=lambda index: -scores[index])[:BEST_READ])
+    others = [index for index in indices if index not in best]
+    newest = others[-(MOST_READ - len(best)) :]
+    return sorted([*best, *newest])
 
-        class Tpe(optuna.samplers.TPESampler):
-            def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:  # noqa: ARG002  # Optuna's interface
-                return our_study.common_axes
 
-        class Generations(optuna.samplers.NSGAIISampler):
-            """A batch is a generation: Optuna keeps the number of a generation in a trial of its own."""
-
-            def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:  # noqa: ARG002
-                return our_study.common_axes
-
-            def get_trial_generation(self, study: Any, trial: Any) -> int:  # noqa: ARG002
-                return our_study.batch
-
-            def get_parent_population(self, study: Any, generation: int) -> list[Any]:
-                while len(our_study.parents) <= generation:  # in order, since Optuna would recurse over all before
-                    parents = self.select_parent(study, len(our_study.parents))
-                    our_study.parents.append(sorted(parents, key=lambda trial: trial.number))
-                return our_study.parents[generation]
-
-            def get_population(self, study: Any, generation: int) -> list[Any]:  # noqa: ARG002
-                return our_study.members(generation)
-
-        return Tpe, Generations
+def _name_of(space: Space, variant: int, axis: Dimension) -> str:
+    """Return the name of a parameter; an axis of all variants is one parameter, others are one for each variant."""
+    is_common = all(axis in axes for axes in space.dimensions)
+    return axis.key if is_common else f"{variant}:{axis.key}"

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from results.arms.looks import Comparison, RecordedLook
-from results.statistics.sequential import Design, Look, has_collapse, look_at, unbiased_mean
+from results.statistics.sequential import Design, has_collapse, look_at, unbiased_mean
 from sweeps.settle.family import PlannedComparison, TrialsBySeed
 from sweeps.settle.look_scores import LookScores, ScoreAt
 from sweeps.spec.settle_settings import SettleSettings
@@ -75,7 +74,8 @@ def decide(
         if not failed[comparison]:
             look = looks[comparison][-1]
             own, control = scores_read[comparison]
-            facts = replace(facts, **_numbers(look), scores=tuple(own), against_scores=tuple(control))
+            numbers = {name: value for name, value in asdict(look).items() if name != "seeds"}
+            facts = replace(facts, **numbers, scores=tuple(own), against_scores=tuple(control))
             facts = replace(facts, has_collapse=has_collapse(differences[comparison], scores.image))
             if look.verdict == "open":
                 facts = replace(facts, ended=ended)
@@ -83,11 +83,6 @@ def decide(
                 facts = replace(facts, unbiased=unbiased_mean(looks[comparison], design))
         recorded.append(facts)
     return recorded
-
-
-def _numbers(look: Look) -> dict[str, Any]:
-    """Return what a look has measured and decided, as `RecordedLook` names it."""
-    return {name: value for name, value in asdict(look).items() if name != "seeds"}
 
 
 def _unscored(planned: PlannedComparison, seeds: int, scores: Mapping[ScoreAt, float]) -> tuple[str, ...]:

@@ -56,8 +56,24 @@ def planned_comparisons(plan: Plan, settle: SettleSettings, where: str) -> list[
             lacks seeds.
     """
     points = _points_of(plan.trials)
-    against = _arm_called(plan.trials, settle.against, where)
-    _refuse_unreached(points, settle.at, where)
+    # Name of the arm that is meant: that of this name, or the only one with this label
+    label_of_arm = {trial.arm: trial.label for trial in plan.trials}
+    meant = arms_called(settle.against, label_of_arm)
+    if not meant:
+        hint = nearest(settle.against, sorted(label_of_arm))
+        raise SpecError(f"{where} [settle] against: no arm is called {settle.against!r}{hint}")
+    if len(meant) > 1:
+        listed = "\n".join(f"  {name}" for name in meant)
+        raise SpecError(
+            f"{where} [settle] against: {settle.against!r} is the label of {len(meant)} arms; type the name of one:"
+            f"\n{listed}"
+        )
+    against = meant[0]
+    reached = {point.asked for points_of_an_arm in points.values() for point in points_of_an_arm if point.asked}
+    for budget in settle.at:
+        if round(budget, BUDGET_DIGITS) not in reached:
+            known = ", ".join(f"{budget:g}" for budget in sorted(reached)) or "none"
+            raise SpecError(f"{where} [settle] at: no arm reaches {budget:g} of the MACs; budgets are: {known}")
     comparisons = []
     for (problem, arm), points_of_arm in points.items():
         if arm == against:
@@ -109,20 +125,6 @@ def _points_of(trials: Iterable[PlannedTrial]) -> PointsByArm:
     return points
 
 
-def _arm_called(trials: Sequence[PlannedTrial], text: str, where: str) -> str:
-    """Return the name of the arm that is meant: that of this name, or the only one with this label."""
-    label_of_arm = {trial.arm: trial.label for trial in trials}
-    meant = arms_called(text, label_of_arm)
-    if not meant:
-        raise SpecError(f"{where} [settle] against: no arm is called {text!r}{nearest(text, sorted(label_of_arm))}")
-    if len(meant) > 1:
-        listed = "\n".join(f"  {name}" for name in meant)
-        raise SpecError(
-            f"{where} [settle] against: {text!r} is the label of {len(meant)} arms; type the name of one:\n{listed}"
-        )
-    return meant[0]
-
-
 def _compared_points(arm: str, points: Sequence[_PlannedPoint], at: Sequence[float], where: str) -> list[_PlannedPoint]:
     """Return the points at which an arm is compared: those at the budgets, or its only one."""
     budgets = [point.asked for point in points if point.asked]
@@ -136,16 +138,6 @@ def _compared_points(arm: str, points: Sequence[_PlannedPoint], at: Sequence[flo
             f"[{known}], or leave the arm out"
         )
     return compared
-
-
-def _refuse_unreached(points: PointsByArm, at: Sequence[float], where: str) -> None:
-    reached: set[float] = set()
-    for points_of_arm in points.values():
-        reached.update(point.asked for point in points_of_arm if point.asked)
-    for budget in at:
-        if round(budget, BUDGET_DIGITS) not in reached:
-            known = ", ".join(f"{budget:g}" for budget in sorted(reached)) or "none"
-            raise SpecError(f"{where} [settle] at: no arm reaches {budget:g} of the MACs; budgets are: {known}")
 
 
 def _refuse_missing_seeds(planned: PlannedComparison, most_seeds: int, where: str) -> None:

@@ -3,11 +3,14 @@
 The jobs use the run's copy of the code, so the checkout may change.
 """
 
+import os
 import shlex
+import site
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,14 +20,16 @@ from hpc.sites.site import Site
 from hpc.slurm.calls import call_of
 from hpc.slurm.jobs import JobState, QueuedJob, cancel, end_of, queue, submit
 from hpc.slurm.script import script
-from sweeps.errors import RunFolderError
-from sweeps.planning.forecast import Capacity
+from sweeps.errors import RunFolderError, SpecError
+from sweeps.planning.hours import Capacity
 from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.resources import Resources
+from tailor.common.neighbours import imported
+from tailor.common.plugin_digests import PluginRecord
 from transtailor.documents import DocumentError, Record
 from transtailor.files import is_there, read_there, remove_there, stat_there, write_file, write_new_file
-from transtailor.sources import DIGEST_VARIABLE
+from transtailor.sources import DIGEST_VARIABLE, ROOT, is_installed
 
 # SLURM's warning may come before Python handles it, and would end the process.
 _IGNORE_EARLY_SIGNALS = 'trap "" USR1 USR2; exec "$@"'
@@ -158,7 +163,7 @@ class ClusterRun:
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder.logs, self.folder.controller_name)
         command = controller_command(code, digest, self.folder.path, self.run.path.resolve())
-        job_id = submit(site.controller_site(), need, command).ids[0]
+        job_id = submit(site.controller_site(), need, command)
         write_file(self.run.submission, replace(submission, job=job_id).to_json())
         return job_id
 
@@ -215,6 +220,38 @@ def _python(code: Path, digest: str) -> tuple[str, ...]:
     return ("env", f"PYTHONPATH={code}", f"{DIGEST_VARIABLE}={digest}", sys.executable, "-P", "-u")
 
 
+def refuse_what_jobs_lack(modules: Iterable[PluginRecord]) -> None:
+    """Raise SpecError if a user's file imports what only this process finds, by PYTHONPATH or in its working folder."""
+    files = [module.user_file for module in modules]
+    folders = {Path(folder).resolve() for folder in ("", *os.environ.get("PYTHONPATH", "").split(os.pathsep))}
+    folders -= {ROOT, *(Path(folder).resolve() for folder in site.getsitepackages()), *(file.root for file in files)}
+    path_of_jobs = [folder for folder in sys.path if Path(folder).resolve() not in folders]
+    loaded = [
+        name for name, module in sys.modules.items() if not is_installed(getattr(module, "__file__", None) or "<")
+    ]
+    for file in files:
+        contents = (file.content, *file.neighbours.values())
+        names = [name for content in contents for level, name in imported(content) if level == 0]
+        for name in [*names, *loaded]:
+            origin = _origin(name, sys.path)
+            if origin not in (None, _origin(name, path_of_jobs)):
+                raise SpecError(
+                    f"{file.origin} imports {name!r}, which is {origin} here and not in jobs: they have no "
+                    f"PYTHONPATH and no working folder of yours; put it into {file.origin.parent}, or install it"
+                )
+
+
+def _origin(name: str, path: Sequence[str]) -> str | None:
+    """Return where Python finds a module, or what its name begins with; None: nowhere."""
+    origin = None
+    for end in (index for index, sign in enumerate(f"{name}.") if sign == "."):
+        spec = PathFinder.find_spec(name[:end], path)
+        if spec is None:
+            break
+        origin, path = spec.origin or origin or "a folder", spec.submodule_search_locations or ()
+    return origin
+
+
 def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
     """Return what a site gives to a sweep of this many trials, for the forecast of its end.
 
@@ -222,10 +259,11 @@ def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
         SiteError: a trial does not fit.
     """
     limits = limits_of(site, rank_need(resources))
-    useful_workers = max(1, limits.workers_for(trials))
     uses_gpus = bool(resources.gpus_per_rank)
     return Capacity(
-        limits=replace(limits, max_workers=useful_workers),
+        max_workers=max(limits.workers_per_slot, limits.workers_for(trials)),
+        slots_per_worker=limits.slots_per_worker,
+        workers_per_slot=limits.workers_per_slot,
         units_per_worker=site.gpus_per_node if uses_gpus else site.cpus_per_node,
         unit="GPU" if uses_gpus else "core",
         start_s=START_S,

@@ -81,7 +81,10 @@ class Changes:
         """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
         for assignment in self._assignments_without_effect:
             setting = setting_of(assignment)
-            if setting in self._spec.axes:
+            axes = [axis for axis in self._spec.axes if setting.startswith(f"{axis}.")]  # of whole tables
+            if axes:
+                overriding, advice = "[axes]", f"change the tables of {axes[0]} there"
+            elif setting in self._spec.axes:
                 overriding = "[axes]"
                 value = assigned_value(self._spec, assignment)
                 values = value if isinstance(value, list) else [value]

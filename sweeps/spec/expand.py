@@ -1,25 +1,25 @@
 """Spec -> trials: every variant crossed with its axes, without the excluded trials."""
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.axes import RATE, overlap, own_rate
 from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
-from sweeps.spec.spec import Spec, Variant, files_of
+from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from transtailor.documents import find_line, read_text, read_toml
+
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,10 @@ def expand(spec: Spec) -> Iterator[Expanded]:
 
     Raises:
         ConfigError: an invalid trial (unknown key, impossible value).
-        SpecError: no trials, an exclusion that matches no trial or only some settings of [tuning], a `--set` that
-            changes no trial; after the last trial.
+        SpecError: too many trials; no trials, an exclusion that matches no trial or only some settings of [tuning], a
+            `--set` that changes no trial; after the last trial.
     """
+    refuse_too_many(spec)
     changes = Changes(spec)
     sections = Sections()
     settings_of_tuning: Counter[str] = Counter()  # how many trials an origin has; counted only with [tuning]
@@ -60,10 +61,7 @@ def expand(spec: Spec) -> Iterator[Expanded]:
     for index in range(max(1, len(spec.variants))):
         variant, bare = _of_variant(spec, index)
         for combination in _crossed(spec, variant, bare):
-            try:
-                trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
-            except ConfigError as error:
-                raise ConfigError(f"{error}{_place_meant(spec, variant, combination, sections)}") from None
+            trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
             if trial is None:
                 continue
             has_trials = True
@@ -75,8 +73,36 @@ def expand(spec: Spec) -> Iterator[Expanded]:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
-    _check_equal_tuning(spec, settings_of_tuning)
+    settings_in_spec = len(_settings_of_tuning(spec))
+    for origin, count in settings_of_tuning.items():
+        if count < settings_in_spec:
+            raise SpecError(
+                f"{spec.where} [[exclude]]: leaves {count} of the {settings_in_spec} settings of [tuning] to {origin}; "
+                "every arm needs all of them, so exclude all of its settings or none"
+            )
     changes.check_assignments()
+
+
+def refuse_too_many(spec: Spec) -> None:
+    """Raise SpecError if the axes of all variants make more than `MOST_TRIALS` trials; none is expanded for it."""
+    products: dict[str, int] = {}  # the numbers of values of a variant's axes -> trials
+    for index in range(max(1, len(spec.variants))):
+        variant, bare = _of_variant(spec, index)
+        axes = {**spec.axes, **spec.tuning, **variant.axes}
+        listed = ", ".join(f"{key} has {len(values):,}" for key, values in axes.items() if len(values) > 1)
+        products[f"{bare.base}: {listed}"] = math.prod(len(values) for values in axes.values())
+    trials = sum(products.values())
+    seeds = "" if spec.settle is None else "settle.looks or "
+    advice = f"shorten {seeds}these axes of {max(products, key=products.__getitem__)}"
+    if spec.search is not None and spec.search.trials is not None:
+        tried = spec.search.trials * len(spec.axes.get("seed", [0]))
+        if tried < trials:
+            trials, advice = tried, f"lower search.trials, or {advice}"
+    confirmed = 0 if spec.confirm is None else min(spec.confirm.top, trials) * spec.confirm.seeds
+    if confirmed > trials:
+        trials, advice = confirmed, "lower confirm.top or confirm.seeds"
+    if trials > MOST_TRIALS:
+        raise SpecError(f"{spec.where}: {trials:,} trials, and a sweep has at most {MOST_TRIALS:,}; {advice}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,17 +230,6 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {toml_value(value)}" for key, value in values.items())
 
 
-def _check_equal_tuning(spec: Spec, settings_left: Mapping[str, int]) -> None:
-    """Raise SpecError if exclusions leave only some of the settings of [tuning]; `settings_left` has them by origin."""
-    settings_in_spec = len(_settings_of_tuning(spec))
-    for origin, count in settings_left.items():
-        if count < settings_in_spec:
-            raise SpecError(
-                f"{spec.where} [[exclude]]: leaves {count} of the {settings_in_spec} settings of [tuning] to {origin}; "
-                "every arm needs all of them, so exclude all of its settings or none"
-            )
-
-
 def check_apart(spec: Spec, variant: Variant, where: str) -> None:
     """Raise SpecError if a setting is set in two places, of which one would have no effect."""
     tables = {"[axes]": spec.axes, "[tuning]": spec.tuning, "its axes": variant.axes}
@@ -230,36 +245,6 @@ def check_apart(spec: Spec, variant: Variant, where: str) -> None:
                 )
 
 
-def _place_meant(spec: Spec, variant: Variant, combination: Combination, sections: Sections) -> str:
-    """Return where to write a refused setting of [trial] or [axes] instead, if other variants take it."""
-
-    def takes(variant: Variant, trial: dict[str, Any], point: dict[str, Any]) -> bool:
-        raw = merge_tables(trial, variant.settings)
-        try:
-            _parsed(spec, _with_values(spec, replace(combination, raw=raw, over={}, point=point)), None, sections)
-        except (ConfigError, SpecError):
-            return False
-        return True
-
-    common = {key: value for key, value in combination.point.items() if key not in variant.axes}
-    others = [other for other in spec.variants if other != variant]
-    if not any(takes(other, spec.trial, common | {key: other.axes[key][0] for key in other.axes}) for other in others):
-        return ""
-    for key in common:
-        point = {other_key: value for other_key, value in combination.point.items() if other_key != key}
-        if key in spec.axes and takes(variant, spec.trial, point):
-            return f"\n[axes] gives {key} to every variant: write it only in those that take it, as axes.{key} = [...]"
-    for leaf, _value in leaves(spec.trial):
-        key = leaf.removesuffix(".name")  # a table with a name is one setting
-        less: dict[str, Any] = {}
-        for other_key, value in leaves(spec.trial):
-            if not overlap(other_key, key):
-                set_value(less, other_key.split("."), value)
-        if takes(variant, less, combination.point):
-            return f"\n[trial] gives {key} to every variant: write it only in those that take it"
-    return ""
-
-
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
     def where(keys: Sequence[str]) -> str:
         return _say_where(spec, combination, ["seed"] if ".".join(keys) in spec.tied_to_seed else keys)
@@ -271,39 +256,17 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
 
 
 def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
-    """Say where a setting of a trial was given: the part of the spec, with file and line if known; or `--set`."""
+    """Say where a setting of a trial was given: the `--set`s that give it, or else its origin in the spec."""
+    key = ".".join(keys)
     values = combination.point | ({} if combination.tuning is None else combination.tuning.values)
-    files = _files_by_setting(spec)
-    for end in range(len(keys), 0, -1):  # of a setting that is missing, the table around it
-        for table in _paths_of_tables(combination):
-            given = ".".join([*table, *keys[:end]])
-            options = [text for text in spec.assignments if overlap(text.partition("=")[0].strip(), given)]
-            if options:
-                return " ".join(map(set_option, options))
-            file = next((file for key, file in files.items() if overlap(key, given)), None)
-            if file is not None:
-                origin = "[trial]" if table == ("trial",) else combination.origin
-                return f"{file.name} {origin}, line {find_line(read_text(file), given.split('.'))}"
-        if ".".join(keys) in values and RATE not in keys:  # [axes] or [tuning] may have it by its other name
-            return _say_where(spec, combination, [RATE])
-    return f"{spec.where} {combination.origin}"
-
-
-def _files_by_setting(spec: Spec) -> dict[str, Path]:
-    """Return the dotted key of what the files of a spec give -> the file; variants have their numbers as keys."""
-    files: dict[str, Path] = {}
-    for file in [] if spec.path is None else [*files_of(spec.path)][::-1]:
-        document = read_toml(file)
-        if "variants" in document:  # they replace those of the spec that is extended
-            files = {key: base for key, base in files.items() if not key.startswith("variants.")}
-            document["variants"] = {str(number): table for number, table in enumerate(document["variants"], start=1)}
-        files |= dict.fromkeys((key for key, _value in leaves(document)), file)
-    return files
-
-
-def _paths_of_tables(combination: Combination) -> list[tuple[str, ...]]:
-    """Return the paths of the tables of a spec that set a combination's settings, those that win first."""
-    if combination.variant is None:
-        return [("axes",), ("tuning",), ("trial",)]
-    variant = ("variants", str(combination.variant))
-    return [(*variant, "axes"), ("axes",), ("tuning",), variant, ("trial",)]
+    given: list[str] = []
+    if any(overlap(key, axis) for axis in values):
+        given = [f"{table}.{name}" for table in ("axes", "tuning") for name in (key, RATE)]
+    elif value_at(combination.over, key) is ABSENT:
+        given = [f"trial.{key}"]
+    options = []
+    for text in spec.assignments:
+        typed = text.partition("=")[0].strip()
+        if any(overlap(typed, setting) for setting in given):
+            options.append(set_option(text))
+    return " ".join(options) or f"{spec.where} {combination.origin}"

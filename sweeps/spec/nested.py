@@ -16,6 +16,9 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
+        if key == "class_weights":  # of which one may be called `name`
+            result[key] = {**old, **value} if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+            continue
         if isinstance(value, Mapping) and isinstance(old, str):
             old = {"name": old}
         elif isinstance(value, str) and isinstance(old, Mapping) and "name" in old:

@@ -4,15 +4,12 @@ A row is a value, a difference to another arm, or the claim that an arm is ahead
 common is in the table, what differs in its `points`: see specs/transtailor_vgg16.toml.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from sweeps.errors import SpecError
 from tailor.facts.metrics import Metric
-from transtailor.names import nearest
-from transtailor.validation import list_faults
 
 POINTS = "points"
 
@@ -91,65 +88,40 @@ class PrintedRow(BaseModel):
         return (*place, self.against, self.claim)
 
 
-_KEYS = (*PrintedRow.model_fields, POINTS)
-
-
-def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[PrintedRow]:
-    """Parse the numbers in a spec's [[printed]] tables, in order.
-
-    Raises:
-        SpecError: an unknown or missing key, a value of the wrong type or out of range, or two numbers with one key.
-    """
-    where_by_key: dict[tuple[str | float | None, ...], str] = {}
-    rows = []
-    for number, table in enumerate(tables, start=1):
-        for where_in_table, raw in _points(table, f"{where} [[printed]] {number}"):
-            row = _row(raw, where_in_table)
-            if row.key in where_by_key:
-                raise SpecError(
-                    f"{where_in_table}: {where_by_key[row.key]} has the same arm and budget; leave one of them out"
-                )
-            where_by_key[row.key] = where_in_table
-            rows.append(row)
+def _rows(tables: Any) -> Any:
+    """Return a table for each number: what the `points` of a table [[printed]] have in common is in each of them."""
+    if not isinstance(tables, list):
+        return tables
+    rows: list[Any] = []
+    for table in tables:
+        if not isinstance(table, dict) or POINTS not in table:
+            rows.append(table)
+            continue
+        common = {key: value for key, value in table.items() if key != POINTS}
+        points = table[POINTS]
+        if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
+            raise ValueError(
+                f'{POINTS}: given {points!r}; type a list, as in points = [{{ dataset = "x", value = 0.8 }}]'
+            )
+        for point in points:
+            for key in point.keys() & common.keys():
+                raise ValueError(f"{POINTS} {key}: is in the table, too; leave one out")
+            rows.append(common | point)
     return rows
+
+
+def _have_own_keys(rows: list[PrintedRow]) -> list[PrintedRow]:
+    for number, row in enumerate(rows):
+        if row.key in [earlier.key for earlier in rows[:number]]:
+            raise ValueError(
+                f"{row.paper}, {row.place}: two numbers have the same arm and budget; leave one of them out"
+            )
+    return rows
+
+
+PrintedRows = Annotated[list[PrintedRow], BeforeValidator(_rows), AfterValidator(_have_own_keys)]
 
 
 def printed_rows(printed: Sequence[PrintedRow], code_digest: str) -> list[dict[str, Any]]:
     """Return the rows of the table `printed`."""
     return [row.model_dump() | {"code_digest": code_digest} for row in printed]
-
-
-def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return where each number of a [[printed]] table is, for messages, and its settings."""
-    common = {key: value for key, value in table.items() if key != POINTS}
-    if POINTS not in table:
-        return [(where, common)]
-    points = table[POINTS]
-    if not isinstance(points, list) or not points or not all(isinstance(point, Mapping) for point in points):
-        raise SpecError(
-            f"{where} {POINTS}: given {points!r}; type a list of tables, as in "
-            'points = [{ dataset = "cub_200", value = 0.8 }]'
-        )
-    located_settings = []
-    for number, point in enumerate(points, start=1):
-        where_in_table = f"{where} {POINTS} {number}"
-        for key in point:
-            if key in common:
-                raise SpecError(f"{where_in_table} {key}: is in the table, too; leave one out")
-        located_settings.append((where_in_table, common | dict(point)))
-    return located_settings
-
-
-def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
-    for key in raw:
-        if key not in PrintedRow.model_fields:
-            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, list(_KEYS))}")
-    try:
-        return PrintedRow(**raw)
-    except ValidationError as error:
-        fault = list_faults(error)[0]
-        if fault.kind == "missing":
-            raise SpecError(f"{where}: {fault.key} is missing; every printed number has one") from None
-        if not fault.key:
-            raise SpecError(f"{where}: {fault.expected}") from None
-        raise SpecError(f"{where} {fault.key}: given {raw.get(fault.key)!r}; {fault.expected.lower()}") from None

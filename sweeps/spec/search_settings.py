@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sweeps.errors import SpecError
 from tailor.common.settings import Count
 
-Cost = Literal["macs", "pruning_latency_ms"]
-
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -50,11 +48,8 @@ class SearchSettings(BaseModel):
     """Settings are proposed in batches; each batch reads the scores of all batches before it."""
 
     model_config = _STRICT
-    sampler: Literal["grid", "random", "tpe", "nsga2"] = "grid"
-    """How the next settings are chosen: `grid`, `random`, `tpe` or `nsga2`; `nsga2` wants a high score and a low cost,
-    all others a high score."""
-    cost: Cost = "macs"
-    """What `nsga2` reads as the cost: MACs, or the latency that `method.allocation.name = "latency"` has measured."""
+    sampler: Literal["grid", "random", "tpe"] = "grid"
+    """How the next settings are chosen: `grid`, `random`, or `tpe`, which reads the scores of those before."""
     trials: int | None = Field(default=None, ge=1)
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
@@ -105,17 +100,13 @@ def check_search(
         raise SpecError(f"{where} [search]: [tuning] chooses settings too; move its keys to [axes]")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
-    if search.cost != "macs" and search.sampler != "nsga2":
-        raise SpecError(f"{where} [search] cost: {search.sampler} reads scores alone; choose sampler = 'nsga2'")
     if search.halving is not None:
-        _check_halving(search, search.halving, f"{where} [search] halving")
+        _check_halving(search.halving, f"{where} [search] halving")
 
 
-def _check_halving(search: SearchSettings, halving: HalvingSettings, where: str) -> None:
+def _check_halving(halving: HalvingSettings, where: str) -> None:
     if bool(halving.epochs) == bool(halving.points):
         raise SpecError(f"{where}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
     rungs = halving.epochs or halving.points
     if list(rungs) != sorted(set(rungs)):
         raise SpecError(f"{where}: the rungs {list(rungs)} are not in ascending order; sort them")
-    if search.sampler == "nsga2":
-        raise SpecError(f"{where}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")

@@ -40,7 +40,6 @@ class PointReport(Record):
     metric: str
     validation_score: float
     macs: int
-    pruning_latency_ms: float | None = None  # that a pruning to a latency measured
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -199,7 +199,6 @@ def _report(event: StageEvent) -> StageReport:
             metric=result.info["metric"],
             validation_score=result.info["validation_score"],
             macs=result.info["macs"],
-            pruning_latency_ms=result.pruning_latency_ms,
         )
     return StageReport(
         stage_key=result.key,

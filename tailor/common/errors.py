@@ -27,6 +27,6 @@ def explain_errors(what: str, advice: str) -> Iterator[None]:
         yield
     except (ConfigError, TrainingError):
         raise
-    except Exception as error:  # noqa: BLE001  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConfigError(f"{what} ({type(error).__name__}: {reason}); {advice}") from error

@@ -1,7 +1,7 @@
-"""The digests of plugins, the user's own modules: one file each, identified by its SHA-256. No torch.
+"""The digests of plugins, the user's own modules: one file each, identified by `UserFile.sha256`. No torch.
 
 A plugin registers methods, criteria, networks, data sets, allocations or regularisers. Trials use them by name, and
-the SHA-256 of the plugin's source counts in the ids of the trials and stages that use them.
+the SHA-256 of the plugin's source and its neighbours' counts in the ids of the trials and stages that use them.
 """
 
 import sys
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tailor.common.neighbours import PACKAGE, UserFile
 from tailor.common.registry import Registry
 from transtailor.documents import walk
-
-PACKAGE = "user_modules"  # its modules are called user_modules.<stem>_<first 8 digits of the SHA-256>
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,13 @@ class PluginRecord:
 
     sha256: str
     registered: frozenset[tuple[str, str]]  # noun of the registry, name of the record
-    file: Path  # that was loaded
+    user_file: UserFile
+    files: frozenset[str]  # its own and those of its neighbours
+
+    @property
+    def copy(self) -> Path:
+        """Where its copy is in a run's folder of imports; another content has another place."""
+        return Path(self.sha256) / f"{self.user_file.path.stem}.py"
 
 
 def anything_is_loaded() -> bool:
@@ -32,7 +37,7 @@ def anything_is_loaded() -> bool:
 
 def plugin_of(registry: Registry[Any], name: str) -> PluginRecord | None:
     """The plugin that registered `name`; None for this program's own records."""
-    return next((plugin for plugin in _loaded_plugins() if (registry.noun, name) in plugin.registered), None)
+    return next((plugin for plugin in loaded_plugins() if (registry.noun, name) in plugin.registered), None)
 
 
 def digest_of(registry: Registry[Any], name: str) -> str | None:
@@ -50,7 +55,7 @@ def digests_in(settings: object) -> dict[str, str]:
         return {}
     texts = {value for value in walk(settings) if isinstance(value, str)}
     digests = {}
-    for plugin in _loaded_plugins():
+    for plugin in loaded_plugins():
         for noun, name in sorted(plugin.registered):
             if name in texts:
                 digests[f"{noun} {name}"] = plugin.sha256
@@ -59,12 +64,12 @@ def digests_in(settings: object) -> dict[str, str]:
 
 def digest_of_class(kind: type) -> str | None:
     """The SHA-256 of the plugin that defines a class (of stages, of settings); None for this program's own classes."""
-    module = sys.modules.get(kind.__module__)
-    plugin = getattr(module, "_PLUGIN", None)
-    return plugin.sha256 if isinstance(plugin, PluginRecord) else None
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return next((plugin.sha256 for plugin in loaded_plugins() if file in plugin.files), None)
 
 
-def _loaded_plugins() -> Iterator[PluginRecord]:
+def loaded_plugins() -> Iterator[PluginRecord]:
+    """Yield the plugins that were loaded in this process."""
     if PACKAGE not in sys.modules:
         return
     for module in vars(sys.modules[PACKAGE]).values():

@@ -1,10 +1,12 @@
 """How the target is trained: settings, and which of them cannot be combined. Without torch."""
 
+import json
 import math
-from collections.abc import Iterable
-from typing import Annotated
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from tailor.common.named import name_validator
 from tailor.common.settings import Count, Fraction
@@ -12,6 +14,8 @@ from tailor.config.data import DataConfig
 from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.stages.training import GAMMA, NO_CHANGES, ImageChanges, TrainingSettings
+from transtailor.names import nearest
+from transtailor.plural import first_few
 
 TEMPERATURE = 4.0
 OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampling": "shuffled"}
@@ -34,6 +38,19 @@ class Optimisation(TrainingSettings):
     """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""
     distillation_temperature: Annotated[float, Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE})] = TEMPERATURE
     """By what the logits of both are divided before they are compared."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights_are_above_0(cls, weights: Any) -> Any:
+        if not isinstance(weights, Mapping | list | tuple) and weights not in ("balanced", None):
+            raise ValueError('expected "balanced", or a number for each class, as in { cat = 2.0, dog = 1.0 }')
+        for name, weight in weights.items() if isinstance(weights, Mapping) else ():
+            if type(weight) not in (int, float) or not 0.0 < weight < math.inf:
+                advice = "to leave a class out, prepare the data without it"
+                if isinstance(weight, Mapping):  # 0.5 = 2.0 is a table in TOML, and as a key of an axis or --set
+                    advice = 'quote a class with a dot, in the whole table: class_weights = { "0.5" = 2.0, cat = 1.0 }'
+                raise ValueError(f"{name} = {weight!r} is no number above 0; {advice}")
+        return weights
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> "Optimisation":
@@ -64,8 +81,6 @@ class Optimisation(TrainingSettings):
 
     @model_validator(mode="after")
     def _images_are_changed(self) -> "Optimisation":
-        if self.rand_augment_magnitude != NO_CHANGES.rand_augment_magnitude and not self.rand_augment:
-            raise ValueError("rand_augment_magnitude is read only with rand_augment; set rand_augment = 2")
         if self.distillation_weight and (self.mixup or self.cutmix):
             raise ValueError(
                 f"distillation_weight = {self.distillation_weight} with mixup or cutmix: the teacher was trained on "
@@ -75,13 +90,7 @@ class Optimisation(TrainingSettings):
 
     @model_validator(mode="after")
     def _classes_are_weighed_once(self) -> "Optimisation":
-        weights = self.class_weights
-        if isinstance(weights, tuple) and not all(0.0 < weight < math.inf for weight in weights):
-            raise ValueError(
-                f"class_weights = {list(weights)}: each must be above 0; to leave a class out, prepare the data "
-                "without it"
-            )
-        if weights is not None and self.sampling == "balanced":
+        if self.class_weights is not None and self.sampling == "balanced":
             raise ValueError(
                 "class_weights and sampling = 'balanced' would both make up for classes of different sizes; leave one "
                 "of them out"
@@ -134,15 +143,38 @@ def _refuse_for_data(optimisation: Optimisation, data: DataConfig) -> None:
     if data.info.target_classes == 1 and of_classes:
         raise ValueError(f"{' and '.join(of_classes)}: about classes, and {data.name} has real values; leave it out")
     weights = optimisation.class_weights
-    if isinstance(weights, tuple) and len(weights) != data.info.target_classes:
-        names = ", ".join(data.info.class_names) or f"0 to {data.info.target_classes - 1}"
-        raise ValueError(
-            f"class_weights has {len(weights)} numbers, and {data.name} has {data.info.target_classes} classes; give "
-            f"one for each, in the order {names}, or 'balanced'"
-        )
+    if isinstance(weights, dict | tuple):
+        _refuse_classes(weights, data)
     _refuse_changes(optimisation, data)
     if len(data.input_shape) != 3 and optimisation.memory_format == "channels_last":
         raise ValueError(f"memory_format = 'channels_last' is about images, and {data.name} has rows of numbers")
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """Return weights by class as TOML, on one line.
+
+    >>> weights_text({"cat": 2.0, "guinea pig": 1.0})
+    'class_weights = { cat = 2.0, "guinea pig" = 1.0 }'
+    """
+    entries = []
+    for name, weight in weights.items():
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+        entries.append(f"{key} = {weight}")
+    return f"class_weights = {{ {', '.join(entries)} }}"
+
+
+def _refuse_classes(weights: tuple[float, ...] | dict[str, float], data: DataConfig) -> None:
+    """Raise ValueError unless each class of the data set has its weight by name; nothing is known of one not there."""
+    names = data.info.label_names
+    if isinstance(weights, tuple):
+        named = dict.fromkeys(names or ("CLASS",), 1.0) | dict(zip(names, weights, strict=False))
+        raise ValueError(f"class_weights = {list(weights)} names no classes of {data.name}; type {weights_text(named)}")
+    unknown = [name for name in weights if names and name not in names]
+    if unknown:
+        raise ValueError(f"class_weights: {data.name} has no class {unknown[0]!r}{nearest(unknown[0], names)}")
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ValueError(f"class_weights has no number for {first_few(missing)} of {data.name}; give each class one")
 
 
 def _refuse_changes(optimisation: Optimisation, data: DataConfig) -> None:

@@ -1,21 +1,36 @@
 """A trial's configuration from nested tables, and messages for mistakes: the key, the value, the nearest name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tailor.common.errors import ConfigError
-from tailor.common.settings import Settings
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS, TrialConfig
 from tailor.facts.regularisation import REGULARISERS
-from transtailor.names import closest, nearest
-from transtailor.validation import TABLE, Fault, list_faults
+from transtailor.names import closest
+from transtailor.validation import Fault, explained, model_in
 
 _TABLES = ("optimisation", "data", "pruning", "source")  # the first that has a name is meant most often
+_BY_TABLE = "milliseconds are read from a table: type transtailor model table, and give table and table_sha256"
+_CONSTANT = "leave it out: it is a constant, which a subclass of your own may have otherwise"
+_OF_MEASUREMENTS = "device runtime memory_format batch_size threads precision repeats within"
+_CONSTANTS = {
+    "method.allocation": "samples mutated_fraction scale_sigma tuning_steps tuning_learning_rate learned_at",
+    "method": "ticks tick_epochs tick_learning_rate sparsity_strength",
+    "optimisation.regulariser": "attention_images smallest head_strength",
+}
+GONE = {
+    **{f"method.allocation.{name}": _BY_TABLE for name in _OF_MEASUREMENTS.split()},
+    **{f"{table}.{name}": _CONSTANT for table, names in _CONSTANTS.items() for name in names.split()},
+    "last_point": "leave it out, and ask for fewer steps",
+    "optimisation.rand_augment_magnitude": "leave it out: it is 9, torchvision's",
+    "pruning.multiple_from_filters": "leave it out: layers of 64 filters or more keep multiples",
+}
+"""Setting of an earlier version -> what takes its place."""
 
 
 def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
@@ -37,11 +52,12 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
     try:
         return TrialConfig.model_validate(raw)
     except ValidationError as error:
-        lines = []
-        for fault in list_faults(error):
-            location = where if isinstance(where, str) else where(fault.keys)
-            lines.append(f"{location}: {_message(fault, raw)}")
-        raise ConfigError("\n".join(lines)) from None
+
+        def place(fault: Fault) -> tuple[str, str]:
+            return where if isinstance(where, str) else where(fault.keys), fault.key
+
+        valid_keys = partial(_valid_keys, raw=raw)
+        raise ConfigError(explained(error, place, valid_keys, settings_by_name(), GONE)) from None
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +87,7 @@ def is_list(setting: str) -> bool:
 def nearest_setting(setting: str) -> str:
     """Return the setting of a table of a trial that was probably meant; the one given if none is near.
 
-    >>> nearest_setting("optimisation.lr")
+    >>> nearest_setting("optimisation.learning_rates")
     'optimisation.learning_rate'
     """
     table, _dot, name = setting.partition(".")
@@ -79,63 +95,17 @@ def nearest_setting(setting: str) -> str:
     return f"{table}.{near}" if near else setting
 
 
-def _message(fault: Fault, raw: dict[str, Any]) -> str:
-    key = fault.key or "settings"
-    if fault.kind == "unknown":
-        valid_keys = _valid_keys(fault.keys[:-1], raw)
-        # What was typed is not suggested.
-        elsewhere = {
-            name: dotted for name, dotted in settings_by_name().items() if fault.keys[:-1] == () or dotted != key
-        }
-        hint = _of_steps(fault, raw) or _of_other_methods(fault, raw)
-        return f"unknown key {key!r}{hint}{nearest(fault.keys[-1], valid_keys, {} if hint else elsewhere)}"
-    if fault.kind == "missing":
-        return f"{key} is missing; add {key} = ..."
-    if isinstance(fault.given, dict | Settings):  # a whole table would be too long for a message
-        return f"{key}: {fault.expected}"
-    if fault.expected.endswith(TABLE) and key in _TABLES:
-        return f"{key}: {fault.expected}, such as {key}.{_valid_keys(fault.keys, {})[0]} (given: {fault.given!r})"
-    several = f"; several values are an axis of a spec: axes.{key} = ..." if isinstance(fault.given, list) else ""
-    return f"{key}: {fault.expected} (given: {fault.given!r}){several}"
-
-
-def _of_steps(fault: Fault, raw: dict[str, Any]) -> str:
-    """Return what a method that prunes in steps takes in place of a budget for all of them; "" for other mistakes."""
-    if fault.keys != ("method", "asked_removed_macs_fraction") or not isinstance(fault.given, float):
-        return ""
-    fields = METHODS[raw["method"]["name"]].model_fields
-    if not {"steps", "step_removed_macs_fraction"} <= fields.keys():
-        return ""
-    steps = raw["method"].get("steps", fields["steps"].default)
-    if not isinstance(steps, int) or steps < 1:
-        return ""
-    return (
-        f"; this method removes step_removed_macs_fraction in each of its steps: for {fault.given:g} in {steps} "
-        f"steps type step_removed_macs_fraction = {fault.given / steps:.4g}"
-    )
-
-
-def _of_other_methods(fault: Fault, raw: dict[str, Any]) -> str:
-    """Return which methods have this setting, if the trial's has none of this name; "" for other mistakes."""
-    if fault.keys[:-1] != ("method",):
-        return ""
-    others = [name for name, method in METHODS.items() if fault.keys[-1] in method.model_fields]
-    if not others:
-        return ""
-    return f"; {raw['method']['name']} has no such setting, methods that have it are: {', '.join(sorted(others))}"
-
-
 def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:
     """Return the names of the settings in the table at `path`."""
-    model: type[Settings] = TrialConfig
-    table = raw
+    model: type[BaseModel] = TrialConfig
+    table: Any = raw
     for key in path:
-        table = table.get(key, {})
-        model = _model_of(model, key, table.get("name"))
+        table = table.get(key, {}) if isinstance(table, dict) else table[int(key)]  # of a list, its number
+        model = _model_of(model, key, table.get("name") if isinstance(table, dict) else None)
     return list(model.model_fields)
 
 
-def _model_of(parent: type[Settings], key: str, name: Any) -> type[Settings]:
+def _model_of(parent: type[BaseModel], key: str, name: Any) -> type[BaseModel]:
     """Return the settings model of the table `key` of `parent`. The key `name` in a table selects one of a registry."""
     if key == "method":
         return METHODS[name]
@@ -143,5 +113,5 @@ def _model_of(parent: type[Settings], key: str, name: Any) -> type[Settings]:
         return ALLOCATIONS[name]
     if key in ("regulariser", "first_regulariser"):
         return REGULARISERS[name]
-    default: Settings = parent.model_fields[key].get_default()
-    return type(default)
+    field = parent.model_fields.get(key)
+    return (model_in(field.annotation) if field else None) or parent

@@ -9,8 +9,8 @@ from tailor.common.settings import Count, Fraction
 from tailor.facts.widths import ANY_WIDTH, WIDE_FILTERS, WidthRule
 from tailor.stages import GroupRule
 
-WIDTHS = frozenset({"pruning.width_multiple", "pruning.multiple_from_filters"})
-"""Dotted keys of the settings for the widths that layers may keep, which only prunings to a budget in MACs read."""
+WIDTHS = frozenset({"pruning.width_multiple"})
+"""Dotted key of the setting for the widths that layers may keep, which only prunings to a budget in MACs read."""
 
 OF_TARGETS_DATA = ("source", "noise", "scrambled", "shuffled")
 """Donors of `scores_from` that are no other data set."""
@@ -22,11 +22,9 @@ class PruningConfig(GroupRule):
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stays, at least one filter."""
     width_multiple: Annotated[Count | Literal["auto"], Field(json_schema_extra={"neutral": 1})] = "auto"
-    """Each layer of `multiple_from_filters` or more that loses filters keeps a multiple of this number, or all filters
-    that it has: odd widths are slow on GPUs and CPUs. `auto` is 8, and 1 for embedded networks and for methods whose
-    rule decides how many filters go; ids and keys have the number."""
-    multiple_from_filters: Annotated[Count, Field(json_schema_extra={"neutral": WIDE_FILTERS})] = WIDE_FILTERS
-    """Layers that have fewer filters than this in the unpruned network keep any number of them."""
+    """Each layer of 64 filters or more (in the unpruned network) that loses filters keeps a multiple of this number, or
+    all filters that it has: odd widths are slow on GPUs and CPUs. `auto` is 8, and 1 for embedded networks and for
+    methods whose rule decides how many filters go; ids and keys have the number."""
     measure_norms: bool = False
     """Whether the norms' running statistics are measured again after each pruning."""
     shift_means: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
@@ -49,7 +47,7 @@ class PruningConfig(GroupRule):
         assert self.width_multiple != "auto"
         if self.width_multiple == 1:
             return ANY_WIDTH
-        return WidthRule(multiple=self.width_multiple, from_filters=self.multiple_from_filters)
+        return WidthRule(multiple=self.width_multiple, from_filters=WIDE_FILTERS)
 
 
 @cache  # a plan has few rules, and asks for one with each stage that prunes

@@ -24,7 +24,6 @@ from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
 from tailor.facts import weights
 from tailor.facts.metrics import LOWER_IS_BETTER, Metric, default_metric, unfit
 from tailor.facts.networks import NETWORKS
-from tailor.facts.widths import WIDE_FILTERS
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
 from transtailor.validation import list_faults
@@ -68,10 +67,6 @@ class Method(Settings):
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for settings that cannot be combined, before anything is trained."""
 
-    def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
-        """Return what a user should know before starting such a trial; by default no warnings."""
-        return ()
-
     def unread(self, config: "TrialConfig") -> set[str]:
         """Return the dotted keys of the settings that such a trial does not read; a table stands for all in it.
 
@@ -85,12 +80,8 @@ class Method(Settings):
             keys.add("optimisation.momentum")
         if optimisation.schedule != "step":
             keys.add("optimisation.gamma")
-        if not optimisation.rand_augment:
-            keys.add("optimisation.rand_augment_magnitude")
         if not optimisation.distillation_weight:
             keys.add("optimisation.distillation_temperature")
-        if config.pruning.width_multiple == 1:
-            keys.add("pruning.multiple_from_filters")
         if not self.scores_filters:
             keys.add("pruning.scores_from")
         if not NETWORKS[config.network].has_norm:
@@ -152,8 +143,6 @@ class TrialConfig(Settings):
     Decisions never read the test split."""
     metric: Annotated[Metric | None, Field(json_schema_extra={"neutral": None})] = None
     """The score that decides, and that the tables compare; None is accuracy, of real values R squared."""
-    last_point: Annotated[int | None, Field(ge=0, json_schema_extra={"neutral": None})] = None
-    """The operating point that ends the trial; None runs the whole path."""
     validate_every: Annotated[int | None, Field(ge=1, json_schema_extra={"in_no_id": True})] = None
     """Epochs after which a fine-tuning measures the validation split, for learning curves; it changes no result."""
 
@@ -199,28 +188,12 @@ class TrialConfig(Settings):
         classes = max(1, data.info.target_classes)
         return min(data.train_images, data.images_per_class * classes)
 
-    @property
-    def deciding_images(self) -> int:
-        """How many images are in the split that the trial's decisions read."""
-        if self.protocol == "paper":
-            return self.train_images
-        info = self.data.info
-        return info.target_images - info.test_images - self.data.train_images  # the validation split
-
     def warnings(self) -> tuple[str, ...]:
         """Return what a user should know before starting the trial."""
-        lines = list(self.method.warnings(self))
-        optimiser, momentum = self.optimisation.optimiser, self.optimisation.momentum
-        if optimiser != "sgd" and momentum != Optimisation().momentum and "optimisation.momentum" in self.unread:
-            lines.append(
-                f"optimisation.momentum = {momentum:g} has no effect on method {self.method.name!r}: optimiser "
-                f"{optimiser!r} does not read it"
-            )
-        if self.pruning.scores_from != "target" and getattr(self.method, "steps", 1) > 1:
-            lines.append(
-                f"pruning.scores_from = {self.pruning.scores_from!r} in several steps: from the second on, the donor's "
-                "head is fitted on what the target has tuned, so no other target shares it; with steps = 1 all do"
-            )
+        lines: list[str] = []
+        uncounted = NETWORKS[self.network].uncounted
+        if uncounted:
+            lines.append(f"MACs of network {self.network!r} do not count {', '.join(uncounted)}")
         table = self.latency_table
         if table is not None and table.is_file():  # the launch refuses a trial whose table is absent
             lines += read_table(table).warnings()
@@ -268,11 +241,6 @@ class TrialConfig(Settings):
         if pruning.width_multiple == "auto":
             multiple = NETWORKS[network].width_multiple if method.prunes_to_a_budget else 1
             pruning = _with_multiple(pruning, multiple)
-        if pruning.width_multiple == 1 and pruning.multiple_from_filters != WIDE_FILTERS:
-            raise ValueError(
-                f"multiple_from_filters = {pruning.multiple_from_filters} has no effect: width_multiple is 1 for "
-                f"{network} and method {method.name!r}; give a width_multiple such as 8, or leave it out"
-            )
         return pruning
 
     @field_validator("pruning")
@@ -383,9 +351,9 @@ class TrialConfig(Settings):
         if target.target_classes < CLASSES:
             raise ValueError(f"{given} needs a target with classes, and {self.data.name} has real values; leave it out")
         has_other_classes = name == "source" or name not in OF_TARGETS_DATA
-        if has_other_classes and isinstance(self.optimisation.class_weights, tuple):
+        if has_other_classes and isinstance(self.optimisation.class_weights, dict):
             raise ValueError(
-                f"{given} has other classes than those that optimisation.class_weights lists, and its head is fitted "
+                f"{given} has other classes than those that optimisation.class_weights names, and its head is fitted "
                 "by them, too; set class_weights = 'balanced'"
             )
         images = self.data.train_images

@@ -20,6 +20,7 @@ from tailor.data.augmentation import hashes
 from tailor.stages import ImageChanges
 
 BINS = 31  # of RandAugment's magnitudes, torchvision's default
+MAGNITUDE = 9  # of them, torchvision's default
 ATTEMPTS = 10  # to find a rectangle that fits, torchvision's
 ERASED_AREA = (0.02, 0.33)  # share of an image, torchvision's
 ERASED_RATIO = (0.3, 3.3)  # of height to width, torchvision's
@@ -115,7 +116,7 @@ def _draw_mixtures(
     return {"share": share_of_image.float(), "pixel_share": pixel_share, "pasted": pasted}
 
 
-def change_pixels(images: Tensor, drawn: Draws, changes: ImageChanges) -> Tensor:
+def change_pixels(images: Tensor, drawn: Draws) -> Tensor:
     """Return images (B, C, H, W) uint8 after RandAugment and then colour jitter, one by one.
 
     Raises:
@@ -132,7 +133,7 @@ def change_pixels(images: Tensor, drawn: Draws, changes: ImageChanges) -> Tensor
     if drawn.operations is not None:
         for place, numbers in enumerate(drawn.operations.tolist()):
             for number in numbers:
-                changed[place] = operate(changed[place], number, changes.rand_augment_magnitude)
+                changed[place] = operate(changed[place], number, MAGNITUDE)
     if drawn.colours is not None:
         for place, (*factors, order) in enumerate(drawn.colours.tolist()):
             for number in ORDERS[int(order)]:

@@ -1,4 +1,4 @@
-"""A trial's three splits of a pool, drawn by its split seed: classes keep their shares, groups stay whole."""
+"""A trial's splits of a pool, or of images in groups, by its seed: classes keep their shares, groups stay whole."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,8 @@ def draw_splits(
     from_the_largest = sorted(members_of_group.values(), key=len, reverse=True)
     draws = torch.rand(len(from_the_largest), generator=generator, dtype=torch.float64).tolist()
 
-    room = [list(size) for size in sizes.values()]  # room[label][split]: images that the split still needs of the class
+    # room[label][split]: images that the split still needs of the class; one that is to have none has no room at all
+    room = [[count or -len(class_of) for count in size] for size in sizes.values()]
     splits: list[list[int]] = [[] for _ in SplitSizes._fields]
     for indices, draw in zip(from_the_largest, draws, strict=True):
         needed = Counter(class_of[index] for index in indices)
@@ -45,12 +46,11 @@ def draw_splits(
         for label, count in needed.items():
             room[label][split] -= count
     for (name, size), room_left in zip(sizes.items(), room, strict=True):
-        has_empty_split = any(wanted <= left for wanted, left in zip(size, room_left, strict=True))
+        has_empty_split = any(wanted and wanted <= left for wanted, left in zip(size, room_left, strict=True))
         if has_empty_split:
             raise ConfigError(
-                f"class {name!r} cannot be divided: {sum(size)} images look so much alike that they are too few groups "
-                "for training, validation and test images; remove copies from it, or add other images, and prepare "
-                "the data set again"
+                f"class {name!r} cannot be divided: {sum(size)} images are in too few groups, given or of images "
+                "that look alike, for its splits; remove copies from it, or add other images, and prepare again"
             )
     return [torch.tensor(sorted(split)) for split in splits]
 

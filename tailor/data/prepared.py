@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tailor.data import arrays
 from tailor.data.task_data import Samples
-from tailor.prepare import arrays
 
 
 def load(root: str, name: str) -> dict[str, Samples]:
     """Return the tasks `source`, `target` without its test images, and `test` with these; images uint8 (N, 3, H, W).
 
-    A pool has no `test`: its target has all images, with their groups.
+    A pool has no `test`: its target has all images, with their groups. Other targets may have groups, too.
 
     Raises:
         ConfigError: no such data set, or files that differ from its manifest.
@@ -23,13 +23,15 @@ def load(root: str, name: str) -> dict[str, Samples]:
     arrays_by_task = arrays.load(Path(root), name)
     samples_by_task = {task: _samples(task_arrays) for task, task_arrays in arrays_by_task.items()}
     target = samples_by_task["target"]
-    groups = arrays_by_task["target"].group
-    if groups is not None:
-        return samples_by_task | {"target": replace(target, groups=torch.from_numpy(groups.copy()))}
+    group = arrays_by_task["target"].group
+    groups = None if group is None else torch.from_numpy(group.copy())
     is_test = torch.from_numpy(arrays_by_task["target"].is_test.copy())
+    if not is_test.any():
+        return samples_by_task | {"target": replace(target, groups=groups)}
+    trained = (~is_test).nonzero().flatten()
     return {
         "source": samples_by_task["source"],
-        "target": target.take((~is_test).nonzero().flatten()),
+        "target": replace(target.take(trained), groups=None if groups is None else groups[trained]),
         "test": target.take(is_test.nonzero().flatten()),
     }
 

@@ -24,7 +24,7 @@ from tailor.data.pool_draw import draw_splits
 from tailor.data.sampling import AGAIN, balanced_order, image_weights, times_before
 from tailor.facts import datasets
 from tailor.facts.datasets import DATASETS, DataInfo
-from tailor.facts.pool import split_sizes
+from tailor.facts.pool import split_sizes, two_sizes
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import ImageChanges, Task, TrainingSettings
 
@@ -49,7 +49,7 @@ class Samples:
     rows: Tensor | None = None  # (N,) int64, each sample's index in `images`; None: N = M, in order
     crop_px: int | None = None  # side of the square that a network sees; None: the whole image
     device: torch.device | None = None  # of fetched samples; None: the device of these
-    groups: Tensor | None = None  # (N,) int64, of a whole pool: equal for images that a split must keep together
+    groups: Tensor | None = None  # (N,) int64, of a whole target: equal for images that a split must keep together
     loss: Loss | None = None  # of a user's own task; None: that of the labels
 
     def __len__(self) -> int:
@@ -243,7 +243,8 @@ def splits(task: Task, root: str | None = None) -> Splits:
 
     The split seed permutes the target's images: training images first, then validation images, and at the end the test
     images, unless these are fixed. So all trials with one split seed and one number of test images have the same test
-    split, whatever `train_images` is. Of a pool the three splits are drawn class by class, see `pool_draw.py`.
+    split, whatever `train_images` is. Of a pool and of images in groups, splits are drawn class by class, see
+    `pool_draw.py`.
 
     Raises:
         ConfigError: the images of a class of a pool cannot be divided.
@@ -254,7 +255,11 @@ def splits(task: Task, root: str | None = None) -> Splits:
     fixed_test = loaded.get("test")
     random = generator(task.split_seed, "split")
     if target.groups is not None:
-        sizes = split_sizes(info.pool, task.train_images, info.test_images)
+        if fixed_test is None:
+            sizes = split_sizes(info.pool, task.train_images, info.test_images)
+        else:
+            images_of_class = dict(zip(info.class_names, target.labels.bincount().tolist(), strict=True))
+            sizes = two_sizes(images_of_class, task.train_images)
         train, validation, test = draw_splits(target.labels, target.groups, sizes, random)
     else:
         order = torch.randperm(len(target), generator=random)
@@ -310,6 +315,7 @@ def batches(
     is_mixed = bool(settings.mixup or settings.cutmix)
     weights = None  # of the images' losses, by their place in the order
     if settings.class_weights is not None:
+        assert not isinstance(settings.class_weights, dict)  # `Recipe.tuning` has put them in the order of the labels
         weights = image_weights(samples.labels, settings.class_weights)[order]
     elif is_mixed:
         weights = torch.ones(len(order), device=order.device)
@@ -373,7 +379,7 @@ class _EpochImages:
         moves = None if self._moves is None else samples.select(self._moves, places)
         drawn = self.draws_at(places)
         images = augment(images, self._augmentation, moves, samples.crop_px)
-        return erase(normalise(change_pixels(images, drawn, self._settings)), drawn.erased)
+        return erase(normalise(change_pixels(images, drawn)), drawn.erased)
 
     def draws_at(self, places: Tensor) -> Draws:
         """Return what was drawn for these images."""

@@ -14,7 +14,7 @@ from tailor.config.latency_table import SAID_FROM, USED_UP_TO, LatencyTable, Pri
 from tailor.deploy.block_profile import ProfiledBlock, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.resized_program import ResizedProgram, refuse_reshapes
 from tailor.model.circumstance import Circumstance
-from tailor.model.cost import macs_by_layer, original_shapes, positions
+from tailor.model.cost import count_products, macs_by_layer, original_shapes, positions
 from tailor.model.latency import whole_network
 from tailor.model.passes import as_deployed, onnx_pass
 from tailor.model.programs import images_for
@@ -116,6 +116,8 @@ def measure_table(network: ModelState, rule: GroupRule, circumstance: Circumstan
         step = find_step(circumstance.threads)
         yield f"widths between multiples of {step} cost as much as the larger one"
         measuring = _prepare(network, rule, circumstance, step)
+        for operation in sorted(count_products(network.network, network.classes, network.input_shape).uncounted):
+            yield f"no block of its own: {operation}"
         numbers = np.random.default_rng(0)
         wanted = cells_of(measuring)
         yield f"{len(measuring.blocks)} blocks of {len(set(measuring.kinds.values()))} kinds, {len(wanted)} cells"

@@ -5,8 +5,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tailor.deploy.speed import Speed
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.facts.networks import NETWORKS
-from tailor.facts.preprocess import Step
+from tailor.model.cost import count_products
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model, saved_in
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json
@@ -29,33 +28,13 @@ from transtailor.files import refuse_unwritable, write_file
 CARD_FILE = "card.md"
 OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 LOADING_THE_NETWORK = ("from pathlib import Path", "from tailor.execution import plugins", "plugins.load(Path({}))")
-SPEEDS = ("speed", "speed_of_files")  # of the sub-model as it is saved; of files of ONNX beside it, by their names
+# Speed of the sub-model as it is saved; speeds and number types of files of ONNX beside it, by their names.
+OF_EXPORTS = ("speed", "speed_of_files", "types_of_files")
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of a sub-model in addition to its weights; JSON values."""
-
-    trial_id: str
-    point: int  # number of the operating point on the trial's path
-    stage_key: str  # of the operating point in the cache
-    method: str
-    settings: dict[str, object]  # those that count in the trial's id, without what the trial does not read
-    imports: dict[str, str]  # what the user's modules registered of it -> the module's SHA-256
-    data: str
-    data_sha256: str
-    decides_on: str  # the split that the trial's decisions read
-    metric: str
-    scores: dict[str, float]  # by split, those that were measured
-    preprocess: list[Step] | None  # from an image file to the network's input; None: the data are no image files
-    class_names: list[str] | None  # of the outputs, in their order; None: not known
-    command: str  # that made it
-    licence: str | None  # as its user gave it
-
-
-def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, licence: str | None) -> Facts:
-    """Return the facts of an operating point.
+def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, licence: str | None) -> dict[str, Any]:
+    """Return what is known of an operating point in addition to its weights; JSON values.
 
     Args:
         point: a row of `measured_points`, or a mapping with these of its columns: point, stage_key, metric,
@@ -67,23 +46,23 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
     scores = {"validation": point["validation_score"], "test": point["test_score"]}
     if decides_on == "train":
         scores = {"train": point["deciding_score"]} | scores
-    return Facts(
-        trial_id=dry_run(config).trial_id,
-        point=point["point"],
-        stage_key=point["stage_key"],
-        method=config.method.name,
-        settings=settings_read(config.identity(), config.unread),
-        imports=digests_in(config.identity()),
-        data=config.data.name,
-        data_sha256=config.data.samples_sha256,
-        decides_on=decides_on,
-        metric=point["metric"],
-        scores={split: float(score) for split, score in scores.items() if score is not None},
-        preprocess=config.data.preprocess,
-        class_names=list(config.data.info.class_names) or None,
-        command=command,
-        licence=licence,
-    )
+    return {
+        "trial_id": dry_run(config).trial_id,
+        "point": point["point"],
+        "stage_key": point["stage_key"],
+        "method": config.method.name,
+        "settings": settings_read(config.identity(), config.unread),
+        "imports": digests_in(config.identity()),
+        "data": config.data.name,
+        "data_sha256": config.data.samples_sha256,
+        "decides_on": decides_on,
+        "metric": point["metric"],
+        "scores": {split: float(score) for split, score in scores.items() if score is not None},
+        "preprocess": config.data.preprocess,  # from an image file to the network's input; None: no image files
+        "class_names": list(config.data.info.class_names) or None,  # of the outputs, in their order
+        "command": command,
+        "licence": licence,
+    }
 
 
 def score_on_test(measured: Mapping[str, Tensor], metric: str) -> float | None:
@@ -102,7 +81,7 @@ def score_on_test(measured: Mapping[str, Tensor], metric: str) -> float | None:
     return (predictions == labels).sum().item() / len(labels)
 
 
-def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
+def save_with_card(state: ModelState, facts: Mapping[str, Any], folder: Path) -> None:
     """Write a model and its card.
 
     Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` and
@@ -112,15 +91,16 @@ def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     before = saved_in(folder)
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
-    known = asdict(facts)
+    known = dict(facts)
     if before.get("sha256") == description["sha256"]:
-        description |= {name: before[name] for name in SPEEDS if name in before}
+        description |= {name: before[name] for name in OF_EXPORTS if name in before}
         known["licence"] = known["licence"] or before.get("facts", {}).get("licence")
     for name in OF_FILES:
         value = known.pop(name)
         if value is not None:
             description[name] = value
-    description |= {"facts": known, "cost": cost_of(state, state.build())}
+    uncounted = sorted(count_products(state.network, state.classes, state.input_shape).uncounted)
+    description |= {"facts": known, "cost": cost_of(state, state.build()) | {"uncounted": uncounted}}
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
     write_file(folder / CARD_FILE, card(description))
 
@@ -143,12 +123,13 @@ def save_point(
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
-def record_speed(folder: Path, speed: Speed | None, file: Path | None = None) -> None:
-    """Write a measured speed into the description and the card of a saved model; nothing if it has no card.
+def record(folder: Path, what: str, value: Any, file: Path | None = None) -> None:
+    """Write what was measured into the description and the card of a saved model; nothing if it has no card.
 
     Args:
-        speed: None says that `file` was written and not timed: the speed of one of this name before is not its own.
-        file: the program that was timed; the card has those in the model's folder. None: the sub-model as it is saved.
+        what: one of OF_EXPORTS.
+        value: None removes it: what was known of a file of this name before is not of the present one.
+        file: the program that it is of; the card has those in the model's folder. None: of the sub-model as it is.
 
     Raises:
         ConfigError: the folder cannot be written to.
@@ -156,19 +137,16 @@ def record_speed(folder: Path, speed: Speed | None, file: Path | None = None) ->
     description = read_json(folder / DESCRIPTION_FILE)
     if "facts" not in description or (file is not None and file.parent.resolve() != folder.resolve()):
         return
-    speeds = description if file is None else description.setdefault("speed_of_files", {})
-    name = "speed" if file is None else file.name
-    if speed is None:
-        speeds.pop(name, None)
-    else:
-        speeds[name] = asdict(speed)
+    values = description if file is None else description.setdefault(what, {})
+    values[what if file is None else file.name] = value
+    if value is None:
+        del values[what if file is None else file.name]
     try:
         write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
         write_file(folder / CARD_FILE, card(description))
     except OSError as error:
         raise ConfigError(
-            f"the speed cannot be written into the card: {error}; to measure without it, copy {folder} to a folder of "
-            "yours"
+            f"the card cannot be written: {error}; to go on without it, copy {folder} to a folder of yours"
         ) from error
 
 
@@ -196,29 +174,26 @@ def refuse_other_model(folder: Path, trial_id: str, point: int | None) -> None:
 def card(description: Mapping[str, Any]) -> str:
     """Return the card, as Markdown, from the content of a `model.json` that `save_with_card` wrote."""
     facts = description["facts"]
-    scores = [(split, f"{score:.4f}") for split, score in facts["scores"].items()]
-    widths = _widths(description["cost"]["layers"])
     is_users_network = f"network {description['network']}" in facts["imports"]
     loading = ["\n".join(LOADING_THE_NETWORK).format("FILE_OF_THE_NETWORK")] if is_users_network else []
-    before = "\n\n".join([*loading, "import tailor", ""])
+    load = "model = tailor.load_model(FOLDER_OF_THIS_FILE)"
+    rows = _rows(description)
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
-        f"A sub-model made by {escape(facts['method'])}.",
-        _table(("what", ""), _rows(description)),
-        "## Scores",
-        f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
-        _table(("split", facts["metric"].replace("_", " ")), scores),
+        f"A sub-model made by {escape(facts['method'])}. Its decisions read the {facts['decides_on']} split; the test "
+        "split decided nothing in it. `model.json` has all settings, and the width of each layer.",
+        "\n".join(["| what | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]),
         "## Use",
-        fence(f"{before}model = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
+        fence("\n\n".join([*loading, "import tailor", load]), "python"),
         _inputs(description),
-        *_of_files(description),
-        "## Widths",
-        _table(("layer", "width", "original width", "MACs"), widths),
-        "## Settings",
-        fence(json.dumps(facts["settings"], indent=1), "json"),
-        "## Made by",
-        fence(facts["command"], "text"),
     ]
+    if "preprocess" in description:
+        parts.append("From an image file to inputs, in this order (`preprocess` in model.json and in exported files):")
+        parts.append(fence("\n".join(json.dumps(step) for step in description["preprocess"]), "json"))
+    if "class_names" in description:
+        parts.append("The outputs are scores of these classes, the largest wins (`class_names`, likewise):")
+        parts.append(fence(json.dumps(description["class_names"], ensure_ascii=False), "json"))
+    parts += ["## Made by", fence(facts["command"], "text")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -247,14 +222,21 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "data set", f"{escape(facts['data'])}, SHA-256 of its pixels {facts['data_sha256']}"
     yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
+    if cost.get("uncounted"):
+        yield "not counted in them", escape(", ".join(cost["uncounted"]))
     yield "parameters", f"{cost['params']:,}"
+    for split, score in facts["scores"].items():
+        yield f"{split} {facts['metric'].replace('_', ' ')}", f"{score:.4f}"
     speeds = {f"speed of {file}": speed for file, speed in description.get("speed_of_files", {}).items()}
     if "speed" in description:
         speeds = {"speed": description["speed"]} | speeds
     for name, speed in speeds.items():
-        yield escape(name), escape(str(Speed(**speed)))
+        of_0_3 = {key: value for key, value in speed.items() if key != "widths"}  # 0.2 padded some files
+        yield escape(name), escape(str(Speed(**of_0_3)))
     if not speeds:
         yield "speed", SPEED_UNKNOWN
+    for file, types in description.get("types_of_files", {}).items():
+        yield f"numbers of {escape(file)}", types
     yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, measured by stage {facts['stage_key']}"
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"
@@ -264,7 +246,9 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def saved_text(folder: Path, network: str) -> str:
     """Return the line that says where a sub-model was saved, and how to load it in Python."""
     plugin = plugin_of(NETWORKS, network)
-    loading = [] if plugin is None else ["; ".join(LOADING_THE_NETWORK).format(repr(str(plugin.file)))]
+    loading = (
+        [] if plugin is None else ["; ".join(LOADING_THE_NETWORK).format(repr(str(plugin.user_file.path.resolve())))]
+    )
     statements = [*loading, "import tailor", f"tailor.load_model({str(folder)!r})"]
     return f"saved in {folder}; to load it: {'; '.join(statements)}"
 
@@ -279,25 +263,3 @@ def _inputs(description: Mapping[str, Any]) -> str:
         f"model converts them to what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean "
         f"{description['pixel_mean']} and std {description['pixel_std']}."
     )
-
-
-def _of_files(description: Mapping[str, Any]) -> Iterator[str]:
-    if "preprocess" in description:
-        yield "From an image file to inputs, in this order (`preprocess` in model.json and in exported files):"
-        yield fence("\n".join(json.dumps(step) for step in description["preprocess"]), "json")
-    if "class_names" in description:
-        yield "The outputs are scores of these classes, the largest wins (`class_names`, likewise):"
-        yield fence(json.dumps(description["class_names"], ensure_ascii=False), "json")
-
-
-def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for layer in layers:
-        yield escape(layer["layer"]), str(layer["width"]), str(layer["original_width"]), f"{layer['macs']:,}"
-
-
-def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table in Markdown."""
-    lines = [f"| {' | '.join(heading)} |", "|" + " --- |" * len(heading)]
-    for row in rows:
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)

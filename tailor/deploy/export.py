@@ -41,7 +41,7 @@ class Program:
     difference: float  # the largest between an output of the program and of the model
 
 
-def export(state: ModelState, to: str, batch: int | None = None, *, computed_as: ModelState | None = None) -> Program:
+def export(state: ModelState, to: str, batch: int | None = None) -> Program:
     """Return a model as a program, which is read back and compared with the model, on the CPU.
 
     The program's one input, `images`, is float32 (batch, *input_shape) as this package's data are: pixels / 127.5 - 1.
@@ -49,7 +49,6 @@ def export(state: ModelState, to: str, batch: int | None = None, *, computed_as:
     Args:
         to: a name in `FORMATS`.
         batch: how many images the program takes at once; None: any number.
-        computed_as: the model that it is compared with, if `state` is that model in another form, such as padded.
 
     Raises:
         ConfigError: no such format, a package is missing, the network cannot be traced, or the program's outputs differ
@@ -58,10 +57,9 @@ def export(state: ModelState, to: str, batch: int | None = None, *, computed_as:
     content = written(state, to, batch)
     # Other images, and another number of them, than traced.
     images = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)
-    model_state = computed_as or state
     with torch.no_grad():
-        expected: Tensor = model_state.build().eval()(images)
-        exact = model_state.build().eval().double()(images.double())
+        expected: Tensor = state.build().eval()(images)
+        exact = state.build().eval().double()(images.double())
     difference = float((FORMATS[to].run(content, images) - expected).abs().max())
     rounding = float((expected - exact).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding

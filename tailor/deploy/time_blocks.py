@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from tailor.common.errors import ConfigError
-from tailor.saved_model import Timing, whole_network
+from tailor.model.circumstance import Timing
+from tailor.saved_model import whole_network
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
 from transtailor.files import refuse_unwritable_file

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tailor.model.circumstance import Timing
 from tailor.saved_model import (
-    Timing,
     explain_model_errors,
     folder_argument,
     module_option,
@@ -33,17 +33,23 @@ def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | N
     load_modules(imports)
     how = Timing(**timing)
     with opened_model(folder, module) as state:
-        from tailor.deploy.card import record_speed
-        from tailor.deploy.speed import speed_of
+        from tailor.deploy.card import record
+        from tailor.deploy.speed import Speed
         from tailor.model.latency import latency_lines, measure, whole_network
 
         circumstance, device = how.here()
         with explain_model_errors(folder), telling("timing it in turns with its whole network"):
             latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
-        record_speed(folder, speed_of(latency))
+        assert latency.speed is not None and latency.whole_latency_ms is not None
+        speed = Speed(
+            times_as_fast=latency.speed,
+            latency_ms=latency.latency_ms,
+            whole_latency_ms=latency.whole_latency_ms,
+            is_steady=latency.is_steady,
+            circumstance=str(circumstance),
+        )
+        record(folder, "speed", asdict(speed))
     if as_json:
         yield json.dumps(asdict(latency))
     else:
         yield from latency_lines(latency)
-        if circumstance.runtime == "onnxruntime":
-            yield "widths       as pruned; `transtailor model export --to onnx` also tries padded ones"

@@ -46,8 +46,8 @@ class DryRun:
     stages: tuple[PlannedStage, ...]
 
 
-def stop_after_point(steps: StageGenerator, last_point: int | None) -> StageGenerator:
-    """Yield the same stages up to operating point number `last_point` (from 0); None: all of them."""
+def stop_after_point(steps: StageGenerator, last_point: int) -> StageGenerator:
+    """Yield the same stages up to operating point number `last_point`, from 0."""
     point = 0
     outcome: StageOutcome | None = None
     while True:
@@ -83,7 +83,7 @@ def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
         ConfigError: the trial has no such rung.
     """
     if rung is None:
-        return stop_after_point(config.method.walk(config), config.last_point)
+        return config.method.walk(config)
     if getattr(config.method, "stop_early", False):
         raise ConfigError("stop_early = true ends paths by itself, and halving does, too; leave one of them out")
     if rung.point is not None:

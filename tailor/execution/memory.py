@@ -25,15 +25,8 @@ def memory_explained(optimisation: Optimisation, device: torch.device) -> Iterat
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         batch_size = optimisation.batch_size
-        steps = optimisation.accumulation_steps
-        more_steps = next((divisor for divisor in range(steps + 1, batch_size) if batch_size % divisor == 0), None)
-        advice = "set a smaller batch_size"
-        if more_steps is not None:
-            advice = (
-                f"set accumulation_steps = {more_steps}, which computes a batch in more parts, or a smaller batch_size"
-            )
         raise TrainingError(
-            f"out of memory on {device} with optimisation.batch_size = {batch_size} and accumulation_steps = {steps}; "
-            f"{advice}, or let fewer trials share a GPU (resources.gpus_per_rank). torch says: "
-            f"{first_line(str(error))}"
+            f"out of memory on {device} with optimisation.batch_size = {batch_size} and accumulation_steps = "
+            f"{optimisation.accumulation_steps}; set a smaller batch_size or more accumulation_steps, or let fewer "
+            f"trials share a GPU (resources.gpus_per_rank). torch says: {first_line(str(error))}"
         ) from error

@@ -4,10 +4,10 @@ What would fail after hours of training, in torch's words, is refused here with 
 networks of this program are tested with it; of them, only the last batch of a training is checked.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,9 @@ NUMBERS = (torch.float32, torch.float64)
 
 
 class _RunError(Exception):
-    """A network's code raised, in a module ("features.3, a Linear"; empty if in its own forward), for a reason."""
+    """A network's code raised; the text says in which module ("features.3, a Linear"), and why."""
 
-    def __init__(self, module: str, reason: str) -> None:
-        super().__init__(module, reason)
-        self.module = module
-        self.reason = reason
+    module: str = ""  # empty: in the network's own forward
 
 
 def refuse_unfit(config: TrialConfig, world_size: int) -> None:
@@ -116,85 +113,23 @@ def _try_training(
     with explain_errors(f"it cannot be built with num_classes = {classes}", "mend its builder"):
         model = building.build(network, classes, seed=0)
     refuse_unfit_module(model)
-    _refuse_head(model, NETWORKS[network].head, classes)
-    _try_images(model, 1, input_shape, classes, "evaluation")
-    _try_images(model, 2, input_shape, classes, "evaluation")
-    _try_images(model, 2, input_shape, classes, "training")
-    unused = [name for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
-    _refuse_trained_head(model, NETWORKS[network].head, unused)
-    if has_several_ranks:
-        refuse_unknown_norms(model)
-        _refuse_unused_parameters(unused)
-
-
-@torch.no_grad()
-def refuse_unfit_module(model: nn.Module) -> None:
-    """Raise ConfigError unless a user's module has tensors that can be trained, pruned and saved."""
-    kind = type(model).__name__
-    building.refuse_unregistered(model)
-    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
-    if others:
-        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
-    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
-    tensors = list(tensor_of.values())
-    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
-    if taken:
-        raise ConfigError(
-            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
-        )
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ConfigError(
-            f"{kind} has lazy layers, which have no width yet; give them widths, or run it once: model(inputs)"
-        )
-    if not list(model.parameters()):
-        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
-    others = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
-    if others:
-        raise ConfigError(
-            f"{kind} has parameters that are no floats, {', '.join(others[:3])}; make them buffers: "
-            "self.register_buffer(NAME, tensor)"
-        )
-    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
-    if coarse:
-        raise ConfigError(
-            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; give it in float32, "
-            "model.float(), and convert the result, such as pruned.model.half()"
-        )
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) > 1 or any(device.type == "meta" for device in devices):
-        raise ConfigError(
-            f"{kind} is on {', '.join(sorted(map(str, devices)))}; give it on one device that holds its numbers: "
-            "model.to('cpu'), or make it there if it is on 'meta'"
-        )
-    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
-    if broken:
-        raise ConfigError(
-            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
-        )
-
-
-def _try_images(
-    model: nn.Module, count: int, input_shape: tuple[int, ...], classes: int, mode: Literal["evaluation", "training"]
-) -> None:
-    """Raise ConfigError unless the model makes outputs (count, classes) of this many random images."""
-    images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
-    attempt = f"on {counted(count, 'image')} {input_shape} in {mode} mode"
-    run = evaluate if mode == "evaluation" else train_once
-    try:
-        outputs = _run(model, lambda running_model: run(running_model, batch=images))
-    except _RunError as error:
-        location = f", in {error.module}" if error.module else ""
-        raise ConfigError(
-            f"it does not run {attempt}{location}: {error.reason}; mend its code, which "
-            "gets float32, or give its NetworkInfo another input_shape"
-        ) from error
-    if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
-        is_tensor = isinstance(outputs, Tensor)
-        description = f"a tensor {tuple(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"
-        raise ConfigError(
-            f"{attempt} it makes {description}; a trial expects one tensor of outputs ({count}, {classes})"
-        )
-    if mode == "training" and not outputs.requires_grad:
+    head = NETWORKS[network].head
+    _refuse_head(model, head, classes)
+    for count, run in ((1, evaluate), (2, evaluate), (2, train_once)):
+        images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
+        mode = "training" if run is train_once else "evaluation"
+        attempt = f"on {counted(count, 'image')} {input_shape} in {mode} mode"
+        try:
+            outputs = _run(model, partial(run, batch=images))
+        except _RunError as error:
+            raise ConfigError(
+                f"it does not run {attempt}{error}; mend its code, which gets float32, or give its NetworkInfo another "
+                "input_shape"
+            ) from error
+        if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
+            made = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+            raise ConfigError(f"{attempt} it makes {made}; a trial expects one tensor of outputs ({count}, {classes})")
+    if not outputs.requires_grad:
         raise ConfigError(
             "its outputs have no gradient; leave .detach(), .item(), .numpy() and torch.no_grad() out of its code"
         )
@@ -204,28 +139,57 @@ def _try_images(
             f"it ends in a {function}, and a trial's loss, cross-entropy, takes a softmax of its outputs; leave the "
             f"{function} out of it"
         )
-
-
-def _refuse_trained_head(model: nn.Module, head: str, unused: Sequence[str]) -> None:
-    """Raise ConfigError if only the head got gradients, although the model trains all its layers."""
-    below = [
-        name for name, tensor in model.named_parameters() if tensor.requires_grad and not name.startswith(f"{head}.")
-    ]
+    trained = {name: tensor.grad for name, tensor in model.named_parameters() if tensor.requires_grad}
+    unused = [name for name, gradient in trained.items() if gradient is None]
+    below = [name for name in trained if not name.startswith(f"{head}.")]
     if below and set(below) <= set(unused):
         raise ConfigError(
             f"only its head, {head}, gets gradients, and none of {first_few(below, 2)}; leave torch.no_grad() and "
             ".detach() out of its code, or freeze them (parameter.requires_grad_(False)) if the head alone is meant"
         )
+    if has_several_ranks:
+        refuse_unknown_norms(model)
+        if unused:
+            raise ConfigError(
+                f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all"
+                " parameters; remove from the network what is not used, freeze it (parameter.requires_grad_(False)), "
+                "or train on one rank: resources.ranks = 1"
+            )
 
 
-def _refuse_unused_parameters(unused: Sequence[str]) -> None:
-    """Raise ConfigError if a parameter got no gradient, although the model trains it and has just been trained."""
-    if unused:
+@torch.no_grad()
+def refuse_unfit_module(model: nn.Module) -> None:
+    """Raise ConfigError if a user's module has tensors that cannot be trained, pruned and saved."""
+    kind = type(model).__name__
+    building.refuse_unregistered(model)
+    parameters = dict(model.named_parameters())
+    tensors = parameters | dict(model.named_buffers())
+    if not parameters:
+        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors.values()):
+        raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(inputs)")
+    devices = {tensor.device for tensor in tensors.values()}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
         raise ConfigError(
-            f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "
-            "parameters; remove from the network what is not used, freeze it (parameter.requires_grad_(False)), or "
-            "train on one rank: resources.ranks = 1"
+            f"{kind} is on {', '.join(sorted(map(str, devices)))}; give it on one device that holds its numbers: "
+            "model.to('cpu'), or make it there if it is on 'meta'"
         )
+    state = model.state_dict()
+    faults = {
+        "state that is no tensor; leave get_extra_state out": [n for n in state if not isinstance(state[n], Tensor)],
+        "names that pruning attaches to modules; rename": [n for n in tensors if n.rpartition(".")[2] in FACTORS],
+        "weights in which scores are too coarse; give model.float(), and convert the result, such as "
+        "pruned.model.half()": [n for n, v in tensors.items() if v.is_floating_point() and v.dtype not in NUMBERS],
+        "parameters that are no floats; make them buffers: self.register_buffer(NAME, tensor)": [
+            n for n, value in parameters.items() if not value.is_floating_point()
+        ],
+        "numbers that are not finite, and scores need finite ones; mend": [
+            n for n, value in parameters.items() if not bool(value.isfinite().all())
+        ],
+    }
+    for fault, names in faults.items():
+        if names:
+            raise ConfigError(f"{kind} has {fault}: {first_few(names, 3)}")
 
 
 def _refuse_head(model: nn.Module, head: str, classes: int) -> None:
@@ -305,20 +269,10 @@ def refuse_single_images(
         )
         if norm is not None:
             key = "source.batch_size" if isinstance(stage, stages.TrainSource) else "optimisation.batch_size"
-            advice = _other_batch_size(images, training, world_size, key)
             raise ConfigError(
                 f"{counted(images, 'image')} in batches of {training.batch_size} leave a last batch in which {norm}, "
-                f"would get one value per channel, which has no variance; {advice}"
+                f"would get one value per channel, which has no variance; set another {key}"
             )
-
-
-def _other_batch_size(images: int, training: Training, world_size: int, key: str) -> str:
-    """Return in words the nearest batch size that leaves more than one image."""
-    for difference in range(1, images):
-        for size in (training.batch_size + difference, training.batch_size - difference):
-            if size > 1 and _fewest_images(images, training.replace(batch_size=size), world_size) > 1:
-                return f"set {key} = {size}"
-    return "take more training images"
 
 
 def _fewest_images(images: int, training: Training, world_size: int) -> int:
@@ -375,7 +329,9 @@ def _run(model: nn.Module, run: Callable[[nn.Module], T]) -> T:
         name = running[-1] if running else ""  # the model itself is called ""
         module = f"{name}, a {type(model.get_submodule(name)).__name__}" if name else ""
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise _RunError(module, reason) from error
+        raised = _RunError(f"{module and ', in '}{module}: {reason}")
+        raised.module = module
+        raise raised from error
     finally:
         for hook in hooks:
             hook.remove()

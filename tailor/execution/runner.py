@@ -18,6 +18,7 @@ import torch
 
 from tailor.common import heartbeat
 from tailor.common.errors import Paused, TrainingError
+from tailor.common.neighbours import unchanged_defaults
 from tailor.config.trial import TrialConfig
 from tailor.data import task_data
 from tailor.data.scores import import_libraries
@@ -73,13 +74,6 @@ class Result:
     def removed_macs_fraction(self) -> float:
         """Of a pruning, the share of the original MACs that is removed, in [0, 1]; NaN for other stages."""
         return float(self.info.get("removed_macs_fraction", math.nan))
-
-    @property
-    def pruning_latency_ms(self) -> float | None:
-        """The latency that the last pruning measured, which is this stage or one before it; None: none measured one."""
-        if "pruning_latency_ms" in self.info:
-            return float(self.info["pruning_latency_ms"])
-        return self.stage.of.pruning_latency_ms if isinstance(self.stage.of, Result) else None
 
     def model_state(self) -> ModelState:
         """Return the model's state after this stage, which is made once; collective."""
@@ -237,7 +231,7 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
     context.ranks.wait()
     start_s = time.perf_counter()
     try:
-        with memory_explained(config.optimisation, device):
+        with memory_explained(config.optimisation, device), unchanged_defaults(f"stage {stage.kind}"):
             output = compute(stage, parent, context)
     except TrainingError as error:
         raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
 from tailor.config.trial import TrialConfig
-from tailor.prepare import arrays
+from tailor.data import arrays
 from transtailor.plural import first_few
 
 CERTAIN = 1e-4  # no class is looked for that a draw misses more rarely: `plan` needs no torch for it
@@ -52,34 +52,9 @@ def trained_images(config: TrialConfig) -> int:
     return sum(limited_images(config.data)) or config.train_images
 
 
-def short_text(data: DataConfig) -> str:
-    """Return a sentence about the classes with fewer training images than `images_per_class`; "" if there are none."""
-    asked = data.images_per_class or 0
-    drawn = limited_images(data)
-    names = data.info.class_names or tuple(map(str, range(len(drawn))))
-    short = [f"{images} of {name!r}" for name, images in zip(names, drawn, strict=False) if images < asked]
-    if not short:
-        return ""
-    return (
-        f"data set {data.name}: data.images_per_class = {asked}, but at data.split_seed = {data.split_seed} there are "
-        f"only {first_few(short)} for training, so that {sum(drawn)} images are used, not {asked * len(drawn)}"
-    )
-
-
-def uneven_text(data: DataConfig) -> str:
-    """Return a sentence about a pool whose images that look alike change a split's size; "" if they do not."""
-    drawn = split_images(data)[0]
-    if data.images_per_class is not None or drawn == data.train_images:
-        return ""
-    return (
-        f"data set {data.name}: data.train_images = {data.train_images}, but images that look alike stay in one split, "
-        f"so that {drawn} are used at data.split_seed = {data.split_seed}"
-    )
-
-
 def split_images(data: DataConfig) -> list[int]:
     """Return how many training, validation and test images a trial has; in a pool, copies may change it."""
-    target = _target(data) if data.info.pool else None
+    target = _target(data)
     used = sum(limited_images(data))
     if data.info.target_classes == 1:  # real values count as one class
         used = min(data.train_images, data.images_per_class or data.train_images)

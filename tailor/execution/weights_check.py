@@ -6,13 +6,17 @@ from pathlib import Path
 from tailor.common.errors import ConfigError
 from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
+from tailor.execution.dry_run import dry_run
 from tailor.execution.missing import refuse_missing_data
 from tailor.facts.weights import is_name, verify, what_to_give
+from tailor.stages import FitHead, LoadWeights
 from transtailor.shell import command
 
 
-def refuse_missing(trials: Iterable[TrialConfig]) -> None:
+def refuse_missing(trials: Iterable[TrialConfig]) -> list[str]:
     """Raise ConfigError unless data, weights and tables of all these trials are in their place and as expected.
+
+    Return which weights have no head, for a plan.
 
     Called before anything is started, so that no compute node has to find out. A file without torchvision's name is
     also loaded, to check that it is of the trial's network; so is one whose head the method keeps.
@@ -37,11 +41,10 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
         raise ConfigError("\n".join(missing))
     for file, sha256 in trial_of_file:
         verify(file, sha256)
-    if trials_to_load:
-        _refuse_unfit_weights(trials_to_load)
+    return _refuse_unfit_weights(trials_to_load) if trials_to_load else []
 
 
-def _refuse_unfit_weights(trials: Iterable[TrialConfig]) -> None:
+def _refuse_unfit_weights(trials: Iterable[TrialConfig]) -> list[str]:
     """Raise ConfigError unless the weights of these trials can be loaded, and have the head that the method keeps."""
     from tailor.networks.pretrained import check_head, load  # imports torch, which plans do without
 
@@ -51,11 +54,20 @@ def _refuse_unfit_weights(trials: Iterable[TrialConfig]) -> None:
         if source.weights_file is not None and source.weights_sha256 is not None:
             weights = (source.weights_file, source.weights_sha256, trial.network)
             trials_of_weights.setdefault(weights, []).append(trial)
+    headless = []
     for weights, its_trials in trials_of_weights.items():
         _, outputs = load(*weights)
+        if not outputs:
+            headless.append(f"{weights[0]} has no head; the target gets a new one")
         for trial in its_trials:
-            if trial.method.keeps_source_head:
+            goes_on = trial.method.keeps_source_head
+            if not outputs:  # whatever its method says
+                planned = dry_run(trial).stages
+                loaded = [stage.key for stage in planned if stage.kind == LoadWeights.kind]
+                goes_on |= any(loaded == [*stage.parents[:1]] and stage.kind != FitHead.kind for stage in planned)
+            if goes_on:
                 check_head(outputs, trial.data.name, trial.data.info.source_classes)
+    return headless
 
 
 def _refuse_other_table(trial: TrialConfig) -> None:

@@ -38,6 +38,12 @@ class DataInfo:
         for name in ("input_shape", "class_names"):  # a list is as good
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The target's classes in the order of the labels: names, or numbers where they have none; () if not there."""
+        numbers = tuple(map(str, range(self.target_classes if self.is_there else 0)))
+        return self.class_names or numbers
+
 
 DATASETS: Registry[DataInfo] = Registry("data set")
 

@@ -5,7 +5,7 @@ ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 
 ROOT/NAME/<task>.images.npy  uint8 (N, 3, H, W); <task> is source or target
 ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,)
 ROOT/NAME/target.is_test.npy bool (N,), or for a pool, from which each trial draws its own test split,
-ROOT/NAME/target.group.npy   int64 (N,), equal for images that look alike, which a draw keeps together
+ROOT/NAME/target.group.npy   int64 (N,), equal for images that a draw keeps together: of a group, or that look alike
 """
 
 import hashlib
@@ -92,7 +92,9 @@ class DataManifest(Record):
     @property
     def array_files(self) -> tuple[str, ...]:
         """The files that hold its arrays."""
-        return POOL_FILES if self.class_images else ARRAY_FILES
+        if self.class_images:
+            return POOL_FILES
+        return (*ARRAY_FILES, GROUP_FILE) if GROUP_FILE in self.files else ARRAY_FILES
 
 
 def read(root: Path, name: str) -> DataManifest:

@@ -4,7 +4,7 @@ The numbers are facts about the code that builds the networks; `tests/tailor/fac
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,18 @@ class NetworkInfo:
     activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
     params_count: int = 0  # with 5 classes
     head_params_count: int = 0  # with 5 classes
+    uncounted: tuple[str, ...] = ()  # operations that multiply by weights and are not in `macs`
+    more_head: tuple[str, ...] = ()  # tensors outside of `head` that have an entry for each class: other heads
+    version: int = 1  # above 1 where version 0.2 computed something else with it: part of its trials' ids
     facts_from: str = ""  # "module:function" that finds the facts at the first use; empty: they are known
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_shape", tuple(self.input_shape))  # a list is as good
+        for name in ("input_shape", "uncounted", "more_head"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list is as good
+
+    def head_tensors(self, names: Iterable[str]) -> list[str]:
+        """Return those of a network's tensors, by name, that are of a head, which a target task replaces."""
+        return [name for name in names if name.startswith(f"{self.head}.") or name in self.more_head]
 
     @property
     def has_own_parameters(self) -> bool:

@@ -50,6 +50,22 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
     return sizes
 
 
+def two_sizes(images_of_class: Mapping[str, int], train_images: int) -> dict[str, SplitSizes]:
+    """Return how many images of each class go into training and validation, where the test split is fixed (C).
+
+    Of two images or more each split has one.
+
+    >>> two_sizes({"cat": 20, "dog": 10}, train_images=18)["dog"]
+    SplitSizes(train=6, validation=4, test=0)
+    """
+    sizes = {}
+    for name, train in _apportion(train_images, images_of_class).items():
+        count = images_of_class[name]
+        in_both = min(max(train, 1), count - 1) if count > 1 else train
+        sizes[name] = SplitSizes(train=in_both, validation=count - in_both, test=0)
+    return sizes
+
+
 def _apportion(total: int, counts: Mapping[str, int]) -> dict[str, int]:
     """Divide `total` in proportion to the counts, by the largest remainders; of equal ones, the first."""
     count_sum = sum(counts.values())

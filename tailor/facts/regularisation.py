@@ -1,11 +1,9 @@
 """What may be added to the loss of a fine-tuning: settings; `tailor.training.penalties` computes. Without torch."""
 
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from tailor.common.registry import Registry
-from tailor.common.settings import Count, Rate, Settings
+from tailor.common.settings import Rate, Settings
 from tailor.facts.networks import NETWORKS
 
 
@@ -44,9 +42,10 @@ class Delta(Regulariser):
     runs_anchor: ClassVar[bool] = True
     strength: Rate = 0.01
     """Factor of the penalty in the loss."""
-    head_strength: Rate = 0.01
+    # Constants, which a plugin's subclass may set otherwise.
+    head_strength: ClassVar[float] = 0.01
     """The same for the squared weights of the new head."""
-    attention_images: Count = 256
+    attention_images: ClassVar[int] = 256
     """Training images on which the loss is measured with each channel zeroed; at most all of them."""
 
     def check(self, network: str) -> None:
@@ -61,8 +60,8 @@ class BSS(Regulariser):
     name: Literal["bss"] = "bss"
     strength: Rate = 0.001
     """Factor of the penalty in the loss."""
-    smallest: Annotated[int, Field(ge=1)] = 1
-    """How many singular values of a batch's features are penalised, from the smallest on."""
+    smallest: ClassVar[int] = 1
+    """How many singular values of a batch's features are penalised, from the smallest on; a plugin may set another."""
 
 
 class Slimming(Regulariser):

@@ -135,8 +135,7 @@ class Pruning(Method):
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The allocation, if it reads a table."""
-        is_by_table = isinstance(self.allocation, ToLatency) and self.allocation.table is not None
-        return (self.allocation,) if is_by_table else ()  # type: ignore[return-value]  # a ToLatency, as just asked
+        return (self.allocation,) if isinstance(self.allocation, ToLatency) else ()
 
     def label(self) -> str:
         """One arm for each criterion, allocation and order; its budgets are points of that arm."""

@@ -126,6 +126,10 @@ class Recipe:
     def tuning(self, number: int) -> Training:
         """How fine-tuning `number` of the trial trains (0: the head's fit); only the order of images depends on it."""
         settings = self.config.optimisation
+        weights = settings.class_weights
+        if isinstance(weights, dict):  # a stage has them in the order of the labels
+            names = self.config.data.info.label_names or sorted(weights)
+            settings = settings.model_copy(update={"class_weights": tuple(map(weights.__getitem__, names))})
         seed = stream(self.config.seed, "order", number)
         return Training.from_settings(settings, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tailor.common.seeds import stream
-from tailor.common.settings import Count, Rate
+from tailor.common.settings import Count
 from tailor.config.allocations import Global, Uniform
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.facts.regularisation import Slimming
@@ -76,16 +76,17 @@ class GateDecorator(Method):
     (C)."""
     step_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that is removed between two tocks (C: as TransTailor's)."""
-    ticks: Count = 10
-    """Ticks before each tock, each with an equal share of the step's pruning (T)."""
-    tick_epochs: Count = 1
-    """Epochs of one tick (P)."""
-    tick_learning_rate: Rate = 0.001
-    """Learning rate of the gates in a tick (T); momentum is the trial's, no weight decay (C)."""
-    sparsity_strength: Rate = 0.001
-    """Factor of the penalty on |phi| in the tock (T)."""
     grouping: Grouping = "sum"
     """How the scores of layers that lose filters together are combined (P: summed)."""
+    # Constants, which a plugin's subclass may set otherwise.
+    ticks: ClassVar[int] = 10
+    """Ticks before each tock, each with an equal share of the step's pruning (T)."""
+    tick_epochs: ClassVar[int] = 1
+    """Epochs of one tick (P)."""
+    tick_learning_rate: ClassVar[float] = 0.001
+    """Learning rate of the gates in a tick (T); momentum is the trial's, no weight decay (C)."""
+    sparsity_strength: ClassVar[float] = 0.001
+    """Factor of the penalty on |phi| in the tock (T)."""
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "GateDecorator":

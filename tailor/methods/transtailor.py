@@ -173,24 +173,13 @@ class TransTailor(Method):
             )
         if self.placement == "after_activation":
             refuse_without_activations(config)
-        goes_on = self.steps > 1 and (config.last_point is None or config.last_point > 1)
-        if mode in ("sqrt", "raw") and goes_on and not self._can_fold(config.network):
+        if mode in ("sqrt", "raw") and self.steps > 1 and not self._can_fold(config.network):
             raise ValueError(
                 f"beta = {mode!r} with placement = 'after_activation' and steps = {self.steps}: before the second step "
                 f"the factors become a part of the weights, and none can be moved through the {info.activation} of "
                 f"{config.network} without changing the function; choose placement = 'after_norm', beta = 'grad' or "
                 "'off', or steps = 1"
             )
-
-    def warnings(self, config: TrialConfig) -> tuple[str, ...]:
-        """Warn if the tolerance of the stop rule is less than one image of the deciding split."""
-        images = config.deciding_images
-        if not self.stop_early or self.tolerance_fraction * images >= 1.0:
-            return ()
-        return (
-            f"tolerance_fraction = {self.tolerance_fraction:g} is less than one of the {images} images that decide "
-            f"({1.0 / images:.4f} each): a single wrong image stops the path",
-        )
 
     def label(self) -> str:
         """One arm, and one for each control of the loop."""

@@ -1,28 +1,26 @@
-"""Where and how a forward pass is timed. Two times can be compared only if their circumstances are equal."""
+"""Where and how a forward pass is timed. Two times can be compared only if their circumstances are equal. No torch."""
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from tailor.common.errors import ConfigError
 from transtailor.machine import cpu_name
 from transtailor.plural import counted
 from transtailor.shell import pip
 
+if TYPE_CHECKING:
+    import torch
+
 Runtime = Literal["eager", "compiled", "onnxruntime"]
 Precision = Literal["float32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstance:
-    """Device, program and numbers of a forward pass; `circumstance_here` makes it.
+    """Device, program and numbers of a forward pass; `Timing.here` makes it.
 
     >>> print(EXAMPLE)
     onnxruntime on AMD EPYC (avx2 avx512 vnni), float32, contiguous, batch 1, 1 CPU thread, onnxruntime 1.32.0
@@ -61,84 +59,74 @@ EXAMPLE = Circumstance(
 )
 
 
-def circumstance_here(
-    device: torch.device,
-    *,
-    runtime: Runtime | None = None,
-    precision: Precision | None = None,
-    memory_format: MemoryFormat | None = None,
-    batch: int = 1,
-    threads: int | None = None,
-) -> Circumstance:
-    """Return the circumstance of a forward pass on this machine; what is None is what a user would deploy.
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How models are timed; what is None is what a user would deploy.
 
     That is: on a CPU ONNX Runtime in float32 if it is installed, else eager; on a GPU a compiled network in bf16.
     Outside ONNX Runtime, which has its own layout, images have channels last (rows of numbers have no layout).
-
-    Args:
-        threads: of the CPU; None: as many as torch takes.
-
-    Raises:
-        ConfigError: ONNX Runtime is not installed, or is asked for on a GPU or in bf16.
     """
-    on_gpu = device.type == "cuda"
-    if runtime is None:
-        runtime = "compiled" if on_gpu else default_cpu_runtime()
-    if precision is None:
-        precision = "bf16" if on_gpu else "float32"
-    if runtime == "onnxruntime":
-        _refuse_onnxruntime(on_gpu, precision, memory_format)
-        memory_format = "contiguous"
-    elif memory_format is None:
-        memory_format = "channels_last"
-    return Circumstance(
-        device_name=device_name(device),
-        runtime=runtime,
-        precision=precision_name(PRECISIONS[precision], device),
-        memory_format=memory_format,
-        batch=batch,
-        threads=torch.get_num_threads() if threads is None else threads,
-        versions=versions_of(runtime),
-    )
 
+    batch: int = 1  # images of a forward pass
+    device: str = "auto"  # or cpu, or cuda
+    threads: int | None = None  # of the CPU; None: as many as torch takes
+    repeats: int = 50
+    runtime: Runtime | None = None
+    precision: Precision | None = None
+    memory_format: MemoryFormat | None = None
 
-def default_cpu_runtime() -> Runtime:
-    """Return "onnxruntime" if what it needs is installed, else "eager"."""
-    is_installed = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
-    return "onnxruntime" if is_installed else "eager"
+    def here(self) -> "tuple[Circumstance, torch.device]":
+        """Return the circumstance on this machine, and the device.
 
+        Raises:
+            ConfigError: there is no such device, or ONNX Runtime is not installed, or does not do this.
+        """
+        import torch
 
-def _refuse_onnxruntime(on_gpu: bool, precision: Precision, memory_format: MemoryFormat | None) -> None:
-    """Raise ConfigError for what ONNX Runtime is not timed with here."""
-    if default_cpu_runtime() != "onnxruntime":
-        raise ConfigError(
-            "runtime 'onnxruntime' needs packages that are not installed; type: "
-            f"{pip('install', 'onnx', 'onnxscript', 'onnxruntime')}, or choose runtime 'eager'"
+        from tailor.parallel.process_group import join
+
+        device = join(self.device).device
+        on_gpu = device.type == "cuda"
+        has_onnxruntime = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
+        of_cpu: Runtime = "onnxruntime" if has_onnxruntime else "eager"
+        runtime = self.runtime or ("compiled" if on_gpu else of_cpu)
+        precision = self.precision or ("bf16" if on_gpu else "float32")
+        if runtime == "onnxruntime":
+            if not has_onnxruntime:
+                install = pip("install", "onnx", "onnxscript", "onnxruntime")
+                raise ConfigError(
+                    f"runtime 'onnxruntime' needs packages that are not installed; type: {install}, or choose 'eager'"
+                )
+            if on_gpu or precision != "float32" or self.memory_format == "channels_last":
+                raise ConfigError(
+                    "runtime 'onnxruntime' is timed on the CPU, in float32, with its own memory format; leave device, "
+                    "precision and memory format out, or choose runtime 'compiled' or 'eager'"
+                )
+        dtype = "bfloat16" if precision == "bf16" else precision
+        is_tf32 = on_gpu and dtype == "float32" and torch.backends.cudnn.allow_tf32
+        circumstance = Circumstance(
+            device_name=device_name(device),
+            runtime=runtime,
+            precision=f"{dtype} (TF32 allowed in convolutions)" if is_tf32 else dtype,
+            memory_format="contiguous" if runtime == "onnxruntime" else self.memory_format or "channels_last",
+            batch=self.batch,
+            threads=torch.get_num_threads() if self.threads is None else self.threads,
+            versions=versions_of(runtime),
         )
-    if on_gpu:
-        raise ConfigError("runtime 'onnxruntime' is timed on the CPU; give device 'cpu', or runtime 'compiled'")
-    if precision != "float32":
-        raise ConfigError(f"runtime 'onnxruntime' computes in float32, not in {precision}; choose runtime 'compiled'")
-    if memory_format == "channels_last":
-        raise ConfigError(
-            "runtime 'onnxruntime' chooses its own memory format; leave channels_last out, or choose runtime 'eager'"
-        )
+        return circumstance, device
 
 
 def versions_of(runtime: Runtime) -> str:
     """Return name and version of the library that computes."""
+    import torch
+
     if runtime == "onnxruntime":
         return f"onnxruntime {version('onnxruntime')}"
     return f"torch {torch.__version__}"
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """Return the model of the GPU, or the name and the flags of the CPU."""
+    import torch
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-
-
-def precision_name(precision: torch.dtype, device: torch.device) -> str:
-    """Return the type of the numbers, and whether the GPU may compute with fewer digits."""
-    name = str(precision).removeprefix("torch.")
-    is_tf32 = device.type == "cuda" and precision == torch.float32 and torch.backends.cudnn.allow_tf32
-    return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name

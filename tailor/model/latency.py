@@ -1,28 +1,18 @@
-"""The cost of a sub-model on this machine: latency, throughput and peak memory of a forward pass."""
+"""The cost of a sub-model on this machine: latency, throughput and, on a GPU, peak memory of a forward pass."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from torch import nn
 
-from tailor.common.heap import give_back_freed_memory
 from tailor.model.circumstance import Circumstance
 from tailor.model.cost import macs_of, params_count
 from tailor.model.passes import as_deployed, forward_pass, onnx_program
 from tailor.model.state import ModelState
 from tailor.model.timing import PASSES_OF_A_TURN, UNSTEADY, Pass, time_in_turns
 from tailor.networks import building
-from transtailor.lines import lines_of
 from transtailor.plural import times_as_fast
 
-PEAK_SWITCH = Path("/proc/self/clear_refs")
-MEMORY = {
-    "cuda": "the peak of torch's allocator: weights, inputs and activations",
-    "cpu": "the peak of the resident memory, less the memory before the model was built",
-}
-NO_MEMORY = "not measured: only Linux gives a process its peak of resident memory since a moment"
 THE_MODEL = "sub-model"
 THE_WHOLE = "whole network"
 
@@ -46,8 +36,7 @@ class Latency:
     speed_upper_quartile: float | None
     whole_latency_ms: float | None  # of the whole network, in the same rounds: latency_ms times speed
     is_steady: bool
-    peak_memory_bytes: int | None  # None: not measured
-    peak_memory_is: str
+    peak_memory_bytes: int | None  # of torch's allocator on a GPU: weights, inputs and activations; None: on a CPU
 
 
 def measure(
@@ -64,11 +53,10 @@ def measure(
 
     The images are random and on the device.
 
-    A pass ends when its outputs are computed (it waits for the GPU). On the CPU the peak memory is exact only in a
-    fresh process: memory that was freed before is used again and does not count.
+    A pass ends when its outputs are computed (it waits for the GPU).
 
     Args:
-        circumstance: from `circumstance_here`, for this device.
+        circumstance: from `Timing.here`, with the device.
         repeats: forward passes that are timed, at least 2; rounded up to whole turns.
         whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`. A model that is that
             network itself, as it lost nothing, is timed alone: its speed is 1.
@@ -79,17 +67,15 @@ def measure(
     """
     state = state.fold_factors()
     is_whole = whole is not None and _structure(state) == _structure(whole)
-    macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
     if circumstance.runtime == "onnxruntime" and content is None:
         content = onnx_program(state, circumstance.batch)
     with as_deployed(circumstance), torch.inference_mode():
-        _wake(device)
-        give_back_freed_memory()  # else memory of the model would be taken from it, unseen
-        before_bytes = _resident_bytes("VmRSS")
         run_model = forward_pass(state, circumstance, device, content)
-        can_measure = _forget_peak(device)
-        run_model()
-        peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
+        peak_bytes = None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            run_model()
+            peak_bytes = torch.cuda.max_memory_allocated(device)
         passes: dict[str, Pass] = {}
         if whole is not None and not is_whole:
             passes[THE_WHOLE] = forward_pass(whole, circumstance, device, whole_content)
@@ -99,7 +85,7 @@ def measure(
     of_model = times[THE_MODEL]
     return Latency(
         network=state.network,
-        macs=macs,
+        macs=macs_of(state),
         params=params_count(state.tensors, building.skeleton(state.network, state.classes)),
         input_shape=state.input_shape,
         circumstance=circumstance,
@@ -114,7 +100,6 @@ def measure(
         whole_latency_ms=None if whole is None else of_model.first_ms,
         is_steady=is_whole or all(one.is_steady for one in times.values()),
         peak_memory_bytes=peak_bytes,
-        peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
     )
 
 
@@ -140,42 +125,7 @@ def latency_lines(latency: Latency) -> Iterator[str]:
     yield f"throughput   {latency.images_per_s:,.1f} images/s at the median latency"
     if latency.speed is not None:
         yield f"speed        {times_as_fast(latency.speed)} ({latency.whole_latency_ms:.4g} ms)"
-    if latency.peak_memory_bytes is None:
-        yield f"peak memory  {latency.peak_memory_is}"
-    else:
-        yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB ({latency.peak_memory_is})"
+    if latency.peak_memory_bytes is not None:
+        yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB (of torch's allocator)"
     if not latency.is_steady:
         yield UNSTEADY
-
-
-def _wake(device: torch.device) -> None:
-    """Load the libraries of convolutions and matrix products, which are not the model's memory."""
-    first = nn.Conv2d(1, 1, 3).to(device)
-    nn.Linear(4, 4).to(device)(first(torch.zeros(1, 1, 6, 6, device=device)))
-
-
-def _forget_peak(device: torch.device) -> bool:
-    """Start a new measurement of the peak; False if this system cannot."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    try:
-        PEAK_SWITCH.write_text("5")  # sets the peak of the resident set to what it is now
-    except OSError:  # not Linux, or not allowed: the result says that memory was not measured
-        return False
-    return True
-
-
-def _peak_bytes(device: torch.device, before_bytes: int) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _resident_bytes("VmHWM") - before_bytes
-
-
-def _resident_bytes(name: str) -> int:
-    """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
-    status = Path("/proc/self/status")
-    for line in lines_of(status.read_text()) if status.exists() else []:
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    return 0

@@ -1,6 +1,5 @@
 """A model made ready to be timed: its forward pass in a runtime, on random images that are on the device already."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,9 +61,7 @@ def torch_pass(state: ModelState, circumstance: Circumstance, device: torch.devi
 
 def onnx_program(state: ModelState, batch: int) -> bytes:
     """Return a model as a file of ONNX for this number of images. Raises ConfigError: it cannot be exported."""
-    content = onnx_bytes(program(state.fold_factors(), batch, {}), {})
-    gc.collect()  # what the export left would be taken for memory of the passes
-    return content
+    return onnx_bytes(program(state.fold_factors(), batch, {}), {})
 
 
 def onnx_pass(content: bytes, images: Tensor, threads: int) -> Pass:

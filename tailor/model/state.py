@@ -105,9 +105,8 @@ class ModelState:
         return replace(self, tensors=weights(model))
 
     def head_names(self) -> list[str]:
-        """Names of the last layer's tensors."""
-        head = NETWORKS[self.network].head
-        return [name for name in self.tensors if name.startswith(head + ".")]
+        """Names of the tensors of all heads: of the last layer, and of others with an output for each class."""
+        return NETWORKS[self.network].head_tensors(self.tensors)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from tailor.common.errors import ConfigError
+from tailor.common.neighbours import unchanged_defaults
 from tailor.common.registry import function_of
 from tailor.common.torch_private import NormBase
 from tailor.facts.networks import NETWORKS
@@ -235,6 +236,7 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
+    with unchanged_defaults(f"the builder of {name}"):
+        model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
     refuse_no_module(model, f"{name}: its builder returns")
     return model

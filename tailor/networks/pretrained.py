@@ -21,13 +21,14 @@ RENAMED = (
     (re.compile(r"(\.mlp)\.linear_2\."), r"\1.3."),
 )
 NUMBERS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # integers stand for others, by a scale
+COUNTER = "num_batches_tracked"  # of a norm; weights saved by other programs may lack it, and nothing here reads it
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that only their training used
 
 
 def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]:
-    """The state_dict in a `.safetensors` or `.pth` file, and how many classes its head has.
+    """The state_dict in a `.safetensors` or `.pth` file, and how many classes its head has; 0: only a head is missing.
 
-    A `.pth` file is read with torch's loader for weights only, which executes no code.
+    A `.pth` file is read with torch's loader for weights only, which executes no code. A missing head has no outputs.
 
     Raises:
         ConfigError: the file has another SHA-256 than expected, is damaged, or is of another architecture.
@@ -36,10 +37,17 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
     content = _read(path)
     head = f"{NETWORKS[network].head}.weight"
     known_names = set(building.skeleton(network, 1).state_dict())
+    if _is_state_dict(content) and head not in content:
+        tensors = _with_todays_names(content, known_names)
+        missing = {name for name in known_names - tensors.keys() if not name.endswith(COUNTER)}
+        if missing == set(NETWORKS[network].head_tensors(known_names)):
+            new = building.build(network, 1, seed=0).state_dict()
+            whole, _ = _check(tensors | {name: new[name] for name in missing}, network, path)
+            return whole | {name: whole[name][:0] for name in missing}, 0
     if not _is_state_dict(content) or head not in content:
         raise ConfigError(
-            f"source.weights: {path} has no {head}, the head of {network}; it holds {_shown(content)}; "
-            f"{_how_to_save(content, path, head)}"
+            f"source.weights: {path} has no {head}, the head of {network}; it holds {_shown(content)}; give "
+            "torch.save(model.state_dict(), ...) of this architecture, with its names"
         )
     return _check(_with_todays_names(content, known_names), network, path)
 
@@ -53,12 +61,12 @@ def _read(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"source.weights: {path} ({_start_of(path)}) holds objects of Python, or nothing that torch reads, and "
+            f"source.weights: {path} holds objects of Python, or nothing that torch reads, and "
             "only tensors are read; give torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # noqa: BLE001  # both readers raise whatever a damaged file makes them raise
         raise ConfigError(
-            f"source.weights: {path} ({_start_of(path)}) holds no weights ({type(error).__name__}: {error}); if it is "
+            f"source.weights: {path} holds no weights ({type(error).__name__}: {error}); if it is "
             "a part of a file, download or copy it again, else give torch.save(model.state_dict(), ...)"
         ) from error
 
@@ -67,14 +75,6 @@ def _is_of_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do: behind the length of a header (8 bytes) comes the header, JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
-
-
-def _start_of(path: Path) -> str:
-    """A file's size, and how it begins if that is text, as of a web page or a pointer of Git LFS."""
-    with path.open("rb") as file:
-        start = file.read(32).decode("latin-1")
-    begins = f", begins with {start!r}" if start and start.isascii() and start.isprintable() else ""
-    return f"{path.stat().st_size:,} bytes{begins}"
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -95,33 +95,13 @@ def _shown(content: Any) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "nothing"
 
 
-def _how_to_save(content: Any, path: Path, head: str) -> str:
-    """What to do about a file without the tensor `head`: it may be deeper in it, or have a prefix before its name."""
-    reader = f"torch.load({str(path)!r}, map_location='cpu')"
-    if _is_of_safetensors(path):
-        reader = f"safetensors.torch.load_file({str(path)!r})"
-    parts = {reader: content}
-    if isinstance(content, dict):
-        parts |= {f"{reader}[{key!r}]": part for key, part in content.items()}
-    saved = []
-    for expression, part in parts.items():
-        names = part if _is_state_dict(part) else ()
-        prefixes = [name.removesuffix(head) for name in names if f".{name}".endswith(f".{head}")]
-        if prefixes:
-            prefix = min(prefixes, key=len)
-            if prefix:
-                expression = f"{{k[{len(prefix)}:]: v for k, v in {expression}.items() if k.startswith({prefix!r})}}"
-            saved.append(expression)
-    if not saved:
-        return "weights of another architecture? give torch.save(model.state_dict(), ...)"
-    new_path = str(path.with_suffix(".state_dict.pth"))
-    advice = f"in Python, type torch.save({saved[0]}, {new_path!r}), and give that file"
-    others = "".join(f"; or, in the place of these weights, {other}" for other in saved[1:])  # such as their average
-    return advice + others
-
-
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:
-    """Raise ConfigError unless the head of a pre-trained network fits the source task."""
+    """Raise ConfigError unless the head of a pre-trained network fits the source task; 0 outputs: it has none."""
+    if not outputs:
+        raise ConfigError(
+            f"the method continues with the source task, and the weights have no head; give weights with the head that "
+            f"was trained on the {source_classes} classes of {data_name}, or none"
+        )
     if outputs != source_classes:
         raise ConfigError(
             f"the method continues with the source task, and the weights' head has {outputs} outputs while the source "
@@ -153,8 +133,7 @@ def _todays_name(old: str, known: set[str]) -> str:
 def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
     classes = tensors[f"{NETWORKS[network].head}.weight"].shape[:1].numel()  # 1 of a single number
     new = building.build(network, classes, seed=0).state_dict()
-    # Weights saved by other programs may lack the norms' counters, which nothing here reads.
-    missing = [name for name in new if name not in tensors and not name.endswith("num_batches_tracked")]
+    missing = [name for name in new if name not in tensors and not name.endswith(COUNTER)]
     wrong = [name for name in new if name in tensors and tensors[name].shape != new[name].shape]
     extra = sorted(set(tensors) - set(new))
     if missing or wrong or extra:

@@ -20,28 +20,27 @@ SHOWN = 20  # classes, and copies of each kind, that are listed
 @cli.option("--all", "list_all", is_flag=True, help="list all copies, not only the first ones")
 def check(folder: Path, list_all: bool) -> Iterator[str]:
     """Verify a prepared data set, and look for images that are in it twice."""
+    from tailor.data import arrays
+    from tailor.data.images_file import files_digest, read_images
     from tailor.facts import manifest
-    from tailor.prepare import arrays, duplicates
-    from tailor.prepare.images_file import files_digest, read_images
+    from tailor.prepare import duplicates
 
     shown = sys.maxsize if list_all else SHOWN
     absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
-    root = absolute.parent
-    name = absolute.name
+    root, name = absolute.parent, absolute.name
     data_set = verify(root, name)
     yield from describe(data_set)
     yield "all files are unchanged"
     images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
     expected = files_digest(images, data_set.input_shape[1], data_set.test_images)
     if data_set.files_digest not in ("", expected):
-        raise ConfigError(
-            f"{folder}: the manifest's digest of files is {data_set.files_digest}, that of images.csv {expected}; "
-            f"{manifest.remedy(folder)}"
-        )
-    yield from duplicates.copies(images, shown=shown)
+        digests = f"digest of files is {data_set.files_digest}, that of images.csv {expected}"
+        raise ConfigError(f"{folder}: the manifest's {digests}; {manifest.remedy(folder)}")
+    for where, remedy, names in duplicates.equal_files(images):
+        yield f"warning: {len(names)} files have equal ones {where}: {duplicates.equal_names(names, shown)}; {remedy}"
     groups = arrays.load(root, name)[manifest.TARGET].group
     if groups is not None:
-        yield duplicates.groups_text(groups)
+        yield duplicates.groups_text(groups, is_pool=bool(data_set.pool))
     for parts, pairs in duplicates.find(images).items():
         yield f"{parts}: {len(pairs)} pair(s) of images look alike"
         for pair in pairs[:shown]:
@@ -53,8 +52,9 @@ def check(folder: Path, list_all: bool) -> Iterator[str]:
 
 def verify(root: Path, name: str) -> "DataManifest":
     """Read all files of a prepared data set, with progress; return its manifest. Raises as `arrays.verify`."""
+    from tailor.common import progress
+    from tailor.data import arrays
     from tailor.facts import manifest
-    from tailor.prepare import arrays, progress
 
     files_bytes = sum(file.size_bytes for file in manifest.read(root, name).files.values())
     with progress.show_progress(sys.stdout, f"verifying {name}", files_bytes, "bytes") as advance:
@@ -63,8 +63,8 @@ def verify(root: Path, name: str) -> "DataManifest":
 
 def describe(data_set: "DataManifest") -> Iterator[str]:
     """Yield the lines that describe a prepared data set."""
+    from tailor.common.texts import some
     from tailor.facts.manifest import TARGET
-    from tailor.prepare.listing import some
 
     channels, height, width = data_set.input_shape
     yield f"data set {data_set.name}: {channels} x {height} x {width} pixels"
@@ -74,7 +74,5 @@ def describe(data_set: "DataManifest") -> Iterator[str]:
     yield f"  source: {data_set.source_images} images of {data_set.source_classes} classes"
     drawn_by_trials = ", drawn by each trial" if data_set.pool else ""
     names = some(data_set.classes[TARGET], SHOWN)
-    yield (
-        f"  target: {data_set.target_images} images of {data_set.target_classes} classes ({names}), "
-        f"{data_set.test_images} of them test images{drawn_by_trials}"
-    )
+    target = f"{data_set.target_images} images of {data_set.target_classes} classes ({names})"
+    yield f"  target: {target}, {data_set.test_images} of them test images{drawn_by_trials}"

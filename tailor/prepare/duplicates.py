@@ -1,8 +1,7 @@
 """Images that are in a data set twice: byte for byte, or as images that look alike.
 
-Two images look alike if both perceptual hashes of their fingerprints (fingerprint.py) differ in at most `LIMIT_BITS`
-bits. This finds many copies that were resized or compressed again, and no crops, mirror images or two photographs of
-one object.
+Two images look alike if both perceptual hashes of their fingerprints (pictures.py) differ in at most `LIMIT_BITS` bits.
+This finds many copies that were resized or compressed again, and no crops, mirror images or photographs of one object.
 """
 
 from collections import defaultdict
@@ -13,14 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tailor.common.texts import some
+from tailor.data.images_file import ListedImage
 from tailor.facts.manifest import SOURCE, TARGET
-from tailor.prepare.fingerprint import HASH_BITS, bits_of
-from tailor.prepare.images_file import ListedImage
-from tailor.prepare.listing import POOL, SHOWN, TEST, TRAIN, VALIDATION, some
+from tailor.prepare.forms import POOL, TEST, TRAIN, VALIDATION
+from tailor.prepare.pictures import HASH_BITS, bits_of
 from transtailor.plural import counted
 
 LIMIT_BITS = 2
+SHOWN = 5  # copies of a file in a message
 BLOCK = 1024  # images that are compared with all others at once
+OTHER_CLASS = "in another class"
+OTHER_SIDE = "on the other side of the test split"
+Names = list[tuple[str, ...]]
+"""Of each file: the names of its copies."""
 
 
 class Pair(NamedTuple):
@@ -31,78 +36,66 @@ class Pair(NamedTuple):
     right: str
 
 
-def shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], object]) -> list[tuple[str, ...]]:
-    """Return the files that are in several parts of these images, each as the names of its copies: first one a part.
-
-    Args:
-        images: among which copies are looked for.
-        part_of: the class, split, ... of an image.
-    """
-    copies_of = defaultdict[str, list[ListedImage]](list)  # by the file's SHA-256
-    for image in images:
-        copies_of[image.file_sha256].append(image)
-    names_of_shared = []
-    for equal in copies_of.values():
-        by_name = sorted(equal, key=attrgetter("name"))
-        first_of = {part_of(image): image for image in reversed(by_name)}
-        if len(first_of) > 1:
-            by_name.sort(key=lambda image: image is not first_of[part_of(image)])
-            names_of_shared.append(tuple(image.name for image in by_name))
-    return sorted(names_of_shared)
-
-
-def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
-    """Yield a warning if images have, byte for byte, equal ones where these may mislead a network or a score.
+def equal_files(images: Sequence[ListedImage]) -> Iterator[tuple[str, str, Names]]:
+    """Yield where images have, byte for byte, equal ones that may mislead, what to do, and the names of equal ones.
 
     Trials divide what is not for testing into training and validation images. Those of a pool keep copies together.
     """
     source = [image for image in images if image.task == SOURCE]
     target = [image for image in images if image.task == TARGET]
     trained = [image for image in target if image.split not in (TEST, POOL)]
-    mislabelled = "in another class", "remove those of the wrong class, and prepare again"
-    in_both_tasks = "in the other task, source or target", "remove them from one, or scores may be too good"
-    on_both_sides = "on the other side of the test split", "remove them from one, or test scores will be too good"
-    repeated = "among the images that are not for testing", "remove the copies, or validation scores may be too good"
-    kinds: list[tuple[Sequence[ListedImage], Callable[[ListedImage], object], tuple[str, str]]] = [
-        (source, attrgetter("class_name"), mislabelled),
-        (target, attrgetter("class_name"), mislabelled),
-        (images, attrgetter("task"), in_both_tasks),
-        (target, lambda image: image.split == TEST, on_both_sides),
-        (trained, attrgetter("id"), repeated),
+    label = attrgetter("class_name")
+    mislabelled = "remove those of the wrong class, and prepare again"
+    kinds: list[tuple[Sequence[ListedImage], Callable[[ListedImage], object], str, str]] = [
+        (source, label, OTHER_CLASS, mislabelled),
+        (target, label, OTHER_CLASS, mislabelled),
+        (images, attrgetter("task"), "in the other task, source or target", "remove them from one"),
+        (target, lambda image: image.split == TEST, OTHER_SIDE, "remove them from one"),
+        (trained, attrgetter("id"), "among the images that are not for testing", "remove the copies"),
     ]
-    for compared, part_of, (where, remedy) in kinds:
-        if names := shared(compared, part_of):
-            count = sum(map(len, names))
-            yield f"warning: {count} images have equal ones {where}: {equal_names(names, shown)}; {remedy}"
+    for compared, part_of, where, remedy in kinds:
+        if names := _shared(compared, part_of):
+            yield where, remedy if part_of is label else f"{remedy}, or scores may be too good", names
 
 
-def equal_names(names_of_files: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
+def _shared(images: Iterable[ListedImage], part_of: Callable[[ListedImage], object]) -> Names:
+    """Return the files that are in several parts of these images: first one copy of each part."""
+    copies_of = defaultdict[str, list[ListedImage]](list)  # by the file's SHA-256
+    for image in images:
+        copies_of[image.file_sha256].append(image)
+    shared = []
+    for equal in copies_of.values():
+        by_name = sorted(equal, key=attrgetter("name"))
+        first_of = {part_of(image): image for image in reversed(by_name)}
+        if len(first_of) > 1:
+            by_name.sort(key=lambda image: image is not first_of[part_of(image)])
+            shared.append(tuple(image.name for image in by_name))
+    return sorted(shared)
+
+
+def equal_names(names_of_files: Names, shown: int = SHOWN) -> str:
     """Return the names of the first few files, each as "name = name", with the first few of its copies."""
-    lines = []
-    for names in names_of_files:
-        more = f" = {len(names) - shown} more" if len(names) > shown else ""
-        lines.append(" = ".join(names[:shown]) + more)
-    return some(lines, shown)
+    more = [f" = {len(names) - shown} more" if len(names) > shown else "" for names in names_of_files]
+    return some([" = ".join(names[:shown]) + rest for names, rest in zip(names_of_files, more, strict=True)], shown)
 
 
-def find(images: Sequence[ListedImage]) -> dict[str, list[Pair]]:
-    """Return the pairs between source and target, between the target's splits, and among what is not for testing.
+def find(images: Sequence[ListedImage], *, tested: bool = False) -> dict[str, list[Pair]]:
+    """Return the pairs that look alike between the target's splits and, unless only `tested` ones count, others.
 
-    The keys are "source and target", "train and test", ...; trials divide what is not for testing again.
+    The others are those between source and target, and among what is not for testing, which trials divide again.
     """
-    images_of: dict[str, list[ListedImage]] = {SOURCE: [], TARGET: []}
+    images_of = defaultdict[str, list[ListedImage]](list)
     for image in images:
         images_of[image.task].append(image)
         if image.task == TARGET:
-            images_of.setdefault(image.split, []).append(image)
-    parts = [(SOURCE, TARGET), *((split, TEST) for split in (TRAIN, VALIDATION) if {split, TEST} <= images_of.keys())]
-    pairs_between = {}
-    for left, right in parts:
-        pairs_between[f"{left} and {right}"] = _named_pairs(images_of[left], images_of[right])
-    trained = images_of.get(TRAIN, []) + images_of.get(VALIDATION, [])
-    if trained:
-        pairs_between["training and validation images"] = _named_pairs(trained)
-    return pairs_between
+            images_of[image.split].append(image)
+    parts = [] if tested else [(SOURCE, TARGET)]
+    parts += [(split, TEST) for split in (TRAIN, VALIDATION) if {split, TEST} <= images_of.keys()]
+    pairs = {f"{left} and {right}": _named_pairs(images_of[left], images_of[right]) for left, right in parts}
+    trained = images_of[TRAIN] + images_of[VALIDATION]
+    if trained and not tested:
+        pairs["training and validation images"] = _named_pairs(trained)
+    return pairs
 
 
 def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage] | None = None) -> list[Pair]:
@@ -116,36 +109,32 @@ def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage] | Non
     ]
 
 
-def groups_of(prints: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return group numbers (N,) from 0 of fingerprints (N, 128).
+def groups_of(prints: NDArray[np.bool_] | None, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return group numbers (N,) from 0: equal for images of one name but "", and for pairs that look alike, in chains.
 
-    Numbers are equal for the two of a pair that look alike, and so along chains of pairs.
+    Without fingerprints (N, 128), looks do not count.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, left, right = look_alikes(prints, prints)
-    ones = np.ones(len(left), np.int8)
-    graph = coo_array((ones, (left, right)), shape=(len(prints), len(prints)))  # an edge for each pair
+    first_of = {name: index for index, name in reversed([*enumerate(names)])}
+    left = np.arange(len(names))
+    right = np.array([first_of[name] if name else index for index, name in enumerate(names)])
+    if prints is not None:
+        _, looks_left, looks_right = look_alikes(prints, prints)
+        left, right = np.concatenate([looks_left, left]), np.concatenate([looks_right, right])
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(names), len(names)))
     _, groups = connected_components(graph)
     return np.asarray(groups, np.int64)
 
 
 def look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return all P pairs that look alike as columns (3, P): larger distance, index in `left`, index in `right`.
-
-    >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
-    >>> look_alikes(print_of, print_of).tolist()
-    [[0], [0], [0]]
-
-    They stay an array, because data sets with many images that look alike have millions of pairs.
-    """
+    """Return all P pairs that look alike, perhaps millions, as (3, P): larger distance, index in each side."""
     columns_of_blocks = [np.empty((3, 0), np.int32)]
+    halves = (slice(HASH_BITS), slice(HASH_BITS, None))  # mean hashes, difference hashes
     for start in range(0, len(left), BLOCK):
         block = left[start : start + BLOCK]
-        mean_bits = _distances(block[:, :HASH_BITS], right[:, :HASH_BITS])
-        difference_bits = _distances(block[:, HASH_BITS:], right[:, HASH_BITS:])
-        bits = np.maximum(mean_bits, difference_bits)
+        bits = np.maximum(*(_distances(block[:, half], right[:, half]) for half in halves))
         in_block, in_right = np.nonzero(bits <= LIMIT_BITS)
         columns = np.stack([bits[in_block, in_right], in_block + start, in_right])
         columns_of_blocks.append(columns.astype(np.int32))
@@ -153,22 +142,16 @@ def look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np
 
 
 def _distances(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the Hamming distances of all pairs of hashes.
-
-    With bits as signs, the product of two hashes is HASH_BITS minus twice the number of bits that differ.
-    """
-    left_signs = np.where(left, np.float32(1), np.float32(-1))
-    right_signs = np.where(right, np.float32(1), np.float32(-1))
-    products: NDArray[np.float32] = left_signs @ right_signs.T
+    """Return the Hamming distances of all pairs: with bits as signs, a product is HASH_BITS less twice the distance."""
+    signs = [np.where(side, np.float32(1), np.float32(-1)) for side in (left, right)]
+    products: NDArray[np.float32] = signs[0] @ signs[1].T
     return (np.float32(HASH_BITS) - products) / np.float32(2)
 
 
-def groups_text(groups: NDArray[np.int64]) -> str:
-    """Return a sentence about how many images of a pool look like another one, from each image's group number."""
+def groups_text(groups: NDArray[np.int64], *, is_pool: bool) -> str:
+    """Return a sentence about how many images of a data set are in groups of several."""
     images_of_group = np.bincount(groups)
-    has_several = images_of_group > 1
-    image_count = int(images_of_group[has_several].sum())
-    group_count = int(has_several.sum())
-    text = f"{image_count} images look like another one"
-    groups_of_them = f"they are in {counted(group_count, 'group')}, each stays whole"
-    return f"{text}; {groups_of_them}, by which splits may be larger or smaller than asked" if group_count else text
+    several = images_of_group[images_of_group > 1]
+    which = "belong together or look like another one" if is_pool else "belong together"
+    text = f"{int(several.sum())} images {which}, in {counted(len(several), 'group')}"
+    return f"{text}; each stays whole, by which splits may be larger or smaller than asked" if len(several) else text

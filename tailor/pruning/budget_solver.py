@@ -1,6 +1,6 @@
 """Solves for a budget in MACs: how many filters of each layer are removed, and which ones stay.
 
-Of other budgets: `knapsack_budget.py` keeps the most importance, and `latency_budget.py` is for milliseconds.
+Of other budgets: `knapsack_budget.py` keeps the most importance, in MACs or in milliseconds.
 A *ranking* has one score per filter of each group; the lowest-ranked are removed first. F: filters of a group.
 """
 
@@ -21,7 +21,7 @@ from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.groups import Candidate, kept_by_code, prunable_groups
 from tailor.pruning.surgery import Group, Kept
-from tailor.stages import Division, FineTuneSoftly, Prune, PruneByKnapsack, Stage
+from tailor.stages import Division, FineTuneSoftly, Prune, Stage
 from tailor.stages.pruning import BudgetedStage, ScoreNormalisation
 
 BUDGET_MARGIN = 0.05
@@ -238,7 +238,7 @@ def refuse_impossible_budgets(planned: Iterable[Stage], whole: ModelState, candi
     """Raise ConfigError unless the whole network can lose the budgets of all planned stages, which have one rule."""
     candidates = tuple(candidates)
     for stage in planned:
-        if isinstance(stage, Prune | PruneByKnapsack | FineTuneSoftly):
+        if isinstance(stage, Prune | FineTuneSoftly):
             refuse_impossible(budget_of(stage, whole, prunable_groups(candidates)), kept_by_code(candidates))
 
 

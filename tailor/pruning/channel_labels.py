@@ -5,7 +5,7 @@ what it meets.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from tailor.common.torch_private import tree_leaves, tree_map, without_torch_fun
 from tailor.pruning.dependency_trace import PINNED, Trace
 
 aten = torch.ops.aten
-T = TypeVar("T", bound=Trace)
 TAKE_NUMBERS = (F.linear,)  # layers whose input may be no label
 POINTWISE = "pointwise"  # the handler of each operation on single elements that has none of its own
 # Such operations, too, though torch 2.11 does not say so of them.
@@ -75,12 +74,12 @@ class ChannelLabels(Tensor):
         return output
 
 
-def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T]) -> T:
+def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., Trace]) -> Trace:
     """Run a model once in evaluation mode on labels and return the trace; no weight is read or changed.
 
     Args:
         model: its modules' attributes, such as the training flags, are restored afterwards.
-        kind: of the trace, which says what the pass understands.
+        kind: makes the trace, which says what the pass understands.
     """
     like = next(model.parameters(), torch.empty(0))
     trace = kind(tensor_of={id(tensor): name for name, tensor in _tensors(model)}, like=like)

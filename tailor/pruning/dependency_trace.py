@@ -1,13 +1,16 @@
 """The result of a forward pass on labels (see `channel_tracing`): which filters and tensors belong together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tailor.stages import ConvGroups
+
 PINNED = 0  # the label of elements that are not a filter's output or have to stay
+MOST_ELEMENTS = 2**20  # of a parameter that enters with a label for each; a larger one is no embedding
 
 
 Grid = tuple[Tensor, frozenset[int]]
@@ -31,6 +34,7 @@ class Trace:
     like: Tensor  # a parameter: tensors of labels say that they are where it is, and have such numbers
     layers: Mapping[Any, Callable[..., Any]]  # torch's function -> what reads it here
     handlers: Mapping[Any, Callable[..., Any]]  # the same of the dispatcher's operations
+    conv_groups: ConvGroups = "none"
     labels: int = 1
     first_label: dict[str, int] = field(default_factory=dict)  # layer -> label of its first output
     width: dict[str, int] = field(default_factory=dict)  # layer -> number of outputs
@@ -47,22 +51,28 @@ class Trace:
     unsized: dict[str, Tensor] = field(default_factory=dict)  # norm without any tensor -> labels of its channels
     loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
     fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
-    # The rest is noted by `whole_tracing` alone.
     grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
     grids: list[Grid] = field(default_factory=list)
     normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
     products: list[Product] = field(default_factory=list)
 
-    def follows(self, name: str, tensor: Tensor) -> bool:  # noqa: ARG002  # a transformer's trace reads it
-        """Whether a parameter or buffer enters as labels: it has one number for each channel."""
-        return tensor.numel() == max(tensor.shape)
+    def follows(self, name: str, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer enters as labels: a buffer only if it has one number for each channel."""
+        if tensor.numel() == max(tensor.shape):
+            return True
+        is_layers_weight = name.endswith(".weight")
+        if is_layers_weight or tensor.numel() > MOST_ELEMENTS or not isinstance(tensor, nn.Parameter):
+            self.fixed.add(name)
+            return False
+        return True
 
-    def channels(self, labels: Tensor, dim: int) -> Tensor | None:
-        """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""
+    def channels(self, labels: Tensor, dim: int) -> Tensor:
+        """Labels (C,) of the channels at `dim`, those of all positions joined."""
         by_position = labels.movedim(dim, -1)
         at_first_position = by_position[(0,) * (by_position.dim() - 1)]
-        is_same = bool((core(by_position) == core(at_first_position)).all())
-        return at_first_position if is_same else None
+        if dims_that_vary(by_position, range(by_position.dim() - 1)):
+            self.join(by_position, at_first_position)
+        return at_first_position
 
     def join(self, left: Tensor, right: Tensor) -> None:
         """Record that labels at equal positions (after broadcasting) are removed together or not at all."""
@@ -77,6 +87,15 @@ class Trace:
     def pin(self, labels: Tensor, why: str) -> None:
         """Record that the filters with these labels have to stay, because of `why`."""
         self.pins.append((torch.unique(core(labels)), why))
+
+    def grid(self, labels: Tensor, fixed: Iterable[int] = ()) -> None:
+        """Note that what goes has to leave a rectangle of these labels, and that nothing of the fixed dims may go."""
+        dims = dims_that_vary(labels, range(labels.dim()))
+        fixed_dims = [dim % labels.dim() for dim in fixed]
+        fixed_in_grid = frozenset(dims.index(dim) for dim in fixed_dims if dim in dims)
+        if len(dims) > 1 or fixed_in_grid:
+            grid = core(labels).reshape([labels.shape[dim] for dim in dims])
+            self.grids.append((grid, fixed_in_grid))
 
     def use(self, tensor: str, dim: int, labels: Tensor) -> None:
         """Record that the indices of `dim` of a tensor belong to these labels (n,)."""
@@ -114,3 +133,19 @@ def core(labels: Tensor) -> Tensor:
         if not varies(labels, dim):
             labels = labels.narrow(dim, 0, min(1, labels.shape[dim]))
     return labels
+
+
+def compact(labels: Tensor) -> Tensor:
+    """The same labels, with stride 0 along the dims in which they are equal."""
+    small = core(labels)
+    for dim in range(small.dim()):
+        if small.shape[dim] > 1:
+            first = small.narrow(dim, 0, 1)
+            if bool(first.eq(small).all()):
+                small = first
+    return small.expand(labels.shape)
+
+
+def dims_that_vary(labels: Tensor, dims: Iterable[int]) -> list[int]:
+    """Those of the dims along which the labels may differ."""
+    return [dim for dim in dims if varies(labels, dim)]

@@ -31,7 +31,7 @@ OF_CONV_GROUPS = (WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups=
 def rules(network: str) -> dict[str, Prunable]:
     """Name of each rule -> what the network can lose under it; rules for kinds that the network lacks are left out."""
     widest_rules = [ALL_FILTERS, WHOLE]
-    if cost.has_conv_groups(network, TABLE_CLASSES, NETWORKS[network].input_shape):
+    if cost.count_products(network, TABLE_CLASSES, NETWORKS[network].input_shape).has_conv_groups:
         widest_rules += OF_CONV_GROUPS
     by_rule: dict[str, Prunable] = {}
     for widest in widest_rules:
@@ -128,20 +128,20 @@ def grid_terms(network: str, removable: Sequence[Group], widths: tuple[Width, ..
         for part in group.slices:
             shrinking[part.tensor, part.dim][number] += part.indices.numel()
     shapes = cost.original_shapes(network, TABLE_CLASSES)
-    head = f"{NETWORKS[network].head}.weight"
+    heads = {f"{NETWORKS[network].head}.weight", *NETWORKS[network].more_head}
     grid_of = grids(network)
     totals: defaultdict[tuple[int, int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
     for weight, count in cost.positions(network, TABLE_CLASSES, input_shape).items():
         stride, offset = grid_of.get(weight, (0, 0))
         positions = 1 if stride else count  # those along a grid depend on the images: `macs_left` counts them
         outputs, inputs, *kernel = shapes[weight]
-        if weight == head:
+        if weight in heads:
             outputs = 1  # `macs_left` counts its outputs
-        terms = totals[stride, offset, int(weight == head)]
+        terms = totals[stride, offset, int(weight in heads)]
         for i, outputs_of_width in _by_width(outputs, shrinking[weight, OUTPUTS]):
             for j, inputs_of_width in _by_width(inputs, shrinking[weight, INPUTS]):
                 terms[min(i, j), max(i, j)] += positions * math.prod(kernel) * outputs_of_width * inputs_of_width
-    activation_macs = cost.activation_macs(network, TABLE_CLASSES, input_shape)
+    activation_macs = cost.count_products(network, TABLE_CLASSES, input_shape).activation_macs
     if activation_macs:
         for i, macs in _by_width(activation_macs, activation_macs_by_width):
             totals[0, 0, 0][STAYS, i] += macs
@@ -166,7 +166,7 @@ def grids(network: str) -> dict[str, tuple[int, int]]:
     for one whose layers have other positions, such as in windows to which images are padded.
     """
     input_shape = NETWORKS[network].input_shape
-    if not NETWORKS[network].any_size or cost.activation_macs(network, TABLE_CLASSES, input_shape):
+    if not NETWORKS[network].any_size or cost.count_products(network, TABLE_CLASSES, input_shape).activation_macs:
         return {}
     channels, side_px, _ = input_shape
 

@@ -20,10 +20,9 @@ from tailor.networks.sizes import (
     set_size,
     size_of,
 )
-from tailor.pruning.channel_tracing import follow_filters
+from tailor.pruning.channel_tracing import follow_channels
 from tailor.pruning.group_records import Group, GroupMember, Kept, Kind, SizeOf, Slice, sizes_left, what_stays
 from tailor.pruning.units import UnitNumbers, Units
-from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
 from transtailor.names import nearest
 
@@ -101,9 +100,7 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
         from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
 
         replace_attention(model)
-        units = Units(follow_whole(model, input_shape, rule.conv_groups))
-    else:
-        units = Units(follow_filters(model, input_shape))
+    units = Units(follow_channels(model, input_shape, rule.conv_groups))
     network = _Network(model, units, rule)
     by_units = [network.candidate(numbers, slices) for numbers, slices in units.units_by_group()]
     all_candidates = [candidate for candidate in by_units if candidate is not None]
@@ -294,7 +291,7 @@ class _Network:
             reason = f"no number of heads is an attribute of its module; known names are {', '.join(HEAD_COUNTS)}"
         elif kind == "stream" and not self.rule.stream:
             reason = "its channels run through norms over channels (pruning.stream)"
-        elif kind == "stream" and group.product_macs and not group.sizes:
+        elif kind in ("stream", "filters") and group.product_macs and not group.sizes:
             reason = f"its tokens are mixed, and none of {', '.join(STREAM_WIDTHS)} says how wide it is"
         elif kind == "filters" and len(own) > 1 and self.rule.residual == "inside":
             reason = "its outputs are added to another layer's"

@@ -17,11 +17,11 @@ from tailor.pruning.latency_terms import latency_terms
 from tailor.pruning.weight_widths import WeightWidths
 
 MOST_WIDTHS = 8
-"""Widths of a group that are combined with all of the others' (C): the whole one, the smallest, and others between."""
+"""Widths of a group among which is chosen first (C): the whole one, the smallest, and others between."""
 
 
-def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
-    """Return the filters that stay, with the largest sum of scores within the budget in MACs, and the solution.
+def knapsack(budget: Budget, ranking: Ranking) -> Kept:
+    """Return the filters that stay, with the largest sum of scores within the budget in MACs.
 
     What is left of the budget keeps more filters, also some without importance: arms are compared at one budget.
 
@@ -37,7 +37,7 @@ def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
     finer = choices_of(budget.groups, ranking, every)
     solution = solve(choices_of(budget.groups, ranking, some), terms, allowed, constant, finer)
     refuse_exceeded(budget, (allowed - solution.cost) / original, "no wider layer is within the budget", budget.groups)
-    return kept_of(budget.groups, ranking, solution), solution
+    return kept_of(budget.groups, ranking, solution)
 
 
 def knapsack_by_table(

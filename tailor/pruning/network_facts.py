@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from tailor.common.errors import ConfigError
 from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model import cost
 from tailor.networks import building
@@ -29,14 +30,32 @@ def with_facts(name: str, info: NetworkInfo) -> NetworkInfo:
     """A network's record with the facts that its code has."""
     model = building.skeleton(name, CLASSES)
     members = members_of(groups(model, info.input_shape, GroupRule(linear=True, residual="coupled")))
+    products = cost.count_products(name, CLASSES, info.input_shape)
+    tensors = model.state_dict()
+    with_more = cost.original_shapes(name, CLASSES + 1)
+    growth = {
+        key: [more - own for own, more in zip(part.shape, with_more[key], strict=True)]
+        for key, part in tensors.items()
+        if key in with_more and not key.startswith(f"{info.head}.")
+    }
+    heads = [key for key, by_axis in growth.items() if by_axis[:1] == [1] and not any(by_axis[1:])]
+    refused = [key for key, by_axis in growth.items() if 1 in by_axis[1:]]
+    if refused:
+        raise ConfigError(
+            f"{refused[0]} has an entry for each class along another axis than its first, by which a "
+            "target replaces heads; write a head as nn.Linear does, with a weight of (classes, features)"
+        )
+    info = replace(info, more_head=tuple(heads))
     return replace(
         info,
+        uncounted=tuple(sorted(products.uncounted)),
+        version=2 if info.more_head or products.has_late_products else 1,
         has_norm=any(member.norm for member in members),
         activation=activation_kinds(members),
         macs=cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), info.input_shape),
-        activation_macs=cost.activation_macs(name, CLASSES, info.input_shape),
+        activation_macs=products.activation_macs,
         params_count=sum(parameter.numel() for parameter in model.parameters()),
-        head_params_count=sum(parameter.numel() for parameter in model.get_submodule(info.head).parameters()),
+        head_params_count=sum(tensors[key].numel() for key in info.head_tensors(tensors)),
     )
 
 

@@ -197,6 +197,18 @@ def _attempt(run: Pass, model: nn.Module, batch: Tensor) -> Any:
         return None
 
 
+def difference_of_models(other: nn.Module, model: nn.Module, batches: Sequence[Tensor]) -> str:
+    """The first difference of what two networks compute of inputs (B, ...), for a message; empty if it is rounding."""
+    batches = _in_double(other, model, batches)
+    evaluate(model, batches[0])  # on the others it may fail
+    for batch in batches:
+        expected = _attempt(evaluate, model, batch)
+        difference = "" if expected is None else difference_of(evaluate(other, batch), expected)
+        if difference:
+            return difference
+    return ""
+
+
 def difference_of(outputs: Any, others: Any) -> str:
     """The first difference of the outputs of two networks, for a message; empty if it is rounding."""
     leaves = tree_leaves(outputs)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 import tailor.stages as stages
 from tailor.data.task_data import Batch
-from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, weights
@@ -88,7 +87,8 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
 def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: StageContext) -> StageOutput:
     redundant = redundant_masks(parent)
     model = parent.build(context.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
-    head = list(model.get_submodule(NETWORKS[parent.network].head).parameters())
+    names = parent.head_names()
+    head = [parameter for name, parameter in model.named_parameters() if name in names]
     rest = [model.get_parameter(name) for name in redundant]
     for parameter in head + rest:
         parameter.requires_grad_(True)

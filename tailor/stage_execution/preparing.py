@@ -113,13 +113,15 @@ def reinitialise(state: ModelState, seed: int) -> ModelState:
 @compute.register
 def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageContext) -> StageOutput:
     state = replace_head(parent, context.outputs(stage.task), stage.head_seed)
-    model = state.build(context.ranks.device).eval().requires_grad_(False)  # norms keep the source's statistics
-    model.get_submodule(NETWORKS[state.network].head).requires_grad_(True)
+    model = state.build(context.ranks.device).eval()  # norms keep the source's statistics
+    head = state.head_names()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in head)
     samples = context.train(stage.task)
     optimiser = optimiser_for(parameter_groups(model, state, stage.training), stage.training)
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, context.checkpoint(stage.key()))
     trained = weights(model)
-    head_tensors = {name: trained[name] for name in state.head_names()}
+    head_tensors = {name: trained[name] for name in head}
     info = {"epochs": history, "macs": macs_of(state)}
     return StageOutput(info=info, tensors=add_prefix("tensors", head_tensors))
 
@@ -135,9 +137,10 @@ def replace_head(state: ModelState, classes: int, seed: int) -> ModelState:
     """The state with a newly initialised head of `classes` outputs, as wide as the state's features."""
     new = initial_state(state.network, classes, state.input_shape, seed=seed).tensors
     head = {name: new[name] for name in state.head_names()}
-    weight = f"{NETWORKS[state.network].head}.weight"
-    features = state.tensors[weight].shape[1]  # fewer in a narrower network
-    head[weight] = head[weight][:, :features].contiguous()
+    for name, tensor in head.items():
+        if tensor.dim() > 1:
+            features = state.tensors[name].shape[1]  # fewer in a narrower network
+            head[name] = tensor[:, :features].contiguous()
     return replace(state, classes=classes, tensors=state.tensors | head)
 
 

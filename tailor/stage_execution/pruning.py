@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
@@ -16,10 +16,8 @@ from tailor.common.errors import ConfigError
 from tailor.common.torch_private import BatchNormBase
 from tailor.config.latency_table import read_table
 from tailor.data.task_data import batches, generator
-from tailor.model.circumstance import circumstance_here
 from tailor.model.cost import macs_of, original_macs, original_shapes, removed_macs_fraction
 from tailor.model.factors import attach
-from tailor.model.latency import measure
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import synchronise_norms
@@ -28,7 +26,6 @@ from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.group_records import sites
 from tailor.pruning.knapsack_budget import knapsack, knapsack_by_table
-from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, without_prefix
 from tailor.stage_execution.tuning import HasState
@@ -160,26 +157,14 @@ def apply_scores(_stage: stages.ScoreFilters | stages.AdoptScores, parent: Model
 @compute.register
 def compute_prune(stage: stages.Prune, parent: ModelState, _context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
-    kept = solve_budget(stage, parent, groups, stage.asked_removed_macs_fraction)
+    budget = budget_solver.budget_of(stage, parent, groups)
+    divide = knapsack if stage.allocation == "knapsack" else budget_solver.DIVISIONS[stage.allocation]
+    kept = divide(budget, ranking_of(stage, parent, groups))
     return surgery_output(parent, kept, groups, stage.asked_removed_macs_fraction)
 
 
-def solve_budget(
-    stage: stages.Prune | stages.PruneToLatency,
-    state: ModelState,
-    groups: tuple[Group, ...],
-    asked_removed_macs_fraction: float,
-) -> surgery.Kept:
-    """The filters that stay if a pruning with these settings removes this share of the MACs."""
-    ranking = ranking_of(stage, state, groups)
-    budget = replace(
-        budget_solver.budget_of(stage, state, groups), asked_removed_macs_fraction=asked_removed_macs_fraction
-    )
-    return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
-
-
 def ranking_of(
-    stage: stages.Prune | stages.PruneToLatency | stages.PruneByKnapsack | stages.PruneByTable,
+    stage: stages.Prune | stages.PruneByTable,
     state: ModelState,
     groups: tuple[Group, ...],
 ) -> budget_solver.Ranking:
@@ -188,14 +173,6 @@ def ranking_of(
         return budget_solver.combine_scores(state.scores, groups, stage.grouping, stage.normalisation)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
     return {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
-
-
-@compute.register
-def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState, _context: StageContext) -> StageOutput:
-    groups = groups_of(parent, stage.rule)
-    ranking = ranking_of(stage, parent, groups)
-    kept, solution = knapsack(budget_solver.budget_of(stage, parent, groups), ranking)
-    return surgery_output(parent, kept, groups, stage.asked_removed_macs_fraction, {"solved": solution.way})
 
 
 @compute.register
@@ -215,63 +192,13 @@ def compute_prune_by_table(stage: stages.PruneByTable, parent: ModelState, conte
         "predicted_latency_ms": solution.cost,
         "held_out_median_error": table.held_out_median_error,
         "circumstance": table.circumstance,
-        "solved": solution.way,
     }
     return surgery_output(parent, kept, groups, None, info)
 
 
-@compute.register
-def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
-    groups = groups_of(parent, stage.rule)
-    device = _device(stage)
-    circumstance = circumstance_here(
-        device,
-        runtime=stage.runtime,
-        precision=stage.precision,
-        memory_format=stage.memory_format,
-        batch=stage.batch_size,
-        threads=stage.threads,
-    )
-
-    def latency_ms_at(fraction: float) -> float:
-        kept = solve_budget(stage, parent, groups, fraction)
-        slimmed = surgery.slim(parent, kept, groups)
-        text = b""
-        if context.ranks.rank == 0:  # the others wait for the measurement
-            latency = measure(slimmed, circumstance, device=device, repeats=stage.repeats)
-            text = str(latency.latency_lower_quartile_ms).encode()
-        return float(context.ranks.broadcast_bytes(text))
-
-    present = max(0.0, removed_macs_fraction(parent))
-    tries = least_removal(stage.asked_latency_ms, present, stage.asked_removed_macs_fraction, latency_ms_at)
-    result = tries[-1]
-    info = {
-        "asked_latency_ms": stage.asked_latency_ms,
-        "pruning_latency_ms": result.pruning_latency_ms,
-        "circumstance": asdict(circumstance),
-        "tries": [asdict(measured) for measured in tries],
-    }
-    kept = solve_budget(stage, parent, groups, result.asked_removed_macs_fraction)
-    return surgery_output(parent, kept, groups, result.asked_removed_macs_fraction, info)
-
-
-def _device(stage: stages.PruneToLatency) -> torch.device:
-    """The device on which the latency is measured. Raises ConfigError: this machine has no such device."""
-    if stage.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"asked_latency_ms = {stage.asked_latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on "
-            "a machine with a GPU, or set allocation.device = 'cpu'"
-        )
-    return torch.device(stage.device)
-
-
 @apply.register
 def apply_any_pruning(
-    stage: stages.Prune
-    | stages.PruneByKnapsack
-    | stages.PruneByTable
-    | stages.PruneByCumulativeSum
-    | stages.PruneToLatency,
+    stage: stages.Prune | stages.PruneByTable | stages.PruneByCumulativeSum,
     parent: ModelState,
     tensors: Tensors,
 ) -> ModelState:

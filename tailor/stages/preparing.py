@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from tailor.facts.networks import NETWORKS
 from tailor.facts.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, Task, neutral
@@ -26,6 +27,10 @@ class TrainSource(Stage):
     training: Training
     widths: WidthRule = neutral(ANY_WIDTH)  # of the narrower layers
 
+    @property
+    def version(self) -> int:
+        return NETWORKS[self.network].version
+
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 
@@ -45,6 +50,10 @@ class LoadWeights(Stage):
     weights_sha256: str
     pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
     pixel_std: tuple[float, ...]
+
+    @property
+    def version(self) -> int:
+        return NETWORKS[self.network].version
 
     def cost(self, size: Size) -> StageCost:
         """No computation; a copy of the weights."""

@@ -12,7 +12,7 @@ from tailor.stages.training import Training
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 BetaNormalisation = Literal["layer_mean", "rms", "none", "permuted"]
 Grouping = Literal["sum", "mean", "max"]
-Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers, by scores alone
+Division = Literal["global", "uniform", "by_kind", "knapsack"]  # of a budget over layers
 ScoreNormalisation = Literal["mean", "none"]  # by what the scores of a group are divided before groups are compared
 
 
@@ -97,7 +97,7 @@ class DrawnStage(BudgetedStage):
 
 @dataclass(frozen=True, kw_only=True)
 class Prune(DrawnStage):
-    """Remove the lowest-scored filters until a budget is met."""
+    """Remove filters until a budget is met: the lowest-scored ones, or all but those with the largest sum of scores."""
 
     kind = "prune"
     allocation: Division
@@ -105,41 +105,6 @@ class Prune(DrawnStage):
 
     def kept_fraction(self, before: float) -> float:
         return min(before, 1.0 - self.asked_removed_macs_fraction)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneByKnapsack(DrawnStage):
-    """Keep the filters with the largest sum of scores whose MACs are within a budget."""
-
-    kind = "prune_by_knapsack"
-    seed: int | None  # of random scores instead of the criterion's; None: the criterion's
-
-    @property
-    def version(self) -> int:
-        return 2  # what is left of the budget keeps more filters
-
-    def kept_fraction(self, before: float) -> float:
-        return min(before, 1.0 - self.asked_removed_macs_fraction)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneToLatency(DrawnStage):
-    """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
-
-    The wanted latency is in the key; the measurement and its circumstance are in the result, which trials may share.
-    """
-
-    kind = "prune_to_latency"
-    allocation: Division
-    asked_latency_ms: float
-    device: Literal["cpu", "cuda"]
-    runtime: Literal["eager", "compiled", "onnxruntime"]
-    memory_format: Literal["contiguous", "channels_last"] | None  # None: as the runtime has it
-    batch_size: int  # images of a forward pass
-    threads: int  # of the CPU
-    precision: Literal["float32", "bf16"]
-    repeats: int  # forward passes per measurement; their lower quartile counts
-    seed: int | None  # of random filters; None: by the scores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from tailor.common.settings import Count, Fraction, Rate, Settings
 
@@ -17,9 +18,7 @@ class ImageChanges(Settings):
     """How a training changes its images beside where `data.augmentation` cuts them, in this order; 0: not at all."""
 
     rand_augment: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
-    """Operations of RandAugment on each image, of torchvision's fourteen."""
-    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30, json_schema_extra={"neutral": 9})] = 9
-    """How strong they are; 30 is the most."""
+    """Operations of RandAugment on each image, of torchvision's fourteen, of strength 9 of 30 (torchvision's)."""
     colour_jitter: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
     """Largest change of an image's brightness, contrast and saturation, each by a factor of 1 - this to 1 + this."""
     random_erasing: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
@@ -62,9 +61,12 @@ class TrainingSettings(ImageChanges):
     weight decay."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
     """Share of each label that is spread over all classes."""
-    class_weights: Annotated[Literal["balanced"] | Weights | None, Field(json_schema_extra={"neutral": None})] = None
-    """How much an image's loss counts by its class: a list in the order of the classes, or `balanced`: in inverse
-    proportion to the images of its class, 1 on average. None: all count alike."""
+    class_weights: Annotated[
+        Literal["balanced"] | SkipJsonSchema[Weights] | dict[str, float] | None,
+        Field(json_schema_extra={"neutral": None}),
+    ] = None
+    """How much an image's loss counts by its class: a number for each, as in `{ cat = 2.0, dog = 1.0 }`, or `balanced`:
+    in inverse proportion to the images of its class, 1 on average. None: all count alike."""
     sampling: Annotated[Literal["shuffled", "balanced"], Field(json_schema_extra={"neutral": "shuffled"})] = "shuffled"
     """Whether an epoch shows each image once, or draws as many images from all classes alike, with repetition."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None

@@ -8,7 +8,7 @@ network. A network without blocks has a layer for each weight.
 
 import importlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -37,17 +37,17 @@ def layer_numbers(network: str, classes: int, input_shape: tuple[int, ...]) -> d
         group_parameters = importlib.import_module("timm.models").group_parameters
         of_timm: dict[str, int] = group_parameters(model, matcher(coarse=False), reverse=True)
         return of_timm
-    return count_layers(model, NETWORKS[network].head, input_shape)
+    return count_layers(model, NETWORKS[network].head_tensors(model.state_dict()), input_shape)
 
 
-def count_layers(model: nn.Module, head: str, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Return the same for a network without memory for its weights; `head` is the name of its last layer."""
-    units = [unit for unit in running_order(model, input_shape) if unit != head]
+def count_layers(model: nn.Module, head: Sequence[str], input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the same for a network without memory for its weights; `head` has the names of its heads' tensors."""
+    units = [unit for unit in running_order(model, input_shape) if f"{unit}.weight" not in head]
     number_of = dict(zip(units, numbered([count_weights(model.get_submodule(unit)) for unit in units]), strict=True))
     last = max(number_of.values(), default=-1) + 1
     layers: dict[str, int] = {}
     for name, _ in model.named_parameters():
-        if name.startswith(f"{head}."):
+        if name in head:
             layers[name] = last
         else:  # positions and tokens, which are in no unit, are added to the images' patches: layer 0
             layers[name] = next((number_of[unit] for unit in units if name.startswith(f"{unit}.")), 0)

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from tailor.common.errors import ConfigError, explain_errors
-from tailor.common.torch_private import tree_leaves
 from tailor.model.state import ModelState, load_state, save_model, saved_in
+from tailor.networks.building import copied, fill
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
+from tailor.pruning.removal_check import difference_of_models, random_batches
 from tailor.user_module.given import OwnNetwork, copy_module, plain_torch, registration, run_copy
 from transtailor.files import refuse_unwritable
-
-SUFFIXES = (".pt", ".pth", ".safetensors", ".onnx")  # of files of weights, as torch.save and others write them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +49,24 @@ class PrunedNetwork:
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
       2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
-    The filters were chosen without your task: the criterion 'l2' reads no data. To keep what the task needs, pass
-    loader = ..., batches of (inputs, targets), and no criterion.
+    The filters were chosen without your task: the criterion 'l2' reads no data; one that reads the loader keeps what
+    the task needs.
     >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
     [True]
     """
 
     model: nn.Module
     criterion: str  # what scored the filters
-    task: str  # the samples that were given, and their loss, in words; "": none
     groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
     macs: int  # of one input
     original_macs: int
     params: int
     original_params: int
     state: ModelState  # the model as data
+    whole: OwnNetwork  # the module that was given
+    head: str  # its last layer; "": it has none
+    example: Tensor  # (B, ...), the inputs that were given
+    uncounted: tuple[str, ...] = ()  # operations that multiply by weights and are in no MACs
 
     @property
     def removed_macs_fraction(self) -> float:
@@ -76,13 +79,12 @@ class PrunedNetwork:
             f"({self.removed_macs_fraction:.1%} removed), {self.original_params:,} -> {self.params:,} parameters"
         )
         lines = ["\n  ".join([summary, *map(str, self.groups)])]
-        if self.task:
-            lines.append(f"Task: {self.task}")
+        if self.uncounted:
+            lines.append(f"Not counted in the MACs: {', '.join(self.uncounted)}")
         if not CRITERIA[self.criterion].reads_data:
-            instead = "no criterion" if self.task else "loader = ..., batches of (inputs, targets), and no criterion"
             lines.append(
-                f"The filters were chosen without your task: the criterion {self.criterion!r} reads no data. To keep "
-                f"what the task needs, pass {instead}."
+                f"The filters were chosen without your task: the criterion {self.criterion!r} reads no data; one that "
+                "reads the loader keeps what the task needs."
             )
         return "\n".join(lines)
 
@@ -95,16 +97,50 @@ class PrunedNetwork:
 
         Raises:
             ConfigError: `folder` cannot be written to, or has a sub-model of a trial or of another class of modules,
-                or files of these names that were not saved here.
+                or files of these names that were not saved here; or `load` would not give this model again, since it
+                was changed in more than its weights. Nothing is written then.
         """
-        if Path(folder).is_file() or Path(folder).suffix in SUFFIXES:
-            raise ConfigError(f"{folder} is the name of a file; give a folder, in which model.safetensors is written")
+        if Path(folder).is_file():
+            raise ConfigError(f"{folder} is a file; give a folder, in which model.safetensors is written")
         refuse_unwritable(Path(folder), "folder", ConfigError)
         saved = saved_in(Path(folder)).get("network")
         if saved is not None and not saved.startswith(f"{type(self.model).__name__}#"):
             saved_class = saved.partition("#")[0]
             raise ConfigError(f"{folder} has a sub-model of {saved_class}; give another folder, or remove this one")
-        save_model(self.state.with_weights_of(self.model), Path(folder))
+        try:
+            with explain_errors("pruned.model does not run", "mend it"):
+                state = self.state.with_weights_of(self.model)
+                self._refuse_other(state)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{folder} is not written: tailor.load would not give this pruned.model again ({error}); give "
+                "tailor.prune the network with this change, or keep its weights: "
+                "torch.save(pruned.model.state_dict(), FILE)"
+            ) from error
+        save_model(state, Path(folder))
+
+    @plain_torch()
+    def _refuse_other(self, state: ModelState) -> None:
+        """Raise ConfigError unless `load` gives a model that computes what the present one does."""
+        whole = copied(self.whole.template)
+        for name, part in whole.state_dict().items():
+            present = state.tensors.get(name, part)
+            is_of_head = name.rpartition(".")[0] == self.head
+            if is_of_head and part.dim() and part.dim() == present.dim() and len(part) != len(present):
+                # It was replaced by one with other outputs, and is loaded into a network that has such a head.
+                fill(whole, {name: part.new_zeros(len(present), *part.shape[1:])})
+        with TemporaryDirectory() as folder:
+            save_model(state, Path(folder))
+            loaded = load(folder, model=whole)
+        modules = dict(loaded.named_modules())
+        for name, module in self.model.named_modules():
+            other = modules.get(name, module)
+            if type(module).__module__.startswith("torch.nn.") and module.extra_repr() != other.extra_repr():
+                raise ConfigError(f"{name} has {module.extra_repr()}, loaded {other.extra_repr()}")
+        model, loaded = (copied(network).to("cpu", self.example.dtype) for network in (self.model, loaded))
+        difference = difference_of_models(loaded, model, [self.example, *random_batches(self.example)])
+        if difference:
+            raise ConfigError(f"of its outputs and those of the loaded one, {difference}")
 
 
 @plain_torch()
@@ -147,21 +183,7 @@ def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, Mode
                     f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
                     f"{tuple(whole.shape)} here; give the network that was pruned"
                 )
-        built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
-            shapes = _shapes(built, state)
-        expected = _shapes(own.template, state)
-        if shapes != expected:
-            raise ConfigError(
-                f"{folder} is of another network than this {own.kind}: its outputs are {shapes} of one input there and "
-                f"{expected} here; give the network that was pruned (of a command, --module FILE:FUNCTION "
-                "with a function that returns it)"
-            )
+            weight = next(own.template.parameters())
+            run_copy(own.build(state).to(weight), torch.zeros(1, *state.input_shape, dtype=weight.dtype))
         yield own, state
-
-
-def _shapes(model: nn.Module, state: ModelState) -> str:
-    """The shapes of all tensors among a network's outputs of one input, in the precision of its weights."""
-    weight = next(model.parameters())
-    outputs = run_copy(model, torch.zeros(1, *state.input_shape, dtype=weight.dtype, device=weight.device))
-    return ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))

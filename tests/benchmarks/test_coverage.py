@@ -5,7 +5,6 @@ import pytest
 from benchmarks.coverage import Case, cases, rate
 
 REPEATS = 400
-MINUTES = "46 arms, 20 seeds"  # minutes for so many repeats
 SECONDS = "46 arms, 10 seeds"  # seconds for each, and 6 seeds are alike
 CLAIMS = [
     pytest.param(
@@ -14,7 +13,7 @@ CLAIMS = [
         marks=[pytest.mark.long] if case.n == SECONDS else [],
     )
     for case in cases()
-    if case.claimed is not None and "skewed" not in case.world and case.n != MINUTES
+    if case.claimed is not None and "skewed" not in case.world
 ]
 
 

@@ -25,7 +25,7 @@ OWN = {
     "hpc.cluster.cluster.TICK_LIMIT_S", "hpc.cluster.head.END_LIMIT_S", "hpc.cluster.head.START_LIMIT_S",
     "hpc.cluster.sweep_end.ON_END_LIMIT_S", "hpc.ray.orphan_cleanup.END_LIMIT_S",
     "sweeps.driver.committing.END_LIMIT_S", "sweeps.driver.commits.REFUSED_LIMIT_S",
-    "sweeps.driver.display.QUIET_LIMIT_S", "sweeps.driver.quota.MEASURE_LIMIT_S", "sweeps.driver.signals.END_LIMIT_S",
+    "sweeps.driver.display.QUIET_LIMIT_S", "sweeps.driver.signals.END_LIMIT_S",
     "sweeps.operations.timed_models.MEASURE_LIMIT_S", "sweeps.planning.this_machine.DRIVER_LIMIT_S",
 }  # fmt: skip
 """Of waits for this machine, or for Ray."""

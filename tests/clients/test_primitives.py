@@ -54,7 +54,7 @@ sys.stdin.read()
 
 
 def until(condition: Callable[[], object]) -> None:
-    wait_for(lambda: bool(condition()), "it", 60.0, tell=None)
+    wait_for(lambda: bool(condition()), "it", 500.0, tell=None)  # a process begins late on a busy machine
 
 
 def description(by: str) -> StageDescription:

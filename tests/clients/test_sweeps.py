@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.read_while_writing import one_round
 from results.store.reader import load
 from sweeps.planning.plan import make_plan
 from sweeps.run.run_folder import RunFolder, open_run
@@ -18,6 +17,7 @@ from sweeps.run.run_lock import holder_of
 from sweeps.spec.spec import load_spec
 from tailor.execution.cache import Cache
 from tests.clients.mounts import Clients
+from tests.clients.reading import one_round
 from tests.clients.test_primitives import until
 from tests.faults.invariants import differences, violations
 from tests.faults.tiny_sweep import TinySweep, warm_up
@@ -99,7 +99,7 @@ def test_a_launch_beside_one_whose_client_hangs_says_who_runs_it(
     (here / sweep.folder.name).mkdir()
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=warm_up) as other:
         first = other.submit(at(sweep, here).launch, 0)
-        until(lambda: holder_of(at(sweep, there).run / "launch.lock"))
+        until(lambda: first.done() or holder_of(at(sweep, there).run / "launch.lock"))
         clients.stop("here")
         code, said = launch(forking, at(sweep, there), 1)
         assert code == 2 and "is being run already, by process" in said

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 MAY_BE_UNTRUE = {
     r"^other .*/cluster/(head|progress)\.json ": "replaced in that moment: the new one is opened",
+    r"^other .*/tables/(\w+)/\1\.parquet ": "replaced since its folder was listed: the rows of that moment are read",
     r"^size .*/launch\.lock ": "the progress of its holder, which others see up to 30 s late",
     r"^absent .*/cluster/outcome\.json ": "written between the look at its folder and that at it: who waits asks again",
     r"^absent .*/cache/.. ": "a folder, which whoever stores a stage makes unless the server has it",

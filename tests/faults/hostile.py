@@ -133,7 +133,7 @@ def _trial(folder: Path, content: bytes) -> bool:
     from transtailor.errors import MISTAKE
 
     (folder / "trial.toml").write_bytes(content)
-    code = main(["trial", "plan", str(folder / "trial.toml")])
+    code = main(["trial", "run", str(folder / "trial.toml"), "--plan"])
     assert code in (0, MISTAKE), code
     return code == 0
 
@@ -148,7 +148,7 @@ def _run(folder: Path, contents: dict[str, bytes]) -> bool:
     from results.store.completeness import failed_trials, is_over, refuse_gaps
     from results.store.reader import finished_trial_ids, load
     from results.store.schema import TABLES
-    from sweeps.operations.explain import explain, find_trial
+    from sweeps.operations.known_trials import find_trial
     from sweeps.operations.status import status
     from sweeps.run.run_folder import RunFolder, open_run
 
@@ -160,8 +160,7 @@ def _run(folder: Path, contents: dict[str, bytes]) -> bool:
         failed_trials(run), is_over(run), refuse_gaps(run), finished_trial_ids(folder)
     record = open_run(RunFolder(folder))
     list(status(RunFolder(folder)))
-    first, second = (find_trial(trial, [folder]) for trial in sorted(record.trials)[:2])
-    list(explain(first, second))
+    find_trial(min(record.trials), folder)
     return True
 
 
@@ -223,33 +222,30 @@ def _forged_model(folder: Path, contents: dict[str, bytes]) -> bool:
 
 
 def _archive(folder: Path, given: tuple[str, bytes]) -> bool:
-    from tailor.prepare.archive import unpack
+    from tailor.prepare.archives import unpack
 
     suffix, content = given
     (folder / f"a{suffix}").write_bytes(content)
-    (folder / "inside").mkdir()
     made = unpack(folder / f"a{suffix}", folder / "inside")
     assert not [path for path in made.rglob("*") if path.is_symlink() or not path.resolve().is_relative_to(made)]
     return True
 
 
 def _image(folder: Path, content: bytes) -> bool:
-    from tailor.prepare.decode import decode
+    from tailor.prepare.pictures import decode
 
     (folder / "image").write_bytes(content)
     return not decode(folder / "image", 8).problem
 
 
 def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
-    from hpc.slurm.cluster_facts import ask_cluster
-    from hpc.slurm.first_site import site_text
-    from hpc.slurm.jobs import Patience, jobs, queue
+    from hpc.slurm.first_site import ask_cluster, site_text
+    from hpc.slurm.jobs import jobs, queue
 
-    patience = Patience(tries=1, pause_s=0.0)
     with _programs(said):
-        jobs(["12", "13_1"], None, patience)
-        queue(["a sweep"], None, patience)
-        site_text(ask_cluster(patience))
+        jobs(["12", "13"], None, tries=1)
+        queue(["a sweep"], None, tries=1)
+        site_text(ask_cluster())
     return True
 
 
@@ -287,10 +283,10 @@ ANSWERS = {
     "squeue": b"12|RUNNING|None\n13_1|PENDING|Resources\n",
     "squeue --all --me": b"12|RUNNING|2026-11-20T10:00:00|node[1-2]|None|a sweep\n13_1|PENDING|N/A||Priority|x\n",
     "sacct": b"12|COMPLETED|0:0\n13_1|CANCELLED by 0|0:15\n",
-    "scontrol --oneliner show": b"PartitionName=main OverSubscribe=EXCLUSIVE JobState=RUNNING Reason=None x\n",
-    "scontrol show config": b"ClusterName = c\nMaxArraySize = 1001\nAccountingStorageEnforce = associations\n",
-    "sinfo": b"main*|up|1-00:00:00|4|64|512000|gpu:a100:4(S:0-1)|a100\nlong|up|infinite|2|8+|1000+|(null)|(null)\n",
-    "sacctmgr": b"me||normal,high|4|\nother|main|normal||10\n",
+    "scontrol --oneliner show": b"JobId=12 JobName=x JobState=RUNNING Reason=None x\n",
+    "scontrol show config": b"ClusterName = c\nAccountingStorageEnforce = associations\n",
+    "sinfo": b"main*|up|1-00:00:00|4|64|512000|NO|gpu:a100:4(S:0-1)\nlong|up|infinite|2|8+|1000+|NO|(null)\n",
+    "sacctmgr": b"me\nother\n",
 }
 
 

@@ -120,13 +120,6 @@ def test_each_change_is_seen_before_it_happens(tmp_path: Path) -> None:
     assert seen == [*before, ("fsync", "."), ("open", "later")]
 
 
-@pytest.mark.parametrize("event", ["open", "fsync"])
-def test_on_a_full_disk_the_old_file_stays_and_nothing_else_is_left(tmp_path: Path, event: str) -> None:
-    assert struck(tmp_path, carefully, "full disk", Moment(event, ".file.*.tmp"), 0) == 1
-    assert (tmp_path / "file").read_bytes() == OLD
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 def test_clients_of_their_own_are_nodes_of_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         faults.main(["--with", "ray", "--clients"])

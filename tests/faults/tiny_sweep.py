@@ -45,7 +45,7 @@ source.epochs = 1
 optimisation = {{ epochs = 3, head_epochs = 1 }}
 method.name = "fine_tune"
 [axes]
-optimisation.learning_rate = {{ from = 0.001, to = 1.0, log = true, step = 2 }}
+optimisation.learning_rate = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512]
 [search]
 sampler = "tpe"
 trials = 4

@@ -87,18 +87,6 @@ class Browser:
         self.point(x, y, "mousePressed")
         self.point(x, y, "mouseReleased")
 
-    def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """Presses the mouse at one place and releases it at another."""
-        self.point(x1, y1)
-        self.point(x1, y1, "mousePressed")
-        for part in (0.3, 0.6, 1.0):
-            self.drag_to(x1 + part * (x2 - x1), y1 + part * (y2 - y1))
-        self.point(x2, y2, "mouseReleased")
-
-    def drag_to(self, x: float, y: float) -> None:
-        """Moves the mouse, pressed, there."""
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
-
     def press(self, key: str, code: int, text: str = "") -> None:
         """Presses and releases a key, such as press("Tab", 9)."""
         more = {"key": key, "code": key, "windowsVirtualKeyCode": code}

@@ -35,7 +35,6 @@ class Trial:
         shared_source: whether all seeds of the run have one source training, of each `source.seed` in `config`.
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
         arm: name of its arm; the label where it is empty.
-        pruning_latency_ms: of each point, as its pruning measured it.
         asked_latency_fraction: of each point, of the whole network's milliseconds.
         metric: of the scores, which are the share of the images that are named rightly whatever it is.
         head_arm: the arm of its first point, where that is the fit of a head with which a path begins.
@@ -58,7 +57,6 @@ class Trial:
     seconds: float = 3600.0
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
-    pruning_latency_ms: float | None = None
     asked_latency_fraction: float | None = None
     arm: str = ""
     train_images: int = 50
@@ -176,7 +174,7 @@ def _add_point(
         "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0,
         "metric": trial.metric, "validation_score": score, "deciding_score": score, "validation_loss": 1.0,
         "validation_images": 100,
-        "pruning_latency_ms": trial.pruning_latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
+        "pruning_latency_ms": None, "asked_latency_fraction": trial.asked_latency_fraction,
     })  # fmt: skip
     if trial.metric != "accuracy":
         tested = {f"test_{trial.metric}": len(right) / len(images)}

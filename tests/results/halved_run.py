@@ -29,7 +29,6 @@ class Tried:
     state: str = "finished"
     values: Mapping[str, Any] = field(default_factory=dict)
     removed: float = 0.2
-    pruning_latency_ms: float | None = None
 
     @property
     def trial(self) -> Trial:
@@ -37,7 +36,7 @@ class Tried:
         ended = {"resting": "missing", "running": "missing", "continued": "stopped"}.get(self.state, self.state)
         last = self.scores[len(RUNGS) :]
         return Trial(label="arm", seed=0, config=dict(self.values), ended=ended, right=(50,) * len(last),
-                     validation=last, removed=(self.removed,), pruning_latency_ms=self.pruning_latency_ms)  # fmt: skip
+                     validation=last, removed=(self.removed,))  # fmt: skip
 
 
 def write_halved(run: Path, tried: Sequence[Tried], confirmed: Mapping[int, int] = NOTHING) -> Path:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from results.arms.selection import select_arms
 from results.best import Limit, best_page, best_points
 from results.errors import ResultsError
 from results.store.reader import Run, load
@@ -73,22 +72,6 @@ def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_p
     assert (row["point"], row["points"], row["scored_points"], row["tied_points"]) == (2, 4, 3, 2)
     assert "the largest of 3" in text
     assert "2 of them tie by validation accuracy: shown is the one with the fewest MACs" in text
-
-
-def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
-    synthetic(seeds=(0,), validation=lambda _label, _seed, _point: math.nan).write(tmp_path)
-    with load(tmp_path) as run:
-        text = said_of(run)
-    assert "none of them has a finite validation_score" in text
-
-
-def test_the_score_has_the_name_of_the_metric(tmp_path: Path) -> None:
-    with load(
-        write_run(tmp_path / "run", [Trial(label="prune", seed=0, right=(50,), metric="balanced_accuracy")])
-    ) as run:
-        text = said_of(run)
-    assert ", by validation balanced accuracy\n" in text
-    assert "test balanced accuracy " in text and " accuracy" not in text.replace("balanced accuracy", "")
 
 
 def test_params_are_limited_by_number(run_folder: Path) -> None:
@@ -171,47 +154,3 @@ def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: C
     assert (done.returncode, done.stdout) == (2, "")
     assert "no operating points yet" in done.stderr
     assert done.stderr.endswith(f"transtailor status {tmp_path}\n")
-
-
-def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Path) -> None:
-    """And of a latency that nothing meets what the smallest one is."""
-    write_run(tmp_path / "failed", [Trial(label="a", seed=0, right=[90], ended="failed")])
-    with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="its only ones are of failed trials"):
-        list(best_page(run, "validation_score", []))
-    with (
-        load(tmp_path / "failed") as run,
-        pytest.raises(ResultsError, match="points but those of failed trials, or of a search"),
-    ):
-        select_arms(run)
-    write_run(
-        tmp_path / "some", [Trial(label="a", seed=0, right=[90], ended="failed"), Trial(label="b", seed=0, right=[9])]
-    )
-    with load(tmp_path / "some") as run:
-        assert "left out: the points of 1 trial that failed, or by which" in str(
-            list(best_page(run, "validation_score", []))
-        )
-    write_run(tmp_path / "run", [Trial(label=label, seed=0, right=[90]) for label in "ab"])
-    with load(tmp_path / "run") as run:
-        assert "left out" not in str(list(best_page(run, "validation_score", [])))
-    limits = [Limit.parse("latency_ms=2"), Limit.parse("macs=0.9")]
-    with load(tmp_path / "run") as run, pytest.raises(ResultsError, match="no sub-model was timed; type: .* time "):
-        list(best_page(run, "validation_score", limits))
-    with load(tmp_path / "run") as run:
-        keys = [row["model_key"] for row in run.rows("FROM operating_points")]
-    timings = [TIMING | {"model_key": key, "speed": 1.2 + 0.1 * place} for place, key in enumerate(keys)]
-    Writer(tmp_path / "run" / "tables").write("timings", timings)
-    with load(tmp_path / "run") as run, pytest.raises(ResultsError) as error:
-        list(best_page(run, "validation_score", limits))
-    said = str(error.value)
-    assert "with at most 2 ms and at most 0.9 of the original's MACs" in said
-    assert (
-        "of 2 operating points the smallest latency_ms is 2.308 and the smallest macs is 0.8, not always of the same"
-        in said
-    )
-    assert "failed trials" not in said
-    write_run(tmp_path / "more", [Trial(label=label, seed=0, right=[90]) for label in "abc"])
-    Writer(tmp_path / "more" / "tables").write("timings", timings)
-    with load(tmp_path / "more") as run:
-        assert "left out, as not timed: 1 operating point; to" in str(
-            list(best_page(run, "validation_score", [Limit.parse("latency_ms=9")]))
-        )

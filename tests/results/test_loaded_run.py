@@ -55,14 +55,14 @@ def test_compare_has_the_numbers_of_the_command(loaded: LoadedRun) -> None:
     with pytest.raises(ResultsError, match="no tested arm"):
         loaded.compare("nothing")
     said = json.loads(
-        transtailor_command("compare", loaded.path, "--stops", "--format", "json", folder=loaded.path).stdout
+        transtailor_command("compare", loaded.path, "--stop-at", "0.003", "--format", "json", folder=loaded.path).stdout
     )
-    assert [*loaded.compare(stops=True)["rule"]] == [row["rule"] for row in said["tables"]["stops"]]
+    assert [*loaded.compare(stop_at=0.003)["score"]] == [row["score"] for row in said["tables"]["stops"]]
 
 
 def test_what_the_command_takes_without_an_option_needs_no_name(loaded: LoadedRun) -> None:
-    named = loaded.images(first="transtailor", second="fine_tune", at=0.2)
-    assert str(loaded.images("transtailor", "fine_tune", at=0.2)) == str(named)
+    named = loaded.by_class(first="transtailor", second="fine_tune", at=0.2)
+    assert str(loaded.by_class("transtailor", "fine_tune", at=0.2)) == str(named) and "classes" in named.tables
 
 
 def test_it_says_what_it_is(loaded: LoadedRun) -> None:

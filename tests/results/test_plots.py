@@ -16,17 +16,14 @@ from results.errors import ResultsError
 from results.loaded_run import LoadedRun
 from results.questions.layers import budgets, kept_filters, over_data, widths
 from results.questions.learning import learning_curves
-from results.questions.timeline import lanes_of
 from results.render.chart import Chart
 from results.render.style import PALETTE, SHAPES, arm_channels, order_arms
-from results.statistics.gaps import above_widest_gap
 from results.store.writer import Writer
 from tests.results.exact_run import COMMON, Trial, write_run
 from tests.results.many_trials import write_many
 
-OF_THE_RUN = ("front", "interaction", "timeline", "costs", "printed")
-OF_A_SEARCH = ("search_front", "search_history", "search_rungs", "search_settings")
-OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters", "stop_rules")
+OF_THE_RUN = ("front", "costs", "printed")
+OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters")
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +34,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
 
 def test_every_figure_has_a_name_and_no_other(run: LoadedRun) -> None:
     assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
-        (*OF_THE_RUN, *OF_A_PROBLEM, *OF_A_SEARCH, "over_data", "settled")
+        (*OF_THE_RUN, *OF_A_PROBLEM, "over_data", "settled")
     )
 
 
 @pytest.mark.check
 def test_what_two_runs_have_is_drawn_once(run: LoadedRun, tmp_path: Path) -> None:
-    """A copy of the run beside it: but for the attempts, which are those of both, every figure is as of one."""
+    """A copy of the run beside it: every figure is as of one."""
     shutil.copytree(run.path, tmp_path / "copy")
     both = results.load([run.path, tmp_path / "copy"])
     for name in (*OF_THE_RUN, *OF_A_PROBLEM):
@@ -52,10 +49,7 @@ def test_what_two_runs_have_is_drawn_once(run: LoadedRun, tmp_path: Path) -> Non
         alone, together = (json.loads(text, parse_float=lambda number: round(float(number), 9)) for text in texts)
         for row in together["rows"]:
             row.pop("run", None)
-        if name == "timeline":
-            assert len(together["rows"]) == 2 * len(alone["rows"])
-        else:
-            assert together == alone, name
+        assert together == alone, name
     assert len(both.trials) == 2 * len(run.trials)
 
 
@@ -153,7 +147,7 @@ def test_every_axis_of_accuracies_stays_between_0_and_100(run: LoadedRun) -> Non
                 low, high = channel["scale"]["domain"]
                 assert 0 <= low < high <= 100, (name, channel)
                 checked.add(name)
-    assert checked == {"front", "interaction", "printed", "effects", "learning_curves", "stop_rules"}
+    assert checked == {"front", "printed", "learning_curves"}
 
 
 def test_every_axis_of_epochs_has_whole_ticks(run: LoadedRun) -> None:
@@ -208,7 +202,7 @@ def test_a_run_without_rows_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="this run has no test scores yet"):
         empty.plot.front()
     with pytest.raises(ResultsError, match="no problems fit; expected one of: none is tested yet"):
-        empty.plot.stop_rules()
+        empty.plot.widths()
 
 
 @pytest.mark.check
@@ -327,17 +321,3 @@ def test_seventy_arms_look_different_and_two_look_alike_in_every_run() -> None:
     assert (PALETTE[0], SHAPES[0]) in looks
     few = arm_channels(methods, {"all", "of no run"})["color"]["scale"]
     assert few == {"domain": ["all", "of no run"], "range": [PALETTE[1], "#76808c"]}
-
-
-@pytest.mark.parametrize(
-    ("values", "least"),
-    [([], 0.0), ([5.0], 5.0), ([1.0, 5.0], 1.0), ([71, 93, 94, 95, 95], 93), ([90, 91, 92, 93], 90),
-     ([70, 71, 93, 94, 95, 95, 95, 95], 93), ([50, 60, 70, 80, 90], 50)],
-)  # fmt: skip
-def test_what_is_far_below_is_not_shown(values: list[float], least: float) -> None:
-    assert above_widest_gap(values) == least
-
-
-def test_a_span_is_in_the_first_lane_that_is_free() -> None:
-    spans = [("b", 0.0, 2.0), ("a", 0.0, 1.0), ("b", 1.0, 3.0), ("b", 2.0, 4.0), ("a", 1.0, 2.0)]
-    assert lanes_of(spans) == [1, 0, 2, 1, 0]

@@ -188,8 +188,8 @@ PLANTED = (
     Planted(
         "a full disk is looked at once",
         "sweeps.driver.quota:DiskGuard.why_paused",
-        "looked_s + max(",
-        "1e12 + max(",
+        "time.monotonic() + CHECK",
+        "1e12 + CHECK",
     ),
     Planted(
         "a lost slot's trial is forgotten",
@@ -248,8 +248,8 @@ PLANTED = (
     Planted(
         "a launch forgets promotions",
         f"{SEARCH}:RunSearch._to_rungs",
-        "for proposal in self.proposals:",
-        "for proposal in reversed(self.proposals):",
+        "for proposal in self.decisions:",
+        "for proposal in reversed(self.decisions):",
         kind="search",
     ),
     Planted(

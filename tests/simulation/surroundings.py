@@ -13,7 +13,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -25,10 +24,11 @@ import pyarrow.parquet as pq
 
 import results.report
 from results.store import points, reader, writer
-from sweeps.driver import commits, committing, driver, events, local_pool, quota, signals, tune_site
+from sweeps.driver import commits, committing, driver, events, local_pool, signals, tune_site
 from sweeps.operations import launch
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
+from sweeps.run.run_folder import RunFolder
 from sweeps.search.run_search import RunSearch
 from sweeps.worker import trial, tune_slot
 from tailor.execution import runner
@@ -60,8 +60,8 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (points, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
         (commits, "MOST_ROWS", MOST_ROWS),
         *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
-        (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
-        (launch, "_plan_launch", _planned(day)),
+        (sys, "argv", ["launch.py"]),
+        (launch, "_read_plan", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
         (relaunch, "provenance", _provenance),
         (reader, "_connect", WarmTables), (pq, "ParquetFile", KnownParquet),
@@ -86,11 +86,13 @@ def surroundings(day: Simulation) -> Iterator[None]:
 
 
 def _planned(day: Simulation) -> Callable[[launch.LaunchOptions], tuple[Plan, RunSearch | None]]:
-    """As `launch._plan_launch`, of a spec that is read and planned once."""
+    """As `launch._read_plan`, of a spec that is read and planned once."""
 
     def planned(options: launch.LaunchOptions) -> tuple[Plan, RunSearch | None]:
         if day.searches:
-            return launch._plan_so_far(trials.search(), options)
+            spec = trials.search()
+            search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
+            return search.plan, search
         return trials.plan(day.seeds, shares=day.shares), None
 
     return planned
@@ -220,13 +222,3 @@ def _no_timer(*_: object) -> SimpleNamespace:
 def _pid(world: World) -> Callable[[], int]:
     real = os.getpid
     return lambda: real() if world.current is None else world.current.process.pid
-
-
-def _at_once(call: Callable[[], Any]) -> Future[Any]:
-    """What stands for `transtailor.waiting.start_in_thread`."""
-    future: Future[Any] = Future()
-    try:
-        future.set_result(call())
-    except OSError as error:
-        future.set_exception(error)
-    return future

@@ -44,8 +44,8 @@ data = { name = "friedman1", train_images = 20 }
 source.epochs = 1
 optimisation.epochs = 3
 [axes]
-optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
-optimisation.head_epochs = { from = 1, to = 2 }
+optimisation.learning_rate = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512]
+optimisation.head_epochs = [1, 2]
 [search]
 sampler = "tpe"
 trials = 3

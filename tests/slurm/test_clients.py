@@ -82,7 +82,7 @@ def test_a_sweep_is_stopped_killed_and_cut_off_and_ends_as_a_quiet_one(clients: 
         assert sweep.rows("SELECT * FROM attempts WHERE status = 'interrupted'")
     finally:
         hold.unlink(missing_ok=True)
-        sweep.command("cancel", str(sweep.run.path))
+        sweep.command("stop", str(sweep.run.path), "--now")
         serial.kill()
         serial.wait()
     assert unexpected(line for name in (LOGIN, "node1", "node2") for line in clients.untrue(name)) == []

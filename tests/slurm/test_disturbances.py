@@ -44,7 +44,7 @@ data.train_images = 64
 optimisation = { epochs = 6, head_epochs = 4, regulariser = "slow" }
 [axes]
 seed = [0]
-optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
+optimisation.learning_rate = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512]
 [search]
 sampler = "tpe"
 trials = 9
@@ -130,7 +130,7 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
         assert sweep.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')"), "something was cut off"
     finally:
         hold.unlink(missing_ok=True)
-        sweep.command("cancel", str(sweep.run.path))
+        sweep.command("stop", str(sweep.run.path), "--now")
         serial.kill()
         serial.wait()
 

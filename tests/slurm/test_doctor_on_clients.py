@@ -22,9 +22,9 @@ cpus_per_node = 1
 memory_gb = 1.5
 walltime_min = 10
 drain_before_s = 30
-network_interface = "lo"
+network_interface = "eth0"
 shared_folder = "{shared}"
-"""  # an interface on which nodes do not reach each other: Ray is not tried, which is another test's
+"""
 
 
 @pytest.fixture

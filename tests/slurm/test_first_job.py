@@ -41,11 +41,14 @@ def all_ended(states: list[JobState]) -> bool:
 
 def test_init_asks_the_cluster(slurm: Testbed, site: Site) -> None:
     assert (site.partition, site.walltime_min, site.cpus_per_node, site.memory_gb) == ("main", 60, 2, 3.9)
-    assert (site.gres, site.gpus_per_node, site.limits.array_size) == ("gpu", 2, 1001)
-    text = (slurm.folder / "site.toml").read_text()
-    assert f"Your accounts: {'root' if slurm.accounting else 'unknown'}\n" in text
-    assert ("# MISSING: accounts and qos are unknown: sacctmgr failed" in text) != slurm.accounting
-    assert text.count("MISSING") == (not slurm.accounting)  # of its partition's rules none is in the way, or unknown
+    assert (site.gres, site.gpus_per_node, site.exclusive) == ("gpu", 2, False)
+    assert site.account == ("root" if slurm.accounting else None)
+    whole_nodes = slurm.folder / "whole.toml"
+    subprocess.run(["scontrol", "update", "PartitionName=preempt", "OverSubscribe=EXCLUSIVE"], check=True)
+    words = ["init", "--partition", "preempt", "--to", str(whole_nodes)]
+    subprocess.run([sys.executable, "-m", "transtailor", *words], check=True)
+    subprocess.run(["scontrol", "update", "PartitionName=preempt", "OverSubscribe=NO"], check=True)
+    assert read_site(whole_nodes).exclusive
 
 
 def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:
@@ -54,17 +57,18 @@ def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:
         dict(site)
         | {
             "shared_folder": str(slurm.folder), "scratch_folder": f"{slurm.folder}/$SLURMD_NODENAME {HOSTILE}",
-            "sbatch": {"comment": HOSTILE}, "setup": ("export FROM_SETUP=here",), "network_interface": "eth0",
+            "sbatch": {"comment": HOSTILE}, "network_interface": "eth0",
+            "setup": ("export FROM_SETUP=here SLURM_EXPORT_ENV=NONE",),  # the second one as clusters do
         }
     )  # fmt: skip
     show = 'printf "%s\\n" "$PWD" "$TMPDIR" "$FROM_SETUP" "$NCCL_SOCKET_IFNAME" "$CUDA_VISIBLE_DEVICES" "$1"; hostname'
     job = submit(hostile, Need(log_folder=logs, gpus=1, walltime_min=5), ["bash", "-c", show, "x", HOSTILE])
-    (state,) = states_when(job.ids, all_ended)
-    assert state.state == "COMPLETED", (logs / f"{job.number}_0_log.err").read_text()
-    folder, scratch, setup, interface, gpu, word, node = (logs / f"{job.number}_0_log.out").read_text().splitlines()
+    (state,) = states_when([job], all_ended)
+    assert state.state == "COMPLETED", (logs / f"{job}_0_log.err").read_text()
+    folder, scratch, setup, interface, gpu, word, node = (logs / f"{job}_0_log.out").read_text().splitlines()
     assert (folder, scratch) == (str(slurm.folder), f"{slurm.folder}/{node} {HOSTILE}")
     assert (setup, interface, gpu, word) == ("here", "eth0", "0", HOSTILE)
-    shown = subprocess.run(["scontrol", "show", "job", job.ids[0]], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
     assert f"Comment={HOSTILE}" in shown
     assert "TimeLimit=00:05:00" in shown
     # SLURM removes folders meanwhile, of which rglob would make an error.
@@ -73,27 +77,22 @@ def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:
 
 def test_a_command_that_fails_and_an_unknown_job_are_told_apart(slurm: Testbed, site: Site) -> None:
     job = submit(site, Need(log_folder=slurm.folder / "logs"), ["false"])
-    states_when(job.ids, all_ended)
-    states = jobs([*job.ids, "99999"], None)
-    assert states[job.ids[0]].state == "FAILED"
-    assert "see its log" in states[job.ids[0]].explanation
+    states_when([job], all_ended)
+    states = jobs([job, "99999"], None)
+    assert states[job].state == "FAILED"
+    assert "see its log" in states[job].explanation
     assert states["99999"].state == "UNKNOWN"
 
 
 def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
-    need = Need(log_folder=slurm.folder / "logs", gpus=0, cpus=1, memory_gb=0.5, array_size=3)
-    array = submit(site, need, ["sleep", "3600"])
-    waiting = submit(
-        site, Need(log_folder=slurm.folder / "logs", dependency=f"afterany:{array.number}"), ["sleep", "3600"]
-    )
-    states_when(array.ids, lambda states: all(state.state == "RUNNING" for state in states))
-    (state,) = states_when(waiting.ids, lambda states: states[0].reason != "None")
-    assert (state.state, state.reason) == ("PENDING", "Dependency")
-    cancel(array.ids[1:2], None)
-    states_when(array.ids[1:2], all_ended)
-    assert [state.state for state in jobs(array.ids, None).values()] == ["RUNNING", "CANCELLED", "RUNNING"]
-    cancel([*array.ids, *waiting.ids], None)  # one of them has ended before
-    states_when((*array.ids, *waiting.ids), all_ended)
+    need = Need(log_folder=slurm.folder / "logs", gpus=0, cpus=1, memory_gb=0.5)
+    ids = [submit(site, need, ["sleep", "3600"]) for _ in range(3)]
+    states_when(ids, lambda states: all(state.state == "RUNNING" for state in states))
+    cancel(ids[1:2], None)
+    states_when(ids[1:2], all_ended)
+    assert [state.state for state in jobs(ids, None).values()] == ["RUNNING", "CANCELLED", "RUNNING"]
+    cancel(ids, None)  # one of them has ended before
+    states_when(ids, all_ended)
     cancel(["99999"], None)
 
 
@@ -110,10 +109,10 @@ def test_names_of_other_jobs_neither_hide_nor_forge_ours(slurm: Testbed, site: S
     ]
     try:
         found = queue(["ours-controller", "ours-worker-1"], None)
-        assert [(job.id, job.name, job.state.state) for job in found] == [(ours.ids[0], "ours-controller", "PENDING")]
-        assert {state.state for state in jobs([*ours.ids, *others], None).values()} == {"PENDING"}
+        assert [(job.id, job.name, job.state.state) for job in found] == [(ours, "ours-controller", "PENDING")]
+        assert {state.state for state in jobs([ours, *others], None).values()} == {"PENDING"}
     finally:
-        cancel([*ours.ids, *others], None)
+        cancel([ours, *others], None)
 
 
 def test_a_cluster_that_is_named_is_asked_in_all_calls(slurm: Testbed, site: Site) -> None:
@@ -123,11 +122,11 @@ def test_a_cluster_that_is_named_is_asked_in_all_calls(slurm: Testbed, site: Sit
     need = Need(log_folder=slurm.folder / "logs", job_name="named", gpus=0, cpus=1, memory_gb=0.5)
     assert would_start(named, need, ["true"])
     job = submit(named, need, ["sleep", "3600"])
-    states_when(job.ids, lambda states: states[0].state == "RUNNING")
-    assert [(one.id, one.state.state) for one in queue(["named"], "testbed")] == [(job.ids[0], "RUNNING")]
-    assert jobs(job.ids, "testbed")[job.ids[0]].state == "RUNNING"
-    cancel(job.ids, "testbed")
-    states_when(job.ids, all_ended)
+    states_when([job], lambda states: states[0].state == "RUNNING")
+    assert [(one.id, one.state.state) for one in queue(["named"], "testbed")] == [(job, "RUNNING")]
+    assert jobs([job], "testbed")[job].state == "RUNNING"
+    cancel([job], "testbed")
+    states_when([job], all_ended)
 
 
 @pytest.mark.parametrize(

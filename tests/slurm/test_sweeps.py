@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.slurm.calls import PATIENCE, ask
+from hpc.slurm.calls import ask
 from results.store.reader import load
 from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, held, make_sweep, until
@@ -42,7 +42,7 @@ HOSTILE = """it's "a" $(touch pwned) # é"""
 
 def jobs_of(name: str) -> list[str]:
     """Names of the jobs in the queue that belong to a sweep of that name."""
-    rows = ask(["squeue", "--all", "--me", "--noheader", "--format=%j"], r"(.+)", PATIENCE)
+    rows = ask(["squeue", "--all", "--me", "--noheader", "--format=%j"], r"(.+)")
     return [job for (job,) in rows if job.startswith(f"{name}-")]
 
 

@@ -69,9 +69,9 @@ class Testbed:
     """One cluster in one folder (of at most some 60 characters: sockets lie in it).
 
     A foreign one is what others' clusters are and ours is not: accounts and qualities of service are enforced, a
-    plugin refuses jobs without an account, GPUs have a type, sacct is not on PATH, each node's /tmp is its own, the
-    user's home and the environment in it have a space in their path, and workers run in a container that has none of
-    SLURM's commands.
+    plugin refuses jobs without an account or with --mem, GPUs have a type, sacct is not on PATH, each node's /tmp is
+    its own, the user's home and the environment in it have a space in their path, and workers run in a container that
+    has none of SLURM's commands.
     """
 
     __test__ = False  # no test, whatever pytest makes of its name

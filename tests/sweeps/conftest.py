@@ -15,6 +15,7 @@ from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests import commands
+from tests.once import made_once
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
@@ -45,13 +46,15 @@ method.name = "head_only"
 
 
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_once(request: pytest.FixtureRequest) -> Path:
     """A folder with `trained.toml`, its finished run and its cache; for all to look at, and for nobody to change."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "trained.toml").write_text(TRAINED_SPEC)
-    done = commands.launch("trained.toml", "--site", "serial", folder=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+
+    def train(folder: Path) -> None:
+        (folder / "trained.toml").write_text(TRAINED_SPEC)
+        done = commands.launch("trained.toml", "--site", "serial", folder=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once(request, "trained", train)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
 from sweeps.driver.serial_site import SerialSite
 from sweeps.driver.sweep_state import SweepState, TrialBackend
 from sweeps.planning.plan import Plan
-from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder
+from sweeps.run.trial_producer import TrialProducer
 
 OpenPool = Callable[[], AbstractContextManager[Any]]
 

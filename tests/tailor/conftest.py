@@ -13,6 +13,8 @@ from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.stage_execution import StageContext
 from tests.commands import Said, transtailor_command
+from tests.once import made_once
+from tests.tailor.other_constants import ADDED, add_all
 from tests.tailor.trials import short_trial
 
 
@@ -24,15 +26,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def other_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin's methods, allocations and regularisers, until the test ends; forked processes have them, too."""
+    for registry, _ in ADDED:
+        monkeypatch.setattr(registry, "_records", dict(registry._records))  # type: ignore[attr-defined]
+    add_all()
+
+
 @pytest.fixture(scope="session")
 def ranks() -> ProcessGroup:
     return join("cpu")
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+def shared_cache(request: pytest.FixtureRequest) -> Cache:
     """A cache that tests share where they only need a trained network to start from."""
-    return Cache(tmp_path_factory.mktemp("cache"))
+    return Cache(made_once(request, "cache"))
 
 
 @pytest.fixture

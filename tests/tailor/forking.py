@@ -15,7 +15,7 @@ import pytest
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])}
 """Of processes that compute with one thread and can import the tests."""
-_IMPORTED = ["tailor.execution.runner", "torch._dynamo", "torchvision"]
+_IMPORTED = ["tailor.execution.runner", "torch._dynamo", "torchvision", "tests.tailor.added_constants"]
 
 
 def forked(work: Callable[..., None], *given: Any) -> ForkServerProcess:

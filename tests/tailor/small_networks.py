@@ -138,6 +138,18 @@ class Tokens(Small):
         return tokens.transpose(1, 2)[..., None]
 
 
+class MixedTokens(Small):
+    """A linear layer mixes positions, each channel by itself, and nothing says how many channels there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(64, 64)
+
+    def features(self, x: Tensor) -> Tensor:
+        tokens = self.second(x).flatten(2)
+        return (tokens + self.mix(tokens))[..., None]
+
+
 class Regression(nn.Module):
     """Linear layers with a norm; reads flattened images."""
 

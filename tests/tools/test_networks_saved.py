@@ -17,8 +17,6 @@ from tools.networks_document import (
     NOT_TRIED,
     VERSION,
     Checked,
-    count_sentence,
-    methods_section,
     page,
 )
 from tools.networks_saved import SAID_FILE, YES, save_example, try_export, try_rebuild
@@ -66,16 +64,6 @@ def test_a_saved_example_is_what_the_network_says(folder: Path) -> None:
 # --- the page ---
 
 
-def test_what_was_not_tried_is_said_and_counts_for_nothing() -> None:
-    old = {"groups": (1, 1, 1, 1), "can_go": (0.5,) * 4, "passes": True, "note": "inside", "whole": ""}
-    one = Checked(**old)
-    assert (one.rebuilt, one.torch_export, one.onnx) == (NOT_TRIED,) * 3
-    other = Checked(**old, rebuilt=YES, torch_export="differs", onnx=YES)
-    assert count_sentence([one, other]) == (
-        "Of 2 networks, 2 pass, 1 are rebuilt, 0 exported with torch.export and 1 as ONNX."
-    )
-
-
 def test_the_page_is_what_the_file_says() -> None:
     """But for the version of torchvision that it was made with: another one may be installed here."""
     text, replaced = re.subn(r"torchvision \d[\d.]*;", f"torchvision {VERSION};", DOCUMENT.read_text())
@@ -89,15 +77,3 @@ def test_what_was_tried_went_well() -> None:
         checked = Checked(**found["checked"])
         assert {checked.rebuilt, checked.torch_export} <= {YES, NOT_TRIED}, name
         assert checked.onnx == NOT_TRIED or name in MOST_USED
-
-
-def test_a_refused_method_has_a_reason_and_a_missing_one_was_not_tried() -> None:
-    lines = methods_section({"a": {"x": YES, "y": "refused: why_y"}, "b": {"x": "refused: why_y"}, "c": {}})
-    assert lines[1:] == [
-        "| method | a | b | c |",
-        "| --- | --- | --- | --- |",
-        "| x | yes | 1 | not tried |",
-        "| y | 1 | not tried | not tried |",
-        "",
-        "1. refused: why\\_y",
-    ]

@@ -6,15 +6,19 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from tests.product import ROOMS, ROOT
 from transtailor.files import (
+    STALE_TRIES,
     finish_new_file,
     make_folder,
+    make_folders,
     name_file,
     name_folder,
+    read_there,
     sync,
     write_file,
     write_folder,
@@ -24,11 +28,7 @@ from transtailor.files import (
 ALLOWED = {
     "transtailor/files.py": "this is it",
     "sweeps/operations/clean.py": "a folder that is removed gets another name first",
-    "results/store/points.py": "a file that is not ours is moved out of the way",
     "tailor/execution/cache.py": "a damaged stage is moved out of the way",
-    "tailor/prepare/archive.py": "in a workspace that an interrupted preparation makes again; syncing a million files "
-    "takes longer than unpacking them",
-    "tailor/prepare/chunks.py": "the one large file of a workspace is synced before it is published",
 }
 """File -> why it renames or syncs by itself."""
 
@@ -50,6 +50,25 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
     return seen
+
+
+def test_a_file_that_another_machine_replaces_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_file(tmp_path / "head.json", "the newer one")
+    really, stale = Path.open, [STALE_TRIES - 1]
+
+    def opened(path: Path, mode: str) -> IO[Any]:
+        stale[0] -= 1
+        if stale[0] >= 0:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return really(path, mode)
+
+    monkeypatch.setattr(Path, "open", opened)
+    assert read_there(path) == b"the newer one"
+    stale[0] = STALE_TRIES
+    with pytest.raises(OSError, match="Stale file handle"):
+        read_there(path)
 
 
 def test_a_new_file_whose_name_was_not_synced_is_known_by_its_second_name(
@@ -165,15 +184,6 @@ def test_a_secret_is_readable_by_this_user_alone_from_the_start(
     assert stat.S_IMODE(modes[0]) == 0o600 == stat.S_IMODE((tmp_path / "token").stat().st_mode)
 
 
-def test_without_a_mode_the_umask_decides(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_file(tmp_path / "file", "text")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
-
-
 def test_the_name_of_each_new_folder_reaches_the_disk(tmp_path: Path, done: list[str]) -> None:
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
@@ -195,6 +205,15 @@ def test_a_folder_that_others_made_is_synced_once(tmp_path: Path, done: list[str
     make_folder(tmp_path / "a")
     make_folder(tmp_path / "a")
     assert done == [f"sync {tmp_path.name}"]
+
+
+def test_the_names_of_several_folders_are_synced_together(tmp_path: Path, done: list[str]) -> None:
+    (tmp_path / "a").mkdir()
+    make_folders(tmp_path / "a", ["x", "y"])
+    assert done == [f"sync {tmp_path.name}", "sync a"]
+    make_folder(tmp_path / "a" / "x")
+    make_folder(tmp_path / "a" / "y")
+    assert len(done) == 2 and sorted((tmp_path / "a").iterdir()) == [tmp_path / "a" / "x", tmp_path / "a" / "y"]
 
 
 def test_what_cannot_be_synced_is_told(tmp_path: Path) -> None:

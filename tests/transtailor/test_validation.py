@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from transtailor.validation import Fault, fraction, list_faults
+from transtailor.validation import Fault, list_faults
 
 
 class Below(BaseModel):
@@ -29,30 +29,6 @@ class Whole(BaseModel):
         if name == "x":
             raise ValueError("choose another name")
         return name
-
-
-@pytest.mark.parametrize(("typed", "number"), [("0", 0.0), (".5", 0.5), ("0.25", 0.25), ("1e-3", 0.001)])
-def test_a_fraction_is_taken(typed: str, number: float) -> None:
-    assert fraction(typed) == number
-
-
-@pytest.mark.parametrize(
-    ("typed", "hint"),
-    [
-        ("0,2", "; type 0.2"),
-        ("12,5%", "; for 12.5% type 0.125"),
-        ("20%", "; for 20% type 0.2"),
-        ("20", "; for 20% type 0.2"),
-        ("1", ""),
-        ("-0.1", ""),
-        ("nan", ""),
-        ("0,2", "; type 0.2"),
-    ],
-)
-def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:
-    with pytest.raises(ValueError) as told:
-        fraction(typed)
-    assert str(told.value) == f"{typed!r}: expected a fraction below 1, such as 0.2{hint}"
 
 
 def faults(**values: Any) -> list[Fault]:
@@ -82,19 +58,6 @@ def test_of_some_words_the_nearest_is_told(value: Any, hint: str | None) -> None
         Choice(optimiser=value)
     (fault,) = list_faults(caught.value)
     assert fault.expected == "Input should be 'sgd' or 'adam'" + (f"; did you mean {hint}?" if hint else "")
-
-
-@pytest.mark.parametrize(("value", "hint"), [("0,01", "; type 0.01"), ("5%", "; type 0.05"), ("fast", "")])
-def test_of_a_number_with_a_comma_or_in_per_cent_it_is_told_what_to_type(value: str, hint: str) -> None:
-    class Rate(BaseModel):
-        rate: float
-
-    with pytest.raises(ValidationError) as caught:
-        Rate.model_validate({"rate": value})
-    (fault,) = list_faults(caught.value)
-    assert fault.expected.startswith("Input should be a valid number") and fault.expected.endswith(
-        hint or "as a number"
-    )
 
 
 def test_words_of_a_validator_stand_alone() -> None:

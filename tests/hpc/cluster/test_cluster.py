@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, limits_of
 from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
-from hpc.ray.private import drain_node, draining_nodes
+from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site, SubmissionLimits
 from tests.hpc.fakes.commands import FakeSlurm, is_asking, without_hanging_on
 from transtailor.waiting import wait_for
@@ -146,6 +147,17 @@ def with_ray(tmp_path: Path, slurm: FakeSlurm, ray_cluster: Any, monkeypatch: py
     monkeypatch.undo()
     for node in list(ray_cluster.worker_nodes):
         ray_cluster.remove_node(node, allow_graceful=False)
+    wait_for(lambda: not any(node.alive for node in worker_nodes(NEED).values()), "the nodes to leave Ray", LIMIT_S)
+
+
+@pytest.mark.check
+def test_a_node_that_dies_while_it_is_drained_or_released_ends_nothing(with_ray: Machine) -> None:
+    for job, end in (("303", partial(drain_node, why="its walltime ends", within_s=60.0)), ("304", release_node)):
+        node = with_ray.join(job)
+        wait_for(lambda job=job: job in worker_nodes(NEED), "the node to join", LIMIT_S)
+        with_ray.ray.remove_node(node, allow_graceful=False)
+        end(worker_nodes(NEED)[job].id)
+        wait_for(lambda job=job: not worker_nodes(NEED)[job].alive, "the node to leave Ray", LIMIT_S)
 
 
 @pytest.mark.check
@@ -160,6 +172,27 @@ def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: M
     with_ray.tick(1001.0)
     assert with_ray.events == [("worker_joined", "301"), ("worker_draining", "301"), ("worker_ended", "301")]
     assert cluster.lost_one_since(1000.0)  # trials that were there moved
+
+
+@pytest.mark.check
+def test_a_node_that_is_drained_is_lost_while_a_trial_still_runs_there(with_ray: Machine) -> None:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    class Rank:
+        def node(self) -> str:
+            return str(ray.get_runtime_context().get_node_id())
+
+    with_ray.join("302")
+    wait_for(lambda: "302" in worker_nodes(NEED), "the node to join", LIMIT_S)
+    node = worker_nodes(NEED)["302"].id
+    rank = ray.remote(Rank).options(num_cpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+    trial = rank.remote()
+    assert ray.get(trial.node.remote(), timeout=LIMIT_S) == node
+    assert with_ray.cluster.lost_nodes([node]) == []
+    drain_node(node, "SLURM warned it", LIMIT_S)
+    assert with_ray.cluster.lost_nodes([node]) == [node]
+    assert worker_nodes(NEED)["302"].alive
 
 
 @pytest.mark.check

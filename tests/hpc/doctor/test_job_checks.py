@@ -1,13 +1,12 @@
-"""What the doctor's job finds on its node, with faults planted: limits, locks."""
+"""What the doctor's job finds on its node, with faults planted."""
 
 import fcntl
-import resource
 from pathlib import Path
 
 import pytest
 
 from hpc.doctor import torch_check
-from hpc.doctor.job import limits_finding, lock_finding
+from hpc.doctor.job import lock_finding
 
 
 def test_a_lock_of_another_machine_is_seen_or_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,16 +36,3 @@ def test_amd_gpus_for_which_slurm_sets_cudas_variable_are_missed(
     assert "torch" in torch_check._gpus(1).text  # without a GPU: that torch sees none
     (tmp_path / "kfd").touch()
     assert torch_check._gpus(1).text == f"this node has AMD GPUs ({tmp_path}/kfd), which are not supported"
-
-
-def test_limits_that_end_processes_and_too_few_files_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {resource.RLIMIT_NOFILE: (1024, 1024)}
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    monkeypatch.setattr(resource, "getrlimit", lambda number: limits.get(number, unlimited))
-    assert limits_finding(8).text.startswith("1024 open files, enough for some 92 workers")
-    finding = limits_finding(None)
-    assert (finding.state, finding.text) == ("missing", "1024 open files are enough for a head with some 92 workers")
-    limits |= {resource.RLIMIT_NOFILE: unlimited, resource.RLIMIT_CPU: (600, 600)}
-    finding = limits_finding(None)
-    assert "processes are limited to 600 seconds of processor time (ulimit -t)" in finding.text
-    assert "see ulimit in setup" in finding.advice

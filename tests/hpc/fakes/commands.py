@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hpc.slurm import calls
 from transtailor.waiting import WaitedTooLong, wait_for
 
 RECORDED = ("SLURM", "SBATCH", "SQUEUE", "TMPDIR")  # beginnings of the variables that are kept of a call
@@ -43,6 +44,8 @@ class FakeSlurm:
         (folder / "bin").mkdir()
         (folder / "calls").mkdir()
         monkeypatch.setenv("PATH", str(folder / "bin"))
+        monkeypatch.setattr(calls, "LIMIT_S", 300.0)  # for what takes a fraction of a second
+        monkeypatch.setattr(calls, "PAUSE_S", 0.0)
 
     def says(self, name: str, *answers: str | dict[str, Any]) -> None:
         """`name` prints these one call after the other; a dict may set out, error, returncode and hang.

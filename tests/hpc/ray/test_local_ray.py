@@ -17,6 +17,7 @@ from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authe
 from hpc.errors import ClusterError
 from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.orphan_cleanup import MARK
+from hpc.ray.private import check_shows_token, read_environment_again
 from transtailor.waiting import wait_for
 
 
@@ -55,6 +56,15 @@ def test_it_has_a_token_of_its_own_and_listens_on_the_loopback(
     assert len(tokens) == 2
     assert {len(token) for token in tokens} == {64}
     assert environment() == astray
+
+
+def test_a_driver_whose_ray_takes_no_token_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("RAY_AUTH_MODE", "disabled")
+        read_environment_again()
+        with pytest.raises(ClusterError, match="not in its token mode"):
+            check_shows_token()
+    read_environment_again()
 
 
 def test_where_it_does_not_start_the_error_says_what_it_needs(

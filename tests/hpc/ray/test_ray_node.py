@@ -13,11 +13,10 @@ import pytest
 
 from hpc.errors import ClusterError
 from hpc.ray.node import (
-    MOST_COMPLAINTS,
-    Complaints,
     JobAllocation,
     allocation,
     child_of,
+    errors_of,
     last_errors,
     own_address,
     signals_ignored,
@@ -54,33 +53,15 @@ def test_gpus_that_are_not_supported_are_refused_by_name() -> None:
         allocation(job | {"ROCR_VISIBLE_DEVICES": "0,1"})
 
 
-def test_last_errors_are_of_processes_that_could_not_start_and_of_servers_that_erred(tmp_path: Path) -> None:
-    logs = tmp_path / "session_2026" / "logs"
-    logs.mkdir(parents=True)
-    assert last_errors(tmp_path) == "it reported no error"
-    (logs / "raylet.out").write_text("[2026 I 1 1] well\n[2026 E 1 1] a worker has not registered\n[2026 I 1 1] done\n")
-    (logs / "raylet.err").write_text("bash: line 1: /nowhere/python: No such file or directory\n")
-    said = last_errors(tmp_path)
-    assert said == (
-        "raylet.out: [2026 E 1 1] a worker has not registered; "
-        "raylet.err: bash: line 1: /nowhere/python: No such file or directory"
-    )
-
-
-def test_what_cannot_start_is_told_once(tmp_path: Path) -> None:
-    complaints = Complaints(tmp_path)
-    assert complaints.new() == []
+def test_what_cannot_start_is_told(tmp_path: Path) -> None:
+    assert errors_of(tmp_path) == []
     errors = tmp_path / "session_2026" / "logs" / "raylet.err"
     errors.parent.mkdir(parents=True)
-    errors.write_text("bash: line 1: /nowhere: No such file\n[01:02] process(7) is dead\n")
-    assert complaints.new() == ["bash: line 1: /nowhere: No such file", "[01:02] process(7) is dead"]
-    with errors.open("a") as more:
-        more.write("bash: line 1: /nowhere: No such file\n[03:04] process(8) is dead\na third thing\n")
-    assert complaints.new() == ["a third thing"]
-    with errors.open("a") as more:
-        more.write("".join(f"{'x' * number} {number}\n" for number in range(1, 99)))
-    assert len(complaints.new()) == MOST_COMPLAINTS - 3
-    assert complaints.new() == []
+    errors.write_text("bash: line 1: /nowhere: No such file\n\n[01:02] process(7) is dead\n")
+    assert errors_of(tmp_path) == ["bash: line 1: /nowhere: No such file", "[01:02] process(7) is dead"]
+    errors.write_text("bash: line 1: /nowhere: No such file\n")
+    errors.with_suffix(".out").write_text("[2026 I 1 1] well\n[2026 E 1 1] not registered\n[2026 I 1 1] done\n")
+    assert last_errors(tmp_path) == "[2026 E 1 1] not registered | bash: line 1: /nowhere: No such file"
 
 
 def test_the_address_is_that_of_the_interface() -> None:

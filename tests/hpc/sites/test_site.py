@@ -6,7 +6,6 @@ import pytest
 
 from hpc.errors import SiteError
 from hpc.sites.site import SHIPPED, Controller, Site, SubmissionLimits, find_site, read_site, site_files
-from transtailor.__main__ import main
 
 SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
 
@@ -33,29 +32,28 @@ def fault(folder: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SMALL + 'acount = "x"', ["unknown key acount", "did you mean 'account'"]),
-        (SMALL + "[limits]\nmax_job = 2", ["unknown key limits.max_job", "did you mean 'max_jobs'", "array_size"]),
+        (SMALL + 'acount = "x"', ["unknown key 'acount'", "did you mean 'account'"]),
         ("cpus_per_node = 4", ["walltime_min is missing", "walltime_min = ..."]),
-        (SMALL + 'gpus_per_node = "2"', ["gpus_per_node = '2'", "integer"]),
-        (SMALL + "memory_gb = 0", ["memory_gb = 0", "greater than 0"]),
-        (SMALL + "memory_gb = inf", ["memory_gb = inf", "finite"]),
-        (SMALL + "exclusive = 1", ["exclusive = 1", "boolean"]),
-        (SMALL + 'setup = "module load x"', ["setup = 'module load x'", "a list, in [ ]"]),
-        (SMALL + "partition = gpu", ["not valid TOML", "line 3", "quotes"]),
-        (SMALL + "partition\n", ["not valid TOML", "line 3", "each line is a key, =, and a value"]),
-        (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres = 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
-        (SMALL + 'gpus_per_node = 4\ngres = "gpu:a100:4"', ["gres = 'gpu:a100:4'", '"gpu:a100"']),
+        (SMALL + 'gpus_per_node = "2"', ["gpus_per_node: given '2'", "integer"]),
+        (SMALL + "memory_gb = 0", ["memory_gb: given 0", "greater than 0"]),
+        (SMALL + "memory_gb = inf", ["memory_gb: given inf", "finite"]),
+        (SMALL + "exclusive = 1", ["exclusive: given 1", "boolean"]),
+        (SMALL + 'setup = "module load x"', ["setup: given 'module load x'", "a list, in [ ]"]),
+        (SMALL + "partition = gpu", ["not valid TOML", "line 3", "partition = gpu"]),
+        (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres: given 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
         (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
-        (SMALL + '[controller]\ngres = "gpu:a100"', ["controller = ", "gres = 'gpu:a100' needs gpus_per_node"]),
-        (SMALL + '[controller]\ngpus_per_node = 1\ngres = "gpu:1"', ["controller.gres = 'gpu:1'", "write only the n"]),
-        (SMALL + 'shared_folder = "runs"', ["shared_folder = 'runs'", "beginning with /"]),
-        (SMALL + 'scratch_folder = "~/tmp"', ["scratch_folder = '~/tmp'", "$TMPDIR"]),
-        (SMALL + '[sbatch]\nmem = "4G"', ["'mem' cannot be set here", "use memory_gb"]),
-        (SMALL + '[sbatch]\nwrap = "touch x"', ["'wrap' cannot be set here", "each job"]),
+        (SMALL + '[controller]\ngres = "gpu:a100"', ["controller: ", "gres = 'gpu:a100' needs gpus_per_node"]),
+        (
+            SMALL + '[controller]\ngpus_per_node = 1\ngres = "gpu:1"',
+            ["controller.gres: given 'gpu:1'", "write only the n"],
+        ),
+        (SMALL + 'shared_folder = "runs"', ["shared_folder: given 'runs'", "beginning with /"]),
+        (SMALL + 'scratch_folder = "~/tmp"', ["scratch_folder: given '~/tmp'", "$TMPDIR"]),
+        (SMALL + '[sbatch]\nwrap = "touch x"', ["'wrap' cannot be set here", "leave it out"]),
+        (SMALL + "[limits]\narray_size = 2", ["limits.array_size is gone", "leave it out"]),
         (SMALL + '[sbatch]\n"--nice" = 1', ["'--nice' is not a flag"]),
-        (SMALL + '[sbatch]\n"a b" = 1', ["'a b' is not a flag"]),
         (SMALL + "[sbatch]\nhold = false", ["hold = false", "leave it out"]),
-        (SMALL + '[sbatch]\ncomment = "a\\nb"', ["sbatch.comment", "one line"]),
+        (SMALL + '[sbatch]\ncomment = "a\\nb"', ["sbatch.comment: given", "one line"]),
     ],
 )
 def test_a_fault_names_key_value_and_what_to_write(tmp_path: Path, text: str, said: list[str]) -> None:
@@ -67,9 +65,6 @@ def test_an_editor_on_windows_may_have_written_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(SMALL.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
     assert read_site(path).cpus_per_node == 4
-    path.write_text(SMALL, encoding="utf-16")
-    with pytest.raises(SiteError, match=r"mine.toml: is not valid TOML: .*UTF-16.*save the file as UTF-8$"):
-        read_site(path)
 
 
 def test_a_file_beside_the_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +77,7 @@ def test_a_file_beside_the_working_folder_is_named(tmp_path: Path, monkeypatch: 
 
 def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     message = fault(tmp_path, "walltime_min = 0\nacount = 'x'")
-    assert len(message.splitlines()) == 4  # the file, and one line each
+    assert len(message.splitlines()) == 3  # one line each
 
 
 @pytest.mark.parametrize(
@@ -93,7 +88,7 @@ def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_texts_that_would_leave_their_line_are_refused(tmp_path: Path, key: str, hostile: str) -> None:
-    assert f"{key} = " in fault(tmp_path, f'{SMALL}{key} = "{hostile}"')
+    assert f"{key}: given " in fault(tmp_path, f'{SMALL}{key} = "{hostile}"')
 
 
 @pytest.mark.parametrize("line", ["module load a\\ntouch x", "#SBATCH --time=9", "  #SBATCH --time=9"])
@@ -115,12 +110,12 @@ def test_the_example_shows_every_key() -> None:
 
 
 def test_a_name_is_found_in_the_users_folder_first(own_sites: Path) -> None:
-    assert site_files()["example"].path.parent == SHIPPED
+    assert site_files()["example"].parent == SHIPPED
     (own_sites / "example.toml").write_text(SMALL)
     (own_sites / "mine.toml").write_text(SMALL)
     files = site_files()
     assert {"example", "mine"} <= set(files)
-    assert (files["example"].path, files["example"].hides) == (own_sites / "example.toml", SHIPPED / "example.toml")
+    assert files["example"] == own_sites / "example.toml"
     assert find_site("example").cpus_per_node == 4
     assert find_site(str(own_sites / "mine.toml")) == find_site("mine")
 
@@ -131,7 +126,7 @@ def test_without_xdg_the_users_folder_is_below_home(tmp_path: Path, monkeypatch:
     folder = tmp_path / ".config" / "transtailor" / "sites"
     folder.mkdir(parents=True)
     (folder / "home.toml").write_text(SMALL)
-    assert site_files()["home"].path == folder / "home.toml"
+    assert site_files()["home"] == folder / "home.toml"
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_way_to_a_site(own_sites: Path) -> None:
@@ -144,22 +139,20 @@ def test_an_unknown_name_gets_the_nearest_and_the_way_to_a_site(own_sites: Path)
         find_site(str(own_sites / "none.toml"))
 
 
-def test_the_listing_says_where_sites_are_and_what_is_wrong(
-    own_sites: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["sites"]) == 0
-    (own_sites / "alps.toml").write_text(SMALL + 'acount = "x"')
-    (own_sites / "example.toml").write_text(SMALL)
-    assert main(["sites"]) == 2
-    listing = capsys.readouterr().out
-    assert f"alps  {own_sites / 'alps.toml'}" in listing
-    assert "BROKEN:   unknown key acount; did you mean 'account'?" in listing
-    assert f"hides {SHIPPED / 'example.toml'}" in listing
-    assert "4 CPUs, 0 GPUs, 60 min" in listing  # the others are still described
+@pytest.mark.parametrize(
+    "flag",
+    ["mem", "clusters", "cluster", "M", "n", "ntask", "gpu", "time-min", "share", "exclu", "uid", "container-image"],
+)
+def test_a_flag_on_which_a_sweep_depends_is_refused_however_it_is_written(tmp_path: Path, flag: str) -> None:
+    assert f"{flag!r}" in fault(tmp_path, f"{SMALL}[sbatch]\n{flag} = 1\n")
 
 
-def test_pyxis_is_refused_by_name(tmp_path: Path) -> None:
+def test_other_flags_are_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
-    path.write_text('cpus_per_node = 1\nwalltime_min = 1\n[sbatch]\ncontainer-image = "x.sqsh"\n')
-    with pytest.raises(SiteError, match="a flag of pyxis or enroot, which are not supported.*use the key container"):
-        read_site(path)
+    path.write_text(f"{SMALL}[sbatch]\nexclude = 'n1'\nmem-bind = 'local'\nnumema-policy = 1\nwait-all-nodes = 1\n")
+    assert len(read_site(path).sbatch) == 4
+
+
+@pytest.mark.parametrize("name", ["wice,genius", "all", "a b", "--x"])
+def test_a_cluster_is_one_name(tmp_path: Path, name: str) -> None:
+    assert 'the name of one cluster, such as "wice"' in fault(tmp_path, f'{SMALL}cluster = "{name}"')

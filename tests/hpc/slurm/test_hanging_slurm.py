@@ -16,7 +16,6 @@ from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import WorkerNode
 from hpc.sites.site import Site, SubmissionLimits
-from hpc.slurm.calls import Patience
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, is_asking, started_from
 from transtailor.waiting import wait_for
 
@@ -61,10 +60,9 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
     """A command that hangs does so for longer than the test may take: whoever waited for it would never come back."""
-    for name in ("ONCE", "SUBMISSION"):
-        monkeypatch.setattr(f"hpc.cluster.cluster.{name}", Patience(timeout_s=3600.0, tries=1))
     monkeypatch.setattr("hpc.cluster.cluster.CLOSE_S", 0.5)
     slurm = FakeSlurm(tmp_path, monkeypatch)
+    monkeypatch.setattr("hpc.slurm.calls.LIMIT_S", 3600.0)
     slurm.says("squeue", "")
     slurm.says("scancel", "")
     slurm.says("sbatch", "101\n", "102\n")

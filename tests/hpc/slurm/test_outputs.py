@@ -12,12 +12,10 @@ import pytest
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import Patience
 from hpc.slurm.jobs import jobs, queue, submit
 from tests.hpc.fakes.commands import FakeSlurm
 
 OUTPUTS = Path(__file__).with_name("outputs")
-QUICK = Patience(timeout_s=300.0, tries=1, pause_s=0.0)
 NO_ACCOUNTING = {"error": "Slurm accounting storage is disabled", "returncode": 1}
 UNKNOWN = {"error": "slurm_load_jobs error: Invalid job id specified", "returncode": 1}
 SITE = Site(cpus_per_node=1, walltime_min=60)
@@ -48,12 +46,12 @@ def test_it_is_read(answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.
     slurm.says("squeue" if asked == "queue" else asked, said)
     if asked == "queue":
         names = [name for *_, name in expects]
-        assert [[job.id, job.state.state, job.nodes, job.name] for job in queue(names, None, QUICK)] == expects
+        assert [[job.id, job.state.state, job.nodes, job.name] for job in queue(names, None)] == expects
     elif asked != "sbatch":
-        states = jobs(expects, None, QUICK)
+        states = jobs(expects, None)
         assert {job: [state.state, state.reason] for job, state in states.items()} == expects
     elif said.get("returncode"):
         with pytest.raises(SlurmError, match=expects):
-            submit(SITE, Need(log_folder=tmp_path / "logs"), ["true"], QUICK)
+            submit(SITE, Need(log_folder=tmp_path / "logs"), ["true"])
     else:
-        assert submit(SITE, Need(log_folder=tmp_path / "logs"), ["true"], QUICK).ids == (expects,)
+        assert submit(SITE, Need(log_folder=tmp_path / "logs"), ["true"]) == expects

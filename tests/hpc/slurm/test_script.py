@@ -28,6 +28,7 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "gres": ("gpu:a100", {"#SBATCH --gpus-per-node=4"}, {"#SBATCH --gres=gpu:a100:4"}),
     "cpus_per_node": (16, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=16", "srun 16"}),
     "memory_gb": (1.5, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=1536MB"}),
+    "memory": ("per_cpu", {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem-per-cpu=4096MB"}),
     "walltime_min": (90, {"#SBATCH --time=120"}, {"#SBATCH --time=90"}),
     "exclusive": (True, set(), {"#SBATCH --exclusive"}),
     "setup": (
@@ -50,7 +51,7 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "drain_before_s": (60, set(), set()),  # these say what sweeps do with their jobs
     "idle_s": (5, set(), set()),
     "controller": (Controller(partition="cpu", cpus=2), set(), set()),
-    "limits": (SubmissionLimits(max_jobs=9, array_size=9, gpu_hours_per_sweep=9), set(), set()),
+    "limits": (SubmissionLimits(max_jobs=9, gpu_hours_per_sweep=9), set(), set()),
     "sbatch": (
         {"reservation": "a b", "nice": 3, "hold": True},
         set(),
@@ -59,14 +60,12 @@ SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
 }
 NEED_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "job_name": ("a b", {"#SBATCH --job-name=transtailor"}, {"#SBATCH --job-name='a b'"}),
-    "nodes": (2, {"#SBATCH --nodes=1"}, {"#SBATCH --nodes=2"}),
     "cpus": (3, {"#SBATCH --cpus-per-task=8", "srun 8"}, {"#SBATCH --cpus-per-task=3", "srun 3"}),
     "memory_gb": (4, {"#SBATCH --mem=32768MB"}, {"#SBATCH --mem=4096MB"}),
     "gpus": (0, {"#SBATCH --gpus-per-node=4"}, set()),
     "walltime_min": (7, {"#SBATCH --time=120"}, {"#SBATCH --time=7"}),
     "signal_before_s": (60, {"#SBATCH --signal=USR2@90"}, {"#SBATCH --signal=USR2@60"}),
     "requeue": (False, {"#SBATCH --requeue"}, {"#SBATCH --no-requeue"}),
-    "dependency": ("afterany:12:13", set(), {"#SBATCH --dependency=afterany:12:13"}),
 }
 
 
@@ -76,6 +75,7 @@ TEXT = """\
 # Parameters
 #SBATCH --cpus-per-task=8
 #SBATCH --error={logs}/%j_0_log.err
+#SBATCH --export=ALL
 #SBATCH --gpus-per-node=4
 #SBATCH --job-name=transtailor
 #SBATCH --mem=32768MB
@@ -93,7 +93,7 @@ unset SLURM_JWT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output {logs}/%j_%t_log.out --error {logs}/%j_%t_log.err --cpus-per-task=8 echo hi
+srun --unbuffered --output {logs}/%j_%t_log.out --error {logs}/%j_%t_log.err --export=ALL --cpus-per-task=8 echo hi
 """
 
 
@@ -117,7 +117,7 @@ def changed(base: tuple[Site, Need], other: tuple[Site, Need]) -> tuple[set[str]
 
 def test_the_changes_are_of_all_fields() -> None:
     assert set(SITE_CHANGES) | {"tls"} == set(Site.model_fields)  # which is for Ray, and in no line of a job
-    assert set(NEED_CHANGES) | {"log_folder", "array_size", "again_if_killed"} == set(Need.model_fields)
+    assert set(NEED_CHANGES) | {"log_folder", "again_if_killed"} == set(Need.model_fields)
 
 
 @pytest.mark.parametrize("field", SITE_CHANGES)
@@ -137,16 +137,9 @@ def test_each_field_of_a_need_changes_its_lines_and_no_other(field: str) -> None
 def test_the_step_keeps_the_variables_of_setup_whatever_the_job_is_given() -> None:
     site = Site.model_validate(dict(SITE) | {"sbatch": {"export": "NONE"}})
     lost, gained = changed((SITE, NEED), (site, NEED))
-    assert gained == {"#SBATCH --export=NONE", "--export=ALL echo hi"}
-    assert lost == {"echo hi"}
-
-
-def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
-    need = Need.model_validate(dict(NEED) | {"array_size": 5})
-    site = Site.model_validate(dict(SITE) | {"limits": SubmissionLimits(max_jobs=2)})
-    text = script(site, need, ["true"])
-    assert "#SBATCH --array=0-4%2\n" in text
-    assert "#SBATCH --output=/shared/run/logs/%A_%a_0_log.out\n" in text
+    assert (lost, gained) == ({"#SBATCH --export=ALL"}, {"#SBATCH --export=NONE"})
+    *_, step = script(site, NEED, ["echo", "hi"]).splitlines()
+    assert "--export=ALL" in shlex.split(step)
 
 
 def test_a_shared_folder_may_be_reached_by_links(tmp_path: Path) -> None:
@@ -174,16 +167,14 @@ def test_a_shared_folder_may_be_reached_by_links(tmp_path: Path) -> None:
         ({"gpus": 5}, "5 GPUs, and a node has gpus_per_node = 4"),
         ({"walltime_min": 121}, "121 minutes, and walltime_min = 120"),
         ({"walltime_min": 1, "signal_before_s": 60}, "a signal 60 s before a walltime of 1 min"),
-        ({"array_size": 4}, "an array of 4, and limits.array_size = 3"),
-        ({"nodes": 3}, "24 GPU-hours, and limits.gpu_hours_per_sweep = 16"),
-        ({"array_size": 3, "gpus": 4}, "24 GPU-hours"),
+        ({"walltime_min": 120}, "8 GPU-hours, and limits.gpu_hours_per_sweep = 7"),
         ({"log_folder": Path("/sharedX/logs")}, "not below shared_folder = /shared (work in a folder below it)"),
     ],
 )
 def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> None:
-    limits = SubmissionLimits(array_size=3, gpu_hours_per_sweep=16)
+    limits = SubmissionLimits(gpu_hours_per_sweep=7)
     site = Site.model_validate(dict(SITE) | {"shared_folder": "/shared", "limits": limits})
-    assert sbatch_parameters(site, NEED)
+    assert sbatch_parameters(site, NEED.model_copy(update={"walltime_min": 90}))
     with pytest.raises(SiteError) as raised:
         sbatch_parameters(site, Need.model_validate(dict(NEED) | need))
     assert said in str(raised.value)
@@ -194,12 +185,6 @@ def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> 
 def test_log_folders_that_slurm_would_read_otherwise_are_refused(folder: str) -> None:
     with pytest.raises(ValueError, match="absolute path of one line"):
         Need(log_folder=Path(folder))
-
-
-@pytest.mark.parametrize("dependency", ["after 12", "12", "afterok:x", "afterok:1;touch x"])
-def test_a_dependency_is_in_slurms_words(dependency: str) -> None:
-    with pytest.raises(ValueError, match="afterany:123"):
-        Need(log_folder=Path("/a"), dependency=dependency)
 
 
 def test_hostile_values_stay_one_word_and_run_nothing(tmp_path: Path) -> None:
@@ -299,6 +284,32 @@ def test_a_controller_gets_what_its_site_says_though_workers_have_less() -> None
     assert controllers(small) >= {"#SBATCH --cpus-per-task=1", "#SBATCH --mem=1229MB"}
     large = small.model_copy(update={"controller": Controller(cpus=2, memory_gb=2.5)})
     assert controllers(large) >= {"#SBATCH --cpus-per-task=2", "#SBATCH --mem=2560MB"}
+
+
+@pytest.mark.parametrize(
+    ("memory", "of_worker", "of_controller", "of_controller_with_gpus"),
+    [
+        ("per_node", "--mem=1229MB", "--mem=1229MB", "--mem=1229MB"),
+        ("per_cpu", "--mem-per-cpu=153MB", "--mem-per-cpu=409MB", "--mem-per-cpu=409MB"),
+        ("per_gpu", "--mem-per-gpu=307MB", "--mem-per-cpu=409MB", "--mem-per-gpu=614MB"),
+        ("none", None, None, None),
+    ],
+)
+def test_all_jobs_ask_for_memory_by_the_flag_of_their_site_and_never_for_more(
+    memory: Any, of_worker: str | None, of_controller: str | None, of_controller_with_gpus: str | None
+) -> None:
+    site = Site(
+        cpus_per_node=8, gpus_per_node=4, memory_gb=1.2, memory=memory, walltime_min=60, controller=Controller(cpus=3)
+    )
+    with_gpus = site.model_copy(update={"controller": Controller(cpus=3, gpus_per_node=2)})
+    texts = lines_of(script(site, NEED, ["true"])), controllers(site), controllers(with_gpus)
+    flags = [line.removeprefix("#SBATCH ") for lines in texts for line in lines if "--mem" in line]
+    assert flags == [flag for flag in (of_worker, of_controller, of_controller_with_gpus) if flag is not None]
+
+
+def test_a_share_of_memory_is_never_0_which_asks_for_all_of_it() -> None:
+    site = Site(cpus_per_node=8, memory_gb=0.005, memory="per_cpu", walltime_min=60)
+    assert "#SBATCH --mem-per-cpu=1MB" in lines_of(script(site, NEED, ["true"]))
 
 
 def test_the_changes_are_of_all_fields_of_a_controller() -> None:

@@ -1,7 +1,6 @@
 """What `compare` says of an arm that is far behind the whole network, on tables of which each fact is known."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +67,6 @@ def test_an_arm_without_a_reason_in_the_tables_or_that_is_not_far_behind_has_no_
     assert len(written(tmp_path / "far", trials(right=84), **rising)) == 2  # type: ignore[arg-type]
 
 
-def test_the_layer_with_the_smallest_share_is_named(tmp_path: Path) -> None:
-    (line,) = written(tmp_path / "run", trials(), layers=LAYERS)
-    assert "small at 40% fewer MACs is far behind" in line
-    assert "layer conv2 was left with as few as 2 of 32 filters" in line and "minimum_filters_fraction" in line
-    narrow = [replace(trial, method="smaller_dense") if trial.label == "small" else trial for trial in trials()]
-    (line,) = written(tmp_path / "dense", narrow, layers=LAYERS)
-    assert "of 32 filters; ask for less (docs" in line  # it has no such setting
-
-
 def test_each_arm_that_is_far_behind_for_a_reason_is_named(tmp_path: Path) -> None:
     others = [
         Trial(label=label, seed=seed, asked=(0.4,), right=(right,), config=NORMS)
@@ -109,9 +99,3 @@ def test_norms_are_named_where_nothing_came_after_the_last_pruning(
 ) -> None:
     lines = written(tmp_path / "run", trials(config=config), kinds)
     assert ["measure_norms=true" in line for line in lines] == [True] * is_said
-
-
-def test_at_most_two_sentences_are_said(tmp_path: Path) -> None:
-    lines = written(tmp_path / "run", trials(), ("fine_tune", "prune"), LAYERS, (0.5, 0.6, 0.7))
-    assert len(lines) == 2
-    assert "measure_norms" in lines[0] and "conv2" in lines[1]

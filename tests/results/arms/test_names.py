@@ -58,13 +58,6 @@ def test_a_setting_that_only_one_has_is_written_there() -> None:
     ]  # fmt: skip
 
 
-def test_of_two_ways_to_ask_a_long_name_says_the_one_that_was_asked() -> None:
-    ms, fraction = "method.allocation.asked_latency_ms", "method.allocation.asked_latency_fraction"
-    assert names({ms: None, fraction: 0.7}, {ms: 0.055, fraction: None}) == [
-        "prune l1, asked_latency_fraction = 0.7", "prune l1, asked_latency_ms = 0.055",
-    ]  # fmt: skip
-
-
 def test_names_are_short_and_unique_whatever_the_labels_and_settings() -> None:
     keys = [f"method.a_rather_long_setting_{number}" for number in range(5)]
     crossed = [dict(zip(keys, values, strict=True)) for values in product((1, 2), repeat=5)]

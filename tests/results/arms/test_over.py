@@ -7,7 +7,7 @@ from typing import Any, TypeGuard, get_args
 import pytest
 from pydantic import BaseModel
 
-from results.arms.averaging import NAMED, arms_that_differ, average_over, notes_on_runs
+from results.arms.averaging import NAMED, arms_that_differ, average_over
 from results.arms.comparison import arms_of, points_of
 from results.arms.names import PLACES
 from results.errors import ResultsError
@@ -87,17 +87,6 @@ def test_an_average_says_where_another_setting_follows_from_its_own(tmp_path: Pa
         assert "add --over method.normalisation" in said
 
 
-def test_a_trial_that_another_run_calls_otherwise_is_named(tmp_path: Path) -> None:
-    names = ("full", "baseline")
-    for name in names:
-        write_run(tmp_path / name, [Trial(label="tuned", seed=seed, right=(50,), arm=name) for seed in (0, 1)])
-    with load([tmp_path / name for name in names]) as runs:
-        (said,) = notes_on_runs(runs)
-    assert said.startswith("Trials in several runs: 2;") and said.endswith(
-        "under another name in another run: baseline and full."
-    )
-
-
 def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path: Path) -> None:
     for name, rate in (("a", 0.01), ("b", 0.1)):
         config = {"optimisation": {"learning_rate": rate}, "data": {"root": f"/{name}"}}
@@ -106,8 +95,6 @@ def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path:
         (said,) = arms_that_differ(runs)
         assert "l1 (optimisation.learning_rate: 0.01 in a, 0.1 in b)" in said and "root" not in said
         assert said in page_of(runs).warnings
-    with load([tmp_path / "a", tmp_path / "b"]) as runs:
-        assert said not in page_of(runs, apart="colour").warnings
     write_run(tmp_path / "c", [Trial(label="l1", seed=2, right=(50,), config={"optimisation": {"learning_rate": 0.1}})])
     with load([tmp_path / "b", tmp_path / "c"]) as runs:
         assert not arms_that_differ(runs)

@@ -11,14 +11,13 @@ import pytest
 
 from results.arms.comparison import Point, Setting, arms_of, compare, points_of
 from results.arms.problem import Problem
-from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, setting_text
-from results.questions.compare import versus_arm_page
+from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, setting_text
 from results.questions.table import published_page, published_table
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
-from tests.results.exact_run import Trial, rows_of, write_run
+from tests.results.exact_run import Trial, rows_of
 
 DIGITS = Problem("vgg11", "digits")
 SLOW = Setting(0, '{"optimisation.learning_rate": 0.0005}')
@@ -79,7 +78,6 @@ def test_a_setting_that_failed_was_tried_and_one_that_is_missing_was_not() -> No
 def test_what_is_not_tuned_stays_as_it_is() -> None:
     plain = [point(setting=None, seed=seed) for seed in range(3)]
     assert best_settings(plain, {}) == plain
-    assert first_setting(plain) == plain
     assert counts_of(plain) == []
     head = best_settings([point(label="head_only", seed=seed) for seed in range(3)], {})  # of one setting's trials
     assert counts_of(head) == []
@@ -103,8 +101,6 @@ def test_arms_with_different_numbers_of_settings_are_not_called_equal() -> None:
     arms = {arm.label: arm for arm in arms_of(best_settings(points, {}), {})}
     assert (arms["a"].best_of, arms["b"].best_of) == ({2}, {1, 2})
     assert compare([(arms["a"], arms["b"])]).tuning_budgets_differ
-    untuned = {arm.label: arm for arm in arms_of(first_setting(points), {})}
-    assert not compare([(untuned["a"], untuned["b"])]).tuning_budgets_differ
 
 
 def tuned_run(run: Path, synthetic: Any, fast: Callable[[str, int], float], left_out: tuple[str, int] | None) -> Path:
@@ -137,9 +133,7 @@ def text_of(page: str) -> str:
 
 
 @pytest.mark.check
-def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside(
-    tmp_path: Path, synthetic: Any
-) -> None:
+def test_the_report_says_the_best_of_how_many(tmp_path: Path, synthetic: Any) -> None:
     run = tuned_run(tmp_path, synthetic, lambda label, seed: 0.9 if seed < 2 and label == "fine_tune" else 0.7, None)
     text = text_of(write_report(run).read_text())
     assert "Each arm is shown with the best of 2 settings by validation" in text
@@ -147,7 +141,6 @@ def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside
     assert "fine_tune 0.0 optimisation.learning_rate = 0.0005 4 2" in text
     assert "fine_tune 0.0 optimisation.learning_rate = 0.005 2 2" in text
     assert "transtailor 20.0 optimisation.learning_rate = 0.0005 6 2" in text
-    assert "vgg11 on digits, without tuning: all at the first setting, optimisation.learning_rate = 0.0005" in text
     with load(run) as tables:
         found = {(arm.label, arm.asked): arm for arm in arms_of(best_settings(points_of(tables), {}), {})}
     assert found["fine_tune", 0.0].validation.mean == pytest.approx((2 * 0.9 + 4 * 0.8) / 6)
@@ -163,17 +156,6 @@ def test_the_report_refuses_to_call_unequal_tuning_equal(tmp_path: Path, synthet
     assert "Inconclusive: the tuning budgets are not equal" in text
     with load(run) as tables:
         assert len(ended_settings(tables)[Tried(DIGITS, "fine_tune", "fine_tune", 3)]) == 1
-
-
-def test_every_answer_says_that_each_seed_has_a_setting_of_its_own(tmp_path: Path) -> None:
-    trials = [
-        Trial(label=label, seed=seed, right=(70 + seed,), config={"x": order}, tuning_order=order)
-        for label in ("l1", "ours") for seed in range(3) for order in range(2)
-    ]  # fmt: skip
-    said = "that is best by validation, chosen for each seed and budget."
-    with load(write_run(tmp_path, trials)) as run:
-        assert said in "\n".join(markdown_lines(versus_arm_page(run, "l1", 0.2)))
-        assert said in " ".join(published_table(run).notes)
 
 
 def test_a_table_does_not_call_an_unequally_tuned_arm_a_tie(tmp_path: Path) -> None:
@@ -194,5 +176,3 @@ def test_a_table_does_not_call_an_unequally_tuned_arm_a_tie(tmp_path: Path) -> N
         text = list(markdown_lines(published_page(published_table(run))))
     (plain,) = [line for line in text if line.startswith("| plain")]
     assert plain.endswith("| 50.50 ± 0.57 (6, not equally tuned) |")
-    (note,) = [line for line in text if "settings" in line]
-    assert note.endswith("1 comparison with the best, of arms that were chosen from different numbers of settings.")

@@ -59,11 +59,6 @@ def test_six_clear_pairs_settle_it_either_way() -> None:
     assert verdict_word(pairing([-value for value in CLEAR])) == "worse"
 
 
-def test_r_squared_is_no_percentage() -> None:
-    words = verdict(pairing(CLEAR, metric="r_squared"))
-    assert words.startswith("A is better than B, by 0.1033 in R² on average over 6 pairs")
-
-
 @pytest.mark.parametrize(
     ("first", "second", "words"), [({3}, {2}, "best of 3 settings"), ({2}, {1, 2}, "against the best of 1 or 2")]
 )
@@ -81,13 +76,3 @@ def test_a_table_tells_of_different_tuning_budgets_also_where_trials_failed() ->
     table = pairings_table([unequal], "", where=False)
     assert [row[-1] for row in table.rows] == ["incomplete, 1 failed or NaN"]
     assert table.footnotes[0].startswith("the tuning budgets are not equal: the best of 3 settings")
-
-
-def test_a_first_arm_that_trained_longer_is_said_wherever_its_verdict_is() -> None:
-    longer = pairing(CLEAR, trained_longer=True)
-    assert verdict(longer).endswith(" A trained for longer, which may explain part of it.")
-    assert pairings_table([longer], "", where=False).rows[0][-1] == "better, but trained longer"
-    doubted = pairing([value - 0.1 for value in CLEAR], trained_longer=True)
-    assert "Inconclusive" in verdict(doubted) and " A trained for longer" in verdict(doubted)
-    behind = verdict(pairing([-value for value in CLEAR], trained_longer=True))  # which its training does not explain
-    assert behind.startswith("A is worse than B") and behind.endswith(" A trained for longer.")

@@ -9,20 +9,18 @@ import pytest
 
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.across import across_datasets_page
 from results.questions.anytime import anytime_page
-from results.questions.compare import chart, section, versus_arm_page
+from results.questions.compare import section, versus_arm_page
 from results.questions.front import front_page
-from results.questions.power import seeds_needed_page
 from results.questions.table import published_table
-from results.report import write_report
 from results.report.page import page_of
+from results.statistics.means import mean_interval
+from results.statistics.power import detectable_effect, pairs_for
 from results.store.reader import load
-from results.text.formats import markdown_lines
+from results.text.formats import answer_of, markdown_lines
 from results.text.page import Table
 from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run
-from tests.results.report_page import text_of
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
 
@@ -60,18 +58,6 @@ def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthet
     against_tuning = [cells(line)[2] for line in lines(run, "fine_tune", 0.2) if line.startswith("| 20.0")]
     assert sorted(against_tuning) == ["rival / one", "transtailor"]  # what prunes nothing can be the base, too
     assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
-
-
-def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic: Any) -> None:
-    run = synthetic(labels=LABELS).write(tmp_path / "run")
-    with pytest.raises(
-        ResultsError, match=r"is called 'transtailr'; did you mean 'transtailor'\? \(valid: fine_tune, rival"
-    ):
-        lines(run, "transtailr", None)
-    with pytest.raises(ResultsError, match=r"at 0.25 of the MACs removed; budgets: 0.1, 0.2"):
-        lines(run, "transtailor", 0.25)
-    with pytest.raises(ResultsError, match="fewer MACs'; type transtailor with --at 0.2"):  # as tables write it
-        lines(run, "transtailor at 20% fewer MACs", None)
 
 
 def test_an_arm_that_is_only_planned_is_not_called_unknown(tmp_path: Path) -> None:
@@ -127,7 +113,7 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
     assert rows["long"]["difference"] == "-1.00"
     assert rows["too long"]["verdict"] == "better, but trained longer"
     with load(tmp_path) as run:
-        marked = ": 4 comparisons with the best, of arms that trained for fewer epochs than it."
+        marked = ": 4 arms trained for fewer epochs than the best."
         assert any(note.endswith(marked) for note in published_table(run, asked=0.2).notes)
     said = "\n".join(found)
     assert "3 pruned arms trained longer than their baselines, which may explain part of the difference" in said
@@ -151,8 +137,7 @@ def test_arms_that_have_nothing_to_be_compared_with_are_named(tmp_path: Path) ->
     said = "Not compared: few; fewer of net on digits (20 training images), where no score of base is shown."
     with load(run) as opened:
         anytime = markdown_lines(anytime_page(opened, "base", None))
-        power = markdown_lines(seeds_needed_page(opened, "base", 0.2, None))
-        assert all(f"- {said}" in page for page in (lines(run, "base", None), [*anytime], [*power]))
+        assert all(f"- {said}" in page for page in (lines(run, "base", None), [*anytime]))
     tuned = [Trial(label="tuned", seed=seed, right=(85,), method="fine_tune") for seed in range(2)]
     with load(write_run(tmp_path / "tuned", [*trials, *few, *tuned])) as opened:
         drawn = section(findings_of(opened))
@@ -174,45 +159,24 @@ def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
     assert "1 row with the same models as another row: counted as one comparison." in text
 
 
-def test_an_arm_that_changed_nothing_is_said_to_be_its_control(tmp_path: Path) -> None:
+def test_seeds_needed_and_detectable_are_those_of_the_differences_and_none_without_spread_or_verdict(
+    tmp_path: Path,
+) -> None:
+    base = (90, 91, 92, 90, 91, 92)
+    arms = {"base": base, "arm": (91, 91, 93, 90, 93, 92), "same": base, "lost": (80, 82, 81, 84, 80, 81)}
     trials = [
-        Trial(label=label, method=label, seed=seed, right=(right,), asked=(0.0,), model=model and f"{model} {seed}")
-        for label, right, model in (("fine_tune", 80, "own"), ("adaptation", 80, "own"), ("l1", 80, None))
-        for seed in range(3)
-    ]
-    said = "\n".join(lines(write_run(tmp_path, trials), "fine_tune", None))
-    assert "- adaptation: the very models of the control" in said and "l1: the very" not in said
-
-
-def test_a_mean_over_sources_beside_single_trials_is_said(tmp_path: Path) -> None:
-    trials = [
-        Trial(label=label, method=method, seed=seed, right=(80 + source,), config={"source.seed": source})
-        for label, method, sources in (("full", "fine_tune", (0, 1)), ("both", "prune", (0, 1)), ("l1", "prune", (0,)))
-        for source in sources for seed in range(3)
+        Trial(label=label, seed=seed, right=(right,), ended="failed" if (label, seed) == ("lost", 5) else "finished")
+        for label, of in arms.items() for seed, right in enumerate(of)
     ]  # fmt: skip
-    run = write_run(tmp_path, trials)
-    text = "a seed's score is a mean over another number of trials than its control's"
-    assert [line for line in lines(run, "full", None) if text in line][0].startswith(f"- l1: {text}")
-    assert text in text_of(write_report(run).read_text())
-    with load(run) as opened:
-        for page in (anytime_page(opened, "full", None), seeds_needed_page(opened, "full", None, None)):
-            assert [line for line in markdown_lines(page) if text in line][0].startswith(f"- l1: {text}")
-        marked = ": 1 comparison with the best, of which a seed's scores are means over different numbers of trials."
-        assert any(note.endswith(marked) for note in published_table(opened).notes)
-    assert not any(text in line for line in lines(write_run(tmp_path / "alike", trials[:12]), "full", None))
-
-
-def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
-    trials = [
-        Trial(label=label, seed=seed, network=network, right=(right + seed,), shared_source=True)
-        for label, right in (("base", 80), ("other", 90))
-        for network in ("one", "two")
-        for seed in range(6)
-    ]
-    found = lines(write_run(tmp_path, trials), "base", 0.2)
-    pooled = "\n".join(found).split("All together")[1]
-    assert "Networks and data sets are fixed, not sampled" in pooled
-    assert "share one training" in pooled
+    with load(write_run(tmp_path, trials)) as run:
+        records = answer_of(versus_arm_page(run, "base", 0.2)).tables["compare"].records
+    planned = {record["arm"]: (record["pairs_needed"], record["detectable_difference"]) for record in records}
+    mean = mean_interval([(one - two) / 100 for one, two in zip(arms["arm"], base, strict=True)])
+    assert mean.mean is not None and mean.deviation is not None
+    assert planned == {
+        "arm": (pairs_for(mean.mean / mean.deviation), pytest.approx(detectable_effect(6) * mean.deviation)),
+        "same": (None, None), "lost": (None, None),
+    }  # fmt: skip
 
 
 def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: Path) -> None:
@@ -233,7 +197,7 @@ def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: 
     )
 
 
-def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
+def test_an_arm_that_lost_one_seed_in_four_has_no_verdict(tmp_path: Path) -> None:
     trials = [
         Trial(label=label, seed=seed, network=network, right=(right + seed,))
         for label, right in (("base", 70), ("other", 60), ("lucky", 90))
@@ -245,11 +209,10 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     found = lines(write_run(tmp_path, trials), "base", 0.2)
     first = table(found)
     assert first["lucky"]["difference"] == "+20.00"
-    assert (first["lucky"]["p (Holm)"], first["lucky"]["verdict"]) == ("–", "incomplete, 2 failed or NaN")
-    assert (first["other"]["p (Holm)"], first["other"]["verdict"]) == ("0.00781", "worse")
+    assert first["lucky"]["verdict"] == "incomplete, 2 failed or NaN"
+    assert (first["other"]["p (Holm)"], first["other"]["verdict"]) == ("0.0156", "worse")
     pooled = found[found.index("### All together") :]
     assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed or NaN"
-    assert "over 1 comparison," in "\n".join(pooled)
     assert "1 row with failed trials or NaN scores" in "\n".join(pooled)
 
 
@@ -302,24 +265,6 @@ def test_arms_of_other_controls_in_each_problem_are_not_averaged(tmp_path: Path)
     assert "All together" not in found and note in found
 
 
-def test_over_data_sets_no_row_mixes_two_controls(tmp_path: Path) -> None:
-    """Only on one data set has a fine-tuning trained for as long as the arm."""
-    trials = [
-        Trial(label=label, method=method, seed=seed, dataset=dataset, right=(80,), epochs=epochs)
-        for label, method, epochs, datasets in (
-            ("tuned", "fine_tune", 10, "ab"), ("tuned long", "fine_tune", 30, "a"), ("arm", "prune", 25, "ab"),
-            ("short", "prune", 10, "ab"),
-        )
-        for dataset in datasets for seed in range(6)
-    ]  # fmt: skip
-    with load(write_run(tmp_path, trials)) as run:
-        parts = list(across_datasets_page(run, "tuned", 0.2))
-    (rows,) = [part.column("arm") for part in parts if isinstance(part, Table)]
-    said = "\n".join(markdown_lines(parts))
-    assert rows == ["short"] and "arm at 20% fewer MACs of net has other controls on other data sets" in said
-    assert "- net on a (50 training images): arm (up to 25 epochs): compared with tuned long" in said
-
-
 @pytest.mark.parametrize(
     ("learned", "who"),
     [
@@ -343,15 +288,6 @@ def test_a_network_that_names_one_class_only_has_learned_nothing(tmp_path: Path,
         )
         assert any(said in note for note in published_table(run).notes)
         assert any(said in warning for warning in page_of(run).warnings)
-
-
-def test_at_a_budget_networks_of_other_budgets_that_name_one_class_are_not_noted(tmp_path: Path) -> None:
-    trials = [Trial(label="base", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
-    trials += [Trial(label="arm", seed=seed, right=(70, 0), asked=(0.2, 0.4)) for seed in range(3)]
-    with load(write_run(tmp_path, trials)) as run:
-        for page in (versus_arm_page, anytime_page):
-            noted = ["names one class" in "\n".join(markdown_lines(page(run, "base", at))) for at in (0.2, 0.4)]
-            assert noted == [False, True]
 
 
 def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:
@@ -381,92 +317,6 @@ def test_at_a_budget_an_arm_that_may_prune_yet_does_not_count_as_one_that_prunes
     assert said in "\n".join(found) and said in notes
 
 
-def test_at_a_budget_arms_of_other_budgets_are_named(tmp_path: Path) -> None:
-    """Else who asks for 50% does not learn that an arm was never tried there."""
-    trials = [Trial(label="l1", seed=seed, right=(70,), asked=(0.5,)) for seed in range(3)]
-    trials += [Trial(label="ours", seed=seed, right=(80, 85), asked=(0.2, 0.1)) for seed in range(3)]
-    trials += [Trial(label="fine_tune", seed=seed, right=(75,), asked=(0.0,)) for seed in range(3)]
-    said = "Not shown, as without a point at 50.0% fewer MACs: ours (10.0%, 20.0%)."
-    with load(write_run(tmp_path, trials)) as run:
-        for asked, is_said in ((0.5, True), (None, False)):
-            pages = [versus_arm_page(run, "fine_tune", asked), anytime_page(run, "fine_tune", asked)]
-            pages.append(seeds_needed_page(run, "fine_tune", asked, None))
-            assert all((said in "\n".join(markdown_lines(page))) == is_said for page in pages)
-            assert (said in published_table(run, asked=asked).notes) == is_said
-
-
-@pytest.mark.parametrize("page", [versus_arm_page, anytime_page, across_datasets_page])
-def test_a_control_with_several_budgets_is_named_with_the_one_that_is_taken(page: Any, tmp_path: Path) -> None:
-    trials = [
-        Trial(label=label, seed=seed, dataset=dataset, right=right, asked=(0.2, 0.4))
-        for label, right in (("l1", (80, 70)), ("ours", (85, 75))) for seed in range(3) for dataset in "ab"
-    ]  # fmt: skip
-    said = "Rows at other budgets, too, are compared with l1 at 20% fewer MACs; to compare at one budget, add --at."
-    with load(write_run(tmp_path, trials)) as run:
-        assert said in "\n".join(markdown_lines(page(run, "l1", None)))
-        assert "Rows at other budgets" not in "\n".join(markdown_lines(page(run, "l1", 0.4)))
-
-
-def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path) -> None:
-    """Of arms that are all above a poor baseline, the lowest is drawn between it and the others."""
-    arms = {"fine_tune": 30, "low": 39, "a": 70, "b": 71, "c": 72, "d": 73, "e": 74, "f": 75}
-    trials = [
-        Trial(label=label, method="fine_tune" if label == "fine_tune" else "prune", seed=seed, right=(right + seed,))
-        for label, right in arms.items() for seed in range(3)
-    ]  # fmt: skip
-    with load(write_run(tmp_path / "above", trials)) as run:
-        findings = findings_of(run)
-        drawn = chart(findings, findings.problems[0])
-    assert drawn is not None and drawn.note == ""
-    trials += [Trial(label="lost", seed=seed, right=(0,)) for seed in range(3)]
-    trials = [replace(trial, right=(60,)) if trial.label == "fine_tune" else trial for trial in trials]
-    with load(write_run(tmp_path / "below", trials)) as run:
-        findings = findings_of(run)
-        drawn = chart(findings, findings.problems[0])
-    assert drawn is not None and drawn.note.startswith("Far below, and not drawn: lost at 20% fewer MACs -60.00")
-
-
-def test_several_budgets_of_an_arm_are_one_arm_that_trained_longer(tmp_path: Path) -> None:
-    several = [Trial(label="base", method="fine_tune", seed=seed, right=(80,)) for seed in (0, 1)]
-    several += [Trial(label="path", seed=seed, right=(81, 82), asked=(0.1, 0.2), epochs=9) for seed in (0, 1)]
-    several += [Trial(label="other", seed=seed, right=(79,), asked=(0.1,)) for seed in (0, 1)]
-    run = write_run(tmp_path, several)
-    said = "- 1 pruned arm trained longer than its baseline, which may explain part of the difference."
-    assert f"{said} To rule this out, add a fine-tuning of the same length to the spec." in lines(run, "base", None)
-    assert said in lines(run, "other", None)  # which a fine-tuning would not replace
-
-
-def test_rows_without_pairs_are_not_said_to_be_of_the_same_models(tmp_path: Path) -> None:
-    apart = [Trial(label="base", seed=seed, right=(80,)) for seed in (0, 1)]
-    apart += [Trial(label=label, seed=seed, right=(80,)) for label in "ab" for seed in (2, 3)]
-    assert "the same models" not in "\n".join(lines(write_run(tmp_path, apart), "base", None))
-
-
-def test_no_comparison_is_expected_to_look_real_where_its_pairs_are_too_few(tmp_path: Path) -> None:
-    arms = {"full fine-tuning": "fine_tune", "few": "prune", "enough": "prune"}
-    several = [
-        Trial(label=label, method=method, seed=seed, right=(80 + seed % 3,))
-        for label, method in arms.items()
-        for seed in range(2 if label == "few" else 6)
-    ]
-    with load(write_run(tmp_path, several)) as run:
-        section_of_all = section(findings_of(run))
-    assert section_of_all is not None
-    assert "These are 2 comparisons, each tested on its own at 0.05: without any true" in section_of_all.text
-    assert "up to 0.05 of them would look real on average." in section_of_all.text
-
-
-def test_intervals_at_any_time_say_that_an_arm_trained_longer(tmp_path: Path) -> None:
-    arms = {"base": (60, 5), "long": (90, 20)}
-    trials = [
-        Trial(label=label, seed=seed, right=(right + seed % 3,), epochs=epochs)
-        for label, (right, epochs) in arms.items() for seed in range(12)
-    ]  # fmt: skip
-    with load(write_run(tmp_path, trials)) as run:
-        found = list(markdown_lines(anytime_page(run, "base", None)))
-    assert table(found)["long"]["verdict"] == "better, but trained longer"
-
-
 def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:
     base = [Trial(label="base", seed=seed, right=(50 + seed % 3, 40), asked=(0.0, 0.4)) for seed in range(12)]
     tuned = [
@@ -487,7 +337,8 @@ def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_
     said = "\n".join(lines(write_run(tmp_path / "alone", [*alone, *tuned]), "base", None))
     assert "correction over 1 comparison, no verdict is significant" in said
     of_all, at_any_time = verdicts("failed", [*base, *tuned, failed])
-    assert of_all == at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
+    assert of_all == {("tuned", "incomplete", 1), ("base", "worse", 1)}  # the seed failed in both
+    assert at_any_time == {("tuned", "incomplete", 1), ("base", "incomplete", 1)}
 
 
 def test_an_arm_whose_scores_at_a_budget_are_all_no_numbers_is_not_left_out_silently(tmp_path: Path) -> None:
@@ -502,10 +353,7 @@ def test_an_arm_whose_scores_at_a_budget_are_all_no_numbers_is_not_left_out_sile
     change_rows(run, "test_scores", [{**row, "test_macro_f1": math.inf} for row in rows])
     with load(run) as opened:
         assert "lost" not in [row.arm for row in published_table(opened, asked=0.2).rows]  # it does prune
-        for page in (
-            versus_arm_page(opened, "base", 0.2), anytime_page(opened, "base", 0.2),
-            across_datasets_page(opened, "base", 0.2), seeds_needed_page(opened, "base", 0.2, None),
-        ):  # fmt: skip
+        for page in (versus_arm_page(opened, "base", 0.2), anytime_page(opened, "base", 0.2)):
             text = "\n".join(markdown_lines(page))
             assert "- lost, net on dogs (50 training images): 2 with a NaN or infinite score, left out" in text
             assert "| lost |" not in text

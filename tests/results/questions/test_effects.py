@@ -1,21 +1,26 @@
-"""Effects of settings: which are found, under which name, and what is said of designs that are not crossed."""
+"""Contrasts: trials that differ in one setting alone, donors and whole arms, and the row over data sets."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from results.arms.contrasts import MADE, OTHER_SETS, RANDOM_FILTERS, Contrasts, contrasts
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.effects import chart, effects_of, effects_page, effects_table, interaction
-from results.statistics.means import mean_interval
-from results.statistics.variance import anova
+from results.questions.effects import at_usual_budget, chart, effects_page
+from results.statistics.pairs import compare_pairs
+from results.statistics.sets import over_sets
 from results.store.reader import load
 from results.text.formats import latex_lines, markdown_lines
-from results.text.number_format import NOTHING, p_text
+from tailor.config.pruning import OF_TARGETS_DATA
 from tests.results.exact_run import Trial, write_run
+
+SETS = ("birds", "leaves", "shells")
+LESS = {"noise": 9, "shuffled": 4}  # images of 100, than by the own importance
+GAINS = {"birds": 2, "leaves": 5, "shells": 3}
 
 
 def crossed(seeds: Sequence[int] = range(4), rates: Sequence[float] = (0.1, 0.01)) -> list[Trial]:
@@ -30,235 +35,208 @@ def crossed(seeds: Sequence[int] = range(4), rates: Sequence[float] = (0.1, 0.01
     ]  # fmt: skip
 
 
-def test_settings_that_vary_are_the_factors_and_those_that_vary_together_are_one(tmp_path: Path) -> None:
-    with load(write_run(tmp_path, crossed())) as run:
-        (found,) = effects_of(findings_of(run))
-    assert list(found.factors) == ["network", "optimisation.learning_rate"]
-    assert dict(found.aliases) == {"optimisation.learning_rate": ["optimisation.twin"]}
-    shares = {effect.name: effect.sum_of_squares for effect in found.result.effects}
-    # Cells 0.8, 0.7, 0.7, 0.7: each of the three terms takes 16 x 0.025^2; seeds: 16 x 0.005^2; nothing is left over.
-    assert shares == pytest.approx(
-        {
-            "seed": 16 * 0.005**2,
-            "network": 16 * 0.025**2,
-            "optimisation.learning_rate": 16 * 0.025**2,
-            "network x optimisation.learning_rate": 16 * 0.025**2,
-        }
-    )
-    assert found.result.is_balanced
+def of_donors(sets: tuple[str, ...] = SETS, donors: tuple[str, ...] = (*SETS, *LESS)) -> list[Trial]:
+    """By the own importance 80 to 83 images right, by another set's one to three fewer, with random filters 20."""
+    made = []
+    for place, target in enumerate(sets):
+        for donor in (*(donor for donor in donors if donor != target), "target", RANDOM_FILTERS):
+            less = {"target": 0, RANDOM_FILTERS: 20, **LESS}.get(donor)
+            less = 1 + SETS.index(donor) + place if less is None else less
+            is_random = donor == RANDOM_FILTERS
+            config: dict[str, Any] = {"method": {"name": "prune", "criterion": "random" if is_random else "taylor"}}
+            made += [
+                Trial(
+                    label="random" if is_random else "taylor", arm=f"by {donor}", seed=seed, dataset=target,
+                    right=(80 + seed - less,), config=config if is_random else {**config, "pruning.scores_from": donor},
+                )
+                for seed in range(4)
+            ]  # fmt: skip
+    return made
 
 
-def test_seeds_that_are_tied_to_the_trials_seed_are_no_factors(tmp_path: Path) -> None:
-    trials = [replace(trial, config={**trial.config, "source": {"seed": trial.seed}}) for trial in crossed()]
-    with load(write_run(tmp_path, trials)) as run:
-        (found,) = effects_of(findings_of(run))
-    assert list(found.factors) == ["network", "optimisation.learning_rate"]
-    assert found.result.is_balanced
+def of_arms(gains: dict[str, int] = GAINS, **changes: Any) -> list[Trial]:
+    """`base`, and `arm` that is ahead by so many images of 100, a little more at even seeds."""
+    return [
+        Trial(label=label, seed=seed, dataset=dataset, right=(60 + seed + (gain + seed % 2) * (label == "arm"),),
+              **changes)
+        for dataset, gain in gains.items() for label in ("base", "arm") for seed in range(4)
+    ]  # fmt: skip
 
 
-def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
-    tuned = [replace(trial, tuning_order=place % 2) for place, trial in enumerate(crossed())]
-    folder = write_run(tmp_path, [*tuned, Trial(label="lost", seed=0, right=(), ended="failed")])
-    with load(folder) as run:
-        text = "\n".join(markdown_lines(effects_page(run, 0.2)))
-    assert re.search(r"\| network x optimisation.learning_rate \| 1 \| 0.329", text)
-    assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
-    assert "1 failed" in text and "- Left out: no trial of lost has a score here." in text
-    assert "best by validation" not in text  # the scores are of all settings
-    assert "also stands for optimisation.twin" in text
+def found_in(folder: Path, trials: list[Trial], *arguments: Any, **options: Any) -> Contrasts:
+    with load(write_run(folder, trials)) as run:
+        return contrasts(run, *arguments, **options)
 
 
-def test_holms_correction_is_over_the_effects_without_the_seed(tmp_path: Path) -> None:
-    """The seed is a block, and no hypothesis: of three effects the smallest p counts three times."""
-    noise = iter((0, 3, 1, 4, 2, 0, 5, 1, 3, 2, 4, 0, 1, 5, 2, 3))
-    noisy = [replace(trial, right=(trial.right[0] + next(noise),)) for trial in crossed()]
-    with load(write_run(tmp_path, noisy)) as run:
-        (found,) = effects_of(findings_of(run))
-    ps = {effect.name: effect.p for effect in found.result.effects if effect.name != "seed"}
-    smallest = min(ps, key=lambda name: ps[name] or 0.0)
-    rows = {row[0]: row for row in effects_table(found).rows}
-    assert rows[smallest][-1] == p_text(min(1.0, 3 * (ps[smallest] or 0.0)))
-    assert rows["seed"][-1] == NOTHING
+def test_each_value_is_compared_with_the_most_frequent_one_in_each_problem(tmp_path: Path) -> None:
+    found = found_in(tmp_path, crossed())
+    rows = {(row["network"], row["setting"], row["level"]): row for row in found.records}
+    assert set(rows) == {
+        ("other", "network", "other"),
+        ("net", "optimisation.learning_rate", "0.1"),
+        ("other", "optimisation.learning_rate", "0.1"),
+    }
+    row = rows["net", "optimisation.learning_rate", "0.1"]
+    assert row["reference"] == "0.01" and row["difference"] == pytest.approx(0.1) and row["pairs"] == 4
+    assert row["score"] == pytest.approx(0.805) and row["reference_score"] == pytest.approx(0.705)
+    assert (row["p"], row["smallest_p"]) == (0.125, 0.125)
+    assert rows["other", "network", "other"]["difference"] == pytest.approx(-0.05)  # the mean over both rates
+    assert found.tied == {"optimisation.learning_rate": ["optimisation.twin"]}
 
 
-def test_latex_is_written_without_greek_letters_and_without_noise_there_is_no_p(tmp_path: Path) -> None:
-    with load(write_run(tmp_path, crossed())) as run:
-        text = "\n".join(latex_lines(effects_page(run, 0.2)))
-    assert text.isascii()
-    assert r"share $\eta$$^2$" in text
-    assert "leave no noise, so no F and no p can be given" in text
-
-
-def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tmp_path: Path) -> None:
-    """The rate is worth 10 images on one network; a third setting does nothing."""
-    several = [replace(trial, config={**trial.config, "spare": spare}) for trial in crossed() for spare in (1, 2)]
-    with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(findings_of(run))
-    chart = interaction(found)
-    assert chart is not None and "network and optimisation.learning_rate" in chart.title
-    shown = {(row["value"], row["other_value"]): row for row in chart.data.records}
-    assert set(shown) == {(network, rate) for network in ("net", "other") for rate in ("0.1", "0.01")}
-    for (network, rate), row in shown.items():
-        best = 0.10 if (network, rate) == ("net", "0.1") else 0.0
-        assert (row["seeds"], row["mean_test_score"]) == (4, pytest.approx(0.705 + best))
-        mean = mean_interval([0.70 + best, 0.71 + best, 0.70 + best, 0.71 + best])
-        assert (row["low"], row["high"]) == pytest.approx((mean.low, mean.high))
-    with load(write_run(tmp_path / "one", crossed(rates=(0.1,)))) as run:
-        assert interaction(effects_of(findings_of(run))[0]) is None
-
-
-def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None:
-    several = [
-        Trial(label=label, seed=seed, network=network, right=(right + seed,), config=config)
-        for network in ("net", "other")
-        for label, right, config in (
-            ("a", 70, {"x": {"p": 1}}),
-            ("b", 75, {"x": {"q": 2}}),
-            ("c", 80, {"x": {"q": 3}}),
-        )
-        for seed in range(3)
-    ]
-    with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(findings_of(run))
-        (asked,) = effects_of(findings_of(run), of=["network"])
-        (text,) = effects_of(findings_of(run), of="network")
-    assert list(found.factors) == ["label", "network"]
-    assert any("label stands for them" in note for note in found.notes)
-    assert list(asked.factors) == list(text.factors) == ["network"]
-    assert any(
-        "Other settings vary too, and the scores are averaged over them: label, x.p" in note for note in asked.notes
-    )
-
-
-def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tmp_path: Path) -> None:
-    """The arm "head" reads no rate: the label stands for what the arms differ in, the rate for nothing."""
-    several = [
-        Trial(label=label, seed=seed, network=network, right=(right + seed,), config=config)
-        for network in ("net", "other")
-        for label, right, config in (
-            ("head", 70, {}), ("a", 75, {"optimisation": {"rate": 0.1}}), ("b", 80, {"optimisation": {"rate": 0.2}})
-        )
+def test_a_setting_that_only_one_value_reads_belongs_to_it(tmp_path: Path) -> None:
+    """`fpgm` reads no batches: it is compared with `taylor` all the same, over both numbers of batches."""
+    trials = [
+        Trial(label="arm", arm=f"arm {number}", seed=seed, right=(right + seed,), config=config)
+        for number, (right, config) in enumerate((
+            (70, {"criterion": "fpgm"}), (76, {"criterion": "taylor", "batches": 1}),
+            (78, {"criterion": "taylor", "batches": 2}),
+        ))
         for seed in range(3)
     ]  # fmt: skip
-    with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(findings_of(run))
-        (of_rate,) = effects_of(findings_of(run), of="optimisation.rate")
-        with pytest.raises(ResultsError, match="--of other: no such .* between the trials that have all that --of"):
-            effects_of(findings_of(run), of=["optimisation.rate", "other"])
-    assert set(of_rate.factors["optimisation.rate"]) == {"0.1", "0.2"}
-    assert "Left out: 6 scores of trials that do not have optimisation.rate." in of_rate.notes
-    assert list(found.factors) == ["label", "network"]
-    assert "rate" not in " ".join(found.notes) and not found.aliases
+    rows = {(row["setting"], row["level"]): row["difference"] for row in found_in(tmp_path, trials).records}
+    assert rows == pytest.approx({("criterion", "fpgm"): -0.07, ("batches", "2"): 0.02})
 
 
-def test_crossed_settings_beside_one_that_a_network_does_not_read_are_not_called_incomplete(tmp_path: Path) -> None:
-    several = [
-        replace(trial, label="arm", config={"rate": trial.label, **({"norm": "on"} if trial.network == "net" else {})})
-        for trial in crossed()
-    ]
-    with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(findings_of(run))
-    assert list(found.factors) == ["network", "rate"] and dict(found.aliases) == {"network": ["norm"]}
-    assert not any("Not all combinations" in note for note in found.notes)
-    with load(tmp_path) as run, pytest.raises(ResultsError, match=r"--of norm: no such setting varies here \(valid: "):
-        effects_of(findings_of(run), of=["norm"])  # it has one value, where it is read
-
-
-@pytest.mark.parametrize("label", ["TransTailor", "transtailor"])  # before and after "head_only" in the order of names
-def test_a_path_counts_with_its_end_whatever_its_arm_is_called(tmp_path: Path, label: str) -> None:
-    """A path begins with the fit of its head, which is a point of another arm."""
+def test_trials_that_differ_in_two_settings_are_no_contrast(tmp_path: Path) -> None:
     trials = [
-        Trial(label=label, seed=seed, right=(90, 50 + seed), asked=(0.0, 0.2), head_arm="head_only")
-        for seed in range(3)
-    ]
-    trials += [Trial(label="fine", seed=seed, right=(70 + seed,), asked=(0.0,)) for seed in range(3)]
-    with load(write_run(tmp_path, trials)) as run:
-        (found,) = effects_of(findings_of(run))
-    scores = sorted(point.test for point in found.points if point.test is not None)
-    assert scores == pytest.approx([0.50, 0.51, 0.52, 0.70, 0.71, 0.72])
+        Trial(label=label, seed=seed, right=(70 + seed,), config={"x": x, "y": y})
+        for label, x, y in (("a", 1, 1), ("b", 1, 2), ("c", 2, 3)) for seed in range(3)
+    ]  # fmt: skip
+    found = found_in(tmp_path, trials)
+    assert [(row["setting"], row["level"], row["reference"]) for row in found.records] == [("y", "2", "1")]
+    with load(tmp_path) as run, pytest.raises(ResultsError, match="no two finished trials differ in x alone"):
+        contrasts(run, of=["x"])
 
 
-def test_a_trial_that_still_runs_has_no_end_of_its_path(tmp_path: Path) -> None:
-    trials = [Trial(label=label, seed=seed, right=(60, 90), asked=(0.1, 0.2)) for label in "ab" for seed in (0, 1)]
-    trials.append(Trial(label="b", seed=2, right=(60,), asked=(0.1, 0.2), ended="missing"))
-    with load(write_run(tmp_path, trials)) as run:
-        (at_the_end,), (at_ten,) = effects_of(findings_of(run)), effects_of(findings_of(run), 0.1)
-        assert len(at_the_end.points) == 4 and len(at_ten.points) == 5
+def test_scores_of_one_seed_are_one_observation(tmp_path: Path) -> None:
+    """Three values of another setting are not three times as many seeds."""
+    trials = [
+        Trial(label="arm", seed=seed, right=(70 + seed * (1 + m) + other + 5 * m,), config={"m": m, "other": other})
+        for m in (0, 1) for other in (0, 1, 2) for seed in range(3)
+    ]  # fmt: skip
+    (row,) = found_in(tmp_path, trials, of="m").records
+    expected = compare_pairs({seed: 0.05 + seed / 100 for seed in range(3)}, dict.fromkeys(range(3), 0.0))
+    assert row["pairs"] == 3 and row["difference_low"] == pytest.approx(expected.difference.low)
+    assert row["p"] == expected.p
+    apart = found_in(tmp_path / "apart", trials, of="m", within="other").records
+    assert [row["within"] for row in apart] == ["0", "1", "2"]
+
+
+def test_budgets_have_rows_of_their_own_and_a_path_counts_with_its_own_points(tmp_path: Path) -> None:
+    trials = [
+        Trial(label="arm", seed=seed, right=(90, 70 + 2 * m, 50 + m), asked=(0.0, 0.1, 0.2), head_arm="head_only",
+              config={"m": m})
+        for m in (0, 1) for seed in range(3)
+    ]  # fmt: skip
+    trials.append(replace(trials[0], seed=9, ended="missing"))
+    rows = found_in(tmp_path, trials).records
+    assert [row["asked_removed_macs_fraction"] for row in rows] == [0.1, 0.2]
+    with load(tmp_path) as run:
+        assert [row["difference"] for row in contrasts(run, asked=0.2).records] == pytest.approx([0.01])
+
+
+def test_the_figure_has_the_rows_of_a_problem(tmp_path: Path) -> None:
+    with load(write_run(tmp_path, crossed())) as run:
         findings = findings_of(run)
-        drawn = chart(findings, findings.problems[0], ["seed"])
-    assert drawn is not None and {row["value"]: row["trials"] for row in drawn.data.records} == {"0": 2, "1": 2}
+        of_net, of_other = (chart(findings, problem, at_usual_budget(findings)) for problem in findings.problems)
+    assert of_net is not None and of_other is not None
+    assert of_net.extra["x"] == pytest.approx([10.0]) and of_net.extra["panel"] == [
+        "optimisation.learning_rate, against 0.01"
+    ]
+    assert of_other.extra["x"] == pytest.approx([-5.0, 0.0])
 
 
-def test_scores_of_one_seed_at_the_same_levels_are_one_value(tmp_path: Path) -> None:
-    """Three budgets of each seed are not three times as many seeds: F is that of the means."""
-    right = {("a", 0): 70, ("a", 1): 74, ("a", 2): 69, ("b", 0): 76, ("b", 1): 75, ("b", 2): 78}
+def test_the_best_of_several_settings_is_not_called_better_than_an_arm_with_one(tmp_path: Path) -> None:
+    tuned = [
+        Trial(label="arm", seed=seed, right=(95 + tried,), config={"x": tried}, tuning_order=tried)
+        for seed in range(6) for tried in (0, 1)
+    ]  # fmt: skip
+    plain = [Trial(label="base", seed=seed, right=(60,)) for seed in range(6)]
+    (row,) = found_in(tmp_path, [*tuned, *plain], of="arm", against="base").records
+    assert row["score"] == pytest.approx(0.96) and row["verdict"] == "not equally tuned"
+
+
+def test_a_donor_is_compared_with_the_targets_own_importance(tmp_path: Path) -> None:
+    records = found_in(tmp_path, of_donors(), of="pruning.scores_from").records
+    rows = {(row["dataset"], row["level"]): row for row in records}
+    on_birds = [level for target, level in rows if target == "birds"]
+    assert on_birds == ["leaves", "shells", "noise", "shuffled", RANDOM_FILTERS, OTHER_SETS]
+    assert rows["birds", "noise"]["difference"] == pytest.approx(-0.09) and rows["birds", "noise"]["pairs"] == 4
+    assert rows["birds", "noise"]["reference_score"] == pytest.approx(0.815)  # the own score
+    assert rows["birds", "noise"]["smallest_p"] == 0.125
+    assert rows["birds", RANDOM_FILTERS]["difference"] == pytest.approx(-0.2)
+    assert rows["birds", OTHER_SETS]["difference"] == pytest.approx((-0.02 - 0.03) / 2)
+    others = [rows[target, OTHER_SETS]["difference"] for target in SETS]
+    over = rows[None, OTHER_SETS]
+    assert over["datasets"] == 3 and over["difference"] == pytest.approx(sum(others) / 3)
+    assert over["difference_low"] < min(others) and over["verdict"] == "worse" and over["smallest_p"] is None
+
+
+def test_a_donor_has_one_row_whatever_else_is_crossed(tmp_path: Path) -> None:
     trials = [
-        Trial(label=label, seed=seed, right=(count + more,), config={"m": label, "step": more})
-        for (label, seed), count in right.items() for more in (-3, 0, 3)
+        replace(trial, arm=f"{trial.arm}, epochs = {epochs}", config={**trial.config, "epochs": epochs})
+        for trial in of_donors() for epochs in (1, 2)
     ]  # fmt: skip
-    with load(write_run(tmp_path, trials)) as run:
-        (found,) = effects_of(findings_of(run), of=["m"])
-    seeds = [str(seed) for _, seed in right]
-    expected = anova([count / 100 for count in right.values()], {"m": [label for label, _ in right]}, ("seed", seeds))
-    assert found.result.residual_degrees == 2
-    assert [effect.p for effect in found.result.effects] == pytest.approx([effect.p for effect in expected.effects])
-    assert "18 scores, 6 means of a seed and its levels; the seed is a block" in found.notes[-1]
+    records = found_in(tmp_path, trials, of="pruning.scores_from").records
+    names = [(row["dataset"], row["level"]) for row in records]
+    assert len(set(names)) == len(names) and (None, "noise") in names
 
 
-def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
-    several = crossed()
-    with load(write_run(tmp_path, several[1:])) as run:
-        (found,) = effects_of(findings_of(run))
-    assert not found.result.is_balanced
-    assert any(note.startswith("Unbalanced: 15 of 16") for note in found.notes)
+def test_what_is_no_other_data_set_is_known_by_name() -> None:
+    assert MADE == OF_TARGETS_DATA
 
 
-def test_bad_input_says_why(tmp_path: Path) -> None:
-    with (
-        load(write_run(tmp_path / "one", crossed(seeds=[7]))) as run,
-        pytest.raises(ResultsError, match="only one seed.*; finish the planned ones, or list more in the spec and"),
-    ):
-        effects_of(findings_of(run))
-    with load(write_run(tmp_path / "same", [Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)])) as run:
-        with pytest.raises(ResultsError, match="only the seed varies"):
-            effects_of(findings_of(run))
-        with pytest.raises(ResultsError, match=r"no trial has a test score at 0.5"):
-            effects_of(findings_of(run), 0.5)
-    some = [Trial(label="a", seed=0, right=(70,)), Trial(label="a", seed=1, right=(71,))]
-    lost = [Trial(label="b", seed=0, right=(), ended="failed"), Trial(label="c", seed=0, right=(), ended="missing")]
-    with (
-        load(write_run(tmp_path / "lost", [*some, *lost])) as run,
-        pytest.raises(ResultsError, match=r"only the seed varies .*; no trial of b, c has a score here$"),
-    ):
-        effects_of(findings_of(run))
-    failed = [write_run(tmp_path / name, [Trial(label="a", seed=0, right=(), ended="failed")]) for name in "ab"]
-    with load(failed) as run, pytest.raises(ResultsError, match=r"^no trial has a test score yet$"):
-        effects_of(findings_of(run))
-    with (
-        load(write_run(tmp_path / "near", crossed())) as run,
-        pytest.raises(ResultsError, match="did you mean 'network'"),
-    ):
-        effects_of(findings_of(run), of=["netwrk"])
+def test_over_data_sets_each_is_one_observation(tmp_path: Path) -> None:
+    records = found_in(tmp_path, of_arms(), of="arm", against="base").records
+    (row,) = [row for row in records if row["dataset"] is None]
+    expected = over_sets([0.01 * (gain + 0.5) for gain in GAINS.values()])
+    assert row["datasets"] == 3 and row["pairs"] == 4 and row["difference"] == pytest.approx(expected.mean.mean)
+    assert row["difference_low"] == pytest.approx(expected.mean.low) and row["p"] == pytest.approx(expected.p)
+    assert row["new_set_low"] == pytest.approx(expected.new_low) and row["verdict"] == "better"
+    assert row["p_holm"] == pytest.approx(4 * (expected.p or 0))  # the smallest of four
 
 
-def test_levels_that_were_measured_on_other_data_sets_are_told_apart(tmp_path: Path) -> None:
-    on_sets = {"one": ("birds", "shells"), "two": ("birds", "shells"), "three": ("birds",)}
-    trials = [
-        Trial(label=label, seed=seed, dataset=dataset, right=(70 + seed,),
-              config={"data": {"name": dataset}, "m": label})
-        for label, datasets in on_sets.items() for dataset in datasets for seed in range(3)
-    ]  # fmt: skip
-    with load(write_run(tmp_path, trials)) as run:
-        (found,) = effects_of(findings_of(run))
-        (both,) = effects_of(findings_of(run), of=["label", "data.name"])
-    assert list(found.factors) == ["label"]
-    assert "Other settings vary too, and the scores are averaged over them: data.name." in found.notes
-    assert any("Not every level was measured with each value of data.name, so" in note for note in found.notes)
-    assert not any("averaged over them" in note for note in both.notes)  # the label says what `m` is
-    many = [
-        replace(one, label=f"{n}", config={"data": {"name": one.dataset}, **{f"s{m}": m == n for m in range(8)}})
-        for one in trials if one.label == "one" for n in range(8)
-    ]  # fmt: skip
-    with load(write_run(tmp_path / "many", many)) as run:
-        (found,) = effects_of(findings_of(run), of="data.name")
-    assert any(note.endswith("averaged over them: label, s0, s1, s2, s3, s4 and 3 more.") for note in found.notes)
+def test_a_data_set_with_two_numbers_of_training_images_is_not_two_observations(tmp_path: Path) -> None:
+    again = [replace(trial, train_images=9, config={"data": {"train_images": 9}}) for trial in of_arms({"birds": 1})]
+    records = found_in(tmp_path, [*of_arms({"birds": 1, "leaves": 3}), *again], of="arm", against="base").records
+    assert len(records) == 3 and None not in {row["dataset"] for row in records}
+
+
+def test_an_arm_that_prunes_nothing_is_compared_at_every_budget(tmp_path: Path) -> None:
+    whole = [replace(trial, asked=(0.0,), removed=(0.0,)) for trial in of_arms() if trial.label == "base"]
+    pruned = [trial for trial in of_arms() if trial.label == "arm"]
+    records = found_in(tmp_path, [*whole, *pruned], of="arm", against="base", asked=0.2).records
+    assert len(records) == 4 and {row["asked_removed_macs_fraction"] for row in records} == {0.2}
+
+
+def test_a_row_that_lost_too_many_pairs_has_no_verdict(tmp_path: Path) -> None:
+    failed = Trial(label="arm", seed=9, dataset="birds", right=(1,), ended="failed")
+    records = found_in(tmp_path, [*of_arms(), failed], of="arm", against="base").records
+    verdicts = {row["dataset"]: (row["verdict"], row["failed_trials"]) for row in records}
+    assert verdicts["birds"] == verdicts[None] == ("incomplete", 1)
+    assert verdicts["leaves"] == ("inconclusive", 0)
+
+
+def test_the_page_counts_trials_and_names_what_changes_together(tmp_path: Path) -> None:
+    with load(write_run(tmp_path, [*crossed(), Trial(label="lost", seed=0, right=(), ended="failed")])) as run:
+        text = "\n".join(markdown_lines(effects_page(run, 0.2)))
+        assert "\n".join(latex_lines(effects_page(run, 0.2))).isascii()
+    assert "1 failed" in text and "optimisation.learning_rate also stands for optimisation.twin" in text
+
+
+@pytest.mark.parametrize(
+    ("trials", "options", "said"),
+    [
+        ([Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)], {}, "only the seed varies"),
+        (crossed(), {"asked": 0.5}, "no trial has a test score at 0.5 of the MACs removed; budgets: 0.2"),
+        (crossed(), {"of": ["netwrk"]}, "did you mean 'network'"),
+        (crossed(), {"of": "network", "against": "nett"}, "did you mean 'net'"),
+        (crossed(), {"against": "net"}, "name that with --of"),
+        (crossed(), {"within": "labl"}, "did you mean 'label'"),
+        ([Trial(label="a", seed=0, right=(), ended="failed")], {}, "no trial has a test score yet"),
+    ],
+)
+def test_bad_input_says_why(tmp_path: Path, trials: list[Trial], options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ResultsError, match=said):
+        found_in(tmp_path, trials, **options)

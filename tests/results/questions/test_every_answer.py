@@ -13,6 +13,7 @@ import pytest
 from results.arms.findings import findings_of
 from results.best import best_page
 from results.columns import answer_columns, declared
+from results.command_output import Output, write
 from results.errors import ResultsError
 from results.loaded_run import LoadedRun
 from results.question import question_named
@@ -23,7 +24,7 @@ from results.text.page import Part
 from tests.commands import parsed, transtailor_command
 from tests.results.answers import check_answer
 from tests.results.exact_run import Trial, write_run
-from tests.results.questions import test_across, test_donors
+from tests.results.questions import test_effects
 from tests.results.questions.test_front import TIMING
 from tests.results.questions.test_printed import printed_row
 
@@ -33,20 +34,17 @@ ANSWERS = {
     "front by validation": "front RUN --cost device_hours --by validation_score",
     "compare": "compare RUN --against fine_tune",
     "compare --anytime": "compare RUN --against fine_tune --anytime",
-    "compare --stops": "compare RUN --stops",
-    "effects": "effects RUN",
+    "compare --stop-at": "compare RUN --stop-at 0.003",
     "table": "table RUN --at 0.2",
-    "images": "images RUN transtailor fine_tune --at 0.2",
-    "power": "power RUN --against fine_tune",
+    "classes": "classes RUN transtailor fine_tune --at 0.2",
     "best": "best RUN",
     "printed": "printed RUN",
 }
 """Answer, and what is typed."""
 OVER_DATA = {
-    "compare --across": ("compare RUN --against base --across datasets", test_across.trials(),
-                         test_across.trials({"birds": 1, "leaves": 1}, config={"x": 1})
-                         + [Trial(label="more", seed=0, dataset=name, right=(9,)) for name in ("birds", "leaves")]),
-    "compare --donors": ("compare RUN --donors", test_donors.trials(), test_donors.trials(("birds",))),
+    "effects": ("effects RUN", test_effects.of_donors(), test_effects.of_donors(("birds",))),
+    "effects of arms": ("effects RUN --of arm --against base", test_effects.of_arms(),
+                        test_effects.of_arms({"birds": 1, "leaves": 1}, config={"x": 1})),
 }  # fmt: skip
 """The same of questions on several data sets, with the trials of two runs."""
 
@@ -131,6 +129,7 @@ def test_the_same_of_several_data_sets(answer: str, tmp_path: Path) -> None:
 
 
 def check_formats(answer: str, typed: str, runs: list[Path], tmp_path: Path) -> None:
+    """Check an answer to each run; it is computed once, and by the command once more, of the last run."""
     counts = []
     for run in runs:
         words = typed.replace("RUN", str(run)).split()
@@ -139,8 +138,10 @@ def check_formats(answer: str, typed: str, runs: list[Path], tmp_path: Path) -> 
         name = answer if answer in declared()["answers"] else words[0]
         counts.append({table: len(records) for table, records in check_answer(name, parts).items()})
         for format_ in ("json", "csv", "markdown"):
-            done = transtailor_command(*words, "--format", format_, folder=tmp_path)
-            assert done.stdout == "\n".join(TEXTS[format_](parts)) + "\n"
+            options = parsed([*words, "--format", format_])
+            assert list(write(parts, Output(str(options["format"])))) == list(TEXTS[format_](parts))
+    done = transtailor_command(*words, "--format", "json", folder=tmp_path)
+    assert done.stdout == "\n".join(TEXTS["json"](parts)) + "\n"
     assert counts[0] != counts[1]
 
 
@@ -150,7 +151,7 @@ def by_macro_f1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written_runs(tmp_path_factory.mktemp("by_macro_f1"), metric="macro_f1")[0]
 
 
-@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "images"])
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "classes"])
 def test_another_metric_is_named_in_every_format_and_nothing_else_is_called_accuracy(
     answer: str, by_macro_f1: Path, tmp_path: Path
 ) -> None:
@@ -169,7 +170,7 @@ def check_named(answer: str, words: list[str], folder: Path) -> None:
     with chdir(folder):
         parts = list(parts_of(words))
     texts = {format_: "\n".join(TEXTS[format_](parts)) for format_ in ("markdown", "latex")}
-    texts["terminal"] = transtailor_command(*words, folder=folder).stdout
+    texts["terminal"] = "\n".join(write(parts, Output("terminal", wide=True)))
     for format_, text in texts.items():
         assert "macro F1" in text, (answer, format_, text)
         assert "accurac" not in text.lower(), (answer, format_)
@@ -178,10 +179,9 @@ def check_named(answer: str, words: list[str], folder: Path) -> None:
     assert metrics == {"macro_f1"}
 
 
-def test_images_of_another_metric_are_refused_with_what_to_type(by_macro_f1: Path, tmp_path: Path) -> None:
-    done = transtailor_command(*ANSWERS["images"].replace("RUN", str(by_macro_f1)).split(), folder=tmp_path)
+def test_classes_of_another_metric_are_refused_with_what_to_type(by_macro_f1: Path, tmp_path: Path) -> None:
+    done = transtailor_command(*ANSWERS["classes"].replace("RUN", str(by_macro_f1)).split(), folder=tmp_path)
     assert done.returncode == 2
-    assert "macro F1" in done.stderr
     _, _, typed = done.stderr.strip().partition("transtailor compare ")
     assert transtailor_command("compare", *shlex.split(typed), folder=tmp_path).returncode == 0
 
@@ -206,7 +206,7 @@ def test_runs_of_two_metrics_are_not_compared(runs: list[Path], by_macro_f1: Pat
 
 def test_methods_of_a_run_return_the_same_columns(runs: list[Path]) -> None:
     with load(runs[0]) as plain:
-        run = LoadedRun(plain.paths, plain.connection, plain.versions)
+        run = LoadedRun(plain.paths, plain.connection)
         compared = run.compare("fine_tune", at=0.2)
         assert list(compared.columns) == [column.name for column in answer_columns("compare", "compare")]
         assert (compared["score"] - compared["against_score"]).round(4).isin(compared["difference"].round(4)).any()

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from results.store.writer import Writer
 from tests.changed_rows import change_rows
 from tests.results.report_page import figures_of, parsed, text_of
 from transtailor.__main__ import main
+from transtailor.waiting import wait_for
 
+LIMIT_S = 300.0
 EVIL = '</script><script>alert(1)</script><img src=x onerror=alert(2)>"&$a_b$'
 
 
@@ -40,11 +43,27 @@ def test_what_users_wrote_is_text_and_nothing_else(tmp_path: Path, synthetic: An
     assert tags.open == []
     assert tags.handlers == []
     assert "img" not in tags.tags
-    assert tags.tags.count("script") == 3 + len(figures_of(page))
+    assert tags.tags.count("script") == 2 + len(figures_of(page))
     text = text_of(page)
     assert text.count(EVIL) > 10
     assert "nested.a.b 1" in text
     assert EVIL in json.dumps(figures_of(page)["pareto-figure"].data, ensure_ascii=False).replace('\\"', '"')
+
+
+def test_a_page_is_written_again_until_the_sweep_has_ended(tmp_path: Path, synthetic: Any) -> None:
+    """As long as it has not, a browser loads the page again."""
+    end = {("fine_tune", 1): "missing"}
+    half = synthetic(seeds=(0, 1), test_images=5, end=lambda *trial: end.get(trial, "finished"))
+    run = half.write(tmp_path / "run")
+    page = run / "report.html"
+    with ThreadPoolExecutor(1) as command:
+        code = command.submit(main, ["report", str(run), "--every", "1"])
+        wait_for(page.exists, "the first page", LIMIT_S)
+        assert 'data-every-s="1"' in page.read_text() and "1 trial missing" in text_of(page.read_text())
+        end.clear()
+        half.write(run)
+        assert code.result(LIMIT_S) == 0
+    assert "data-every-s=" not in page.read_text() and "4 trials finished" in text_of(page.read_text())
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> None:
@@ -60,9 +79,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> No
     [(("report", "--out", ""), "such as report.html"), (("report", "--out", "/"), "such as /report.html"),
      (("report", "--out", "RUN"), "such as RUN/report.html"),
      (("report", "--out", "/proc/x"), "type --out FILE, in a folder that is there"),
-     (("report", "--apart", "panel"), "--apart panel: expected several runs, given 1"),
-     (("serve", "--apart", "colour"), "--apart colour: expected several runs, given 1"),
-     (("serve", "--port", "99999"), "--port 99999: cannot listen"), (("serve", "--port=-1"), "leave it out")],
+     (("report", "--every", "0"), "0 is not in the range x>=1")],
 )  # fmt: skip
 def test_a_page_that_cannot_be_made_is_refused_in_words(
     tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
@@ -73,20 +90,6 @@ def test_a_page_that_cannot_be_made_is_refused_in_words(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any) -> None:
-    synthetic(seeds=range(3), gain_fraction=0.1).write(tmp_path)
-    text = text_of(write_report(tmp_path).read_text())
-    assert "3 pairs cannot reach a p below 0.25, whatever they show (6 or more could)" in text
-    assert "is better" not in text
-
-
-def test_a_run_without_transtailor_does_not_wait_for_it(tmp_path: Path, synthetic: Any) -> None:
-    text = text_of(
-        write_report(synthetic(labels=(("prune", "prune"), ("fine_tune", "fine_tune"))).write(tmp_path)).read_text()
-    )
-    assert "All arms against full fine-tuning" in text and "TransTailor against" not in text
-
-
 def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) -> None:
     synthetic(networks=("vgg11", "resnet18"), seeds=range(6), gain_fraction=0.15).write(tmp_path)
     text = text_of(write_report(tmp_path).read_text())
@@ -95,16 +98,6 @@ def test_many_clear_seeds_settle_it_also_pooled(tmp_path: Path, synthetic: Any) 
     )  # the headline, each network, and pooled
     assert text.count(", against fine_tune") == 3  # each verdict says against what
     assert "over 12 pairs" not in text and text.count("over 6 pairs") == 4  # the seed is the unit when pooled, too
-
-
-@pytest.mark.check
-def test_the_ranking_says_that_validation_ranks(tmp_path: Path, synthetic: Any) -> None:
-    def validation(label: str, _seed: int, point: int) -> float:
-        return 0.99 if (label, point) == ("transtailor", 3) else 0.5
-
-    text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
-    assert "Ranks are by the score on the validation split; the test score is shown but not used for ranking." in text
-    assert re.search(r"verdict rank validation % [^⚠]*? 30\.9 [^⚠]*? 1 99\.00", text)
 
 
 def test_where_it_was_computed_stays_out_of_the_page(tmp_path: Path, synthetic: Any) -> None:
@@ -192,7 +185,7 @@ def test_rows_that_are_lost_are_told(tmp_path: Path, synthetic: Any) -> None:
     ids=["one budget", "nothing ended", "no score is a number", "not tested", "14 seeds"],
 )
 def test_odd_runs_have_a_report(tmp_path: Path, synthetic: Any, changes: dict[str, Any]) -> None:
-    """More of them are in test_report_panel.py, in a browser."""
+    """More of them are in test_report_shown.py, in a browser."""
     page = write_report(synthetic(**changes).write(tmp_path)).read_text()
     assert parsed(page).open == []
 
@@ -256,7 +249,7 @@ def test_r_squared_stands_as_it_is_and_accuracies_in_per_cent(tmp_path: Path, sy
         writer.write("estimates", rows)
     page = write_report(tmp_path).read_text()
     text = text_of(page)
-    assert "-0.2500 0.9850 0.9850 … 0.9850" in text
+    assert "0.9850 0.9850 … 0.9850" in text and "-0.2500" in text
     assert "validation R²" in text and "test R²" in text
     assert "test accuracy" not in page and "validation %" not in text
     assert re.search(

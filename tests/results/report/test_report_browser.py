@@ -4,10 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from PIL import Image
 
 from results.report import write_report
 from tests.install import no_chromium
@@ -15,7 +13,6 @@ from tests.results.chromium import IS_LEFT_OUT, Browser
 from tests.results.many_points import with_data, with_points, write_points
 from tests.results.many_trials import write_many
 from tests.results.report.report_page import DRAWN, cells, count, middle_of, opened, until
-from transtailor.waiting import wait_for
 
 pytestmark = [
     pytest.mark.check,
@@ -62,7 +59,7 @@ def test_every_figure_is_drawn_and_every_table_filled(browser: Browser, page: Pa
     assert browser.complaints == []
 
 
-def test_pointing_tells_and_a_click_leads_to_the_trial(browser: Browser, page: Path) -> None:
+def test_pointing_tells_of_a_trial(browser: Browser, page: Path) -> None:
     opened(browser, page)
     on_top = "box => document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2) === one"
     seen = f"(one.scrollIntoView({{ block: 'center' }}), ({on_top})(one.getBoundingClientRect()))"
@@ -70,14 +67,6 @@ def test_pointing_tells_and_a_click_leads_to_the_trial(browser: Browser, page: P
     browser.point(*middle_of(browser, *dot))
     told = browser.run("document.getElementById('vg-tooltip-element').innerText")
     assert "test accuracy" in told and "trial" in told
-    browser.click(*middle_of(browser, *dot))
-    trial = browser.run("new URLSearchParams(location.hash.slice(1)).get('trial')")
-    panel = browser.run("document.getElementById('trial').innerText")
-    assert trial in panel
-    assert "optimisation.learning_rate" in panel and "Operating points" in panel
-    assert f"transtailor reproduce runs/run {trial}" in panel
-    browser.run("document.querySelector('#trial .close').click()")
-    assert browser.run("document.getElementById('trial').hidden") and browser.run("location.hash") == ""
     assert browser.complaints == []
 
 
@@ -103,25 +92,6 @@ def test_a_name_in_the_legend_isolates_its_arm(browser: Browser, page: Path) -> 
     browser.click(*middle_of(browser, "#pareto .role-legend-label text", "one.textContent === 'l2'"))
     until(browser, "new URLSearchParams(location.hash.slice(1)).get('arms') === '[\"l2\"]'")
     assert set(cells(browser, 2)) == {"l2"}
-
-
-def test_a_brush_filters_the_table_and_is_zoomed_to(browser: Browser, page: Path) -> None:
-    opened(browser, page)
-    _, every = count(browser)
-    x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
-    browser.drag(x - 150, y - 80, x + 60, y + 80)
-    inside, _ = count(browser)
-    assert 0 < inside < every
-    assert len(set(cells(browser, 0))) == 1  # a brush is in one panel
-    ticks = "Array.from(document.querySelectorAll('#pareto .role-axis-label text')).map(one => one.textContent).join()"
-    before = browser.run(ticks)
-    browser.run("Array.from(document.querySelectorAll('.controls button'))[0].click()")
-    until(browser, f"{ticks} !== {json.dumps(before)}")
-    assert count(browser) == (every, every)
-    browser.run("Array.from(document.querySelectorAll('.controls button'))[1].click()")
-    until(browser, f"{ticks} === {json.dumps(before)}")
-    assert browser.run("location.hash") == ""
-    assert browser.complaints == []
 
 
 def test_the_axes_can_be_chosen(browser: Browser, page: Path) -> None:
@@ -196,7 +166,7 @@ def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_change
     opened(browser, write_report(write_many(tmp_path / "run", 40)))  # few: the browser describes each dot
     until(browser, DRAWN)
     told = accessible(browser)
-    for role in ("button", "radio", "searchbox", "link", "region", "navigation", "complementary", "graphics-document"):
+    for role in ("button", "radio", "searchbox", "link", "region", "navigation", "graphics-document"):
         assert all(name for one, name, _ in told if one == role), role
     names = {role: {name for one, name, _ in told if one == role} for role, _, _ in told}
     assert {"MACs", "parameters", "test", "validation", "linear", "log"} <= names["radio"]
@@ -212,21 +182,7 @@ def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_change
     assert set(pressed) == {browser.run("document.querySelector('button.arm').textContent")}
 
 
-def test_a_trial_takes_the_keyboard_and_gives_it_back(browser: Browser, page: Path) -> None:
-    opened(browser, page)
-    browser.run("const link = document.querySelector('#points td a.trial'); link.focus(); link.id = 'opener'; 0")
-    browser.press("Enter", 13, "\r")
-    until(browser, "document.activeElement.id === 'trial'")
-    assert ("complementary", "trial") in {told[:2] for told in accessible(browser)}
-    browser.press("Tab", 9)
-    assert browser.run("document.activeElement.getAttribute('aria-label')") == "close"
-    browser.press("Escape", 27)
-    until(browser, "document.getElementById('trial').hidden && document.activeElement.id === 'opener'")
-
-
-def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
-    browser: Browser, page: Path, tmp_path: Path
-) -> None:
+def test_a_hundred_thousand_points_are_drawn_and_isolated(browser: Browser, page: Path, tmp_path: Path) -> None:
     """The dots are one image; Vega has none of them."""
     opened(browser, write_points(page, 100_000, tmp_path / "many.html"))
     assert count(browser) == (100_000, 100_000)
@@ -242,24 +198,10 @@ def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
     browser.click(*middle_of(browser, "button.arm", "one.dataset.arm === 'taylor'"))
     isolated, _ = count(browser)
     assert 0 < isolated < 50_000 and 0 < browser.run(inked) < before / 2
-    x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
-    browser.drag(x - 150, y - 80, x + 60, y + 80)
-    assert 0 < count(browser)[0] < isolated and browser.run("document.getElementById('trial').hidden")
-    browser.run("document.querySelectorAll('.controls button')[1].click()")
-    brushes = "Array.from(document.querySelectorAll('#pareto .brush_brush path'))"
-    until(browser, f"{brushes}.every(one => one.getBoundingClientRect().width < 2)")
-    x, y = browser.run("""(() => {
-        const box = document.querySelector('canvas.dots').getBoundingClientRect();
-        const { data, width } = window.pixels();
-        const at = data.findIndex((share, place) => place % 4 === 3 && share > 0) >> 2;
-        return [box.left + at % width, box.top + Math.floor(at / width) + 1];
-    })()""")
-    browser.click(x, y)
-    assert not browser.run("document.getElementById('trial').hidden")
     assert browser.complaints == []
 
 
-def test_a_point_without_the_cost_is_neither_drawn_nor_selected(browser: Browser, page: Path, tmp_path: Path) -> None:
+def test_a_point_without_the_cost_is_not_drawn(browser: Browser, page: Path, tmp_path: Path) -> None:
     """Of many points, whose dots Vega does not have; two have been timed."""
 
     def change(data: dict[str, Any]) -> None:
@@ -270,8 +212,7 @@ def test_a_point_without_the_cost_is_neither_drawn_nor_selected(browser: Browser
 
     few = tmp_path / "few.html"
     few.write_text(with_data(with_points(page.read_text(), 6000), change))
-    brush = json.dumps({"panel": 0, "x": [-1e9, 1e9], "y": [0, 100]})
-    opened(browser, few, "#cost=device_hours&brush=" + quote(brush))
+    opened(browser, few, "#cost=device_hours")
     until(browser, "document.querySelector('canvas.dots')")
     painted = browser.run("""(() => {
         const dots = document.querySelector('canvas.dots'), copy = dots.cloneNode();
@@ -280,82 +221,5 @@ def test_a_point_without_the_cost_is_neither_drawn_nor_selected(browser: Browser
         const { data } = image.getImageData(0, 0, dots.width, dots.height);
         return data.filter((what, at) => at % 4 === 3 && what > 0).length;
     })()""")
-    assert count(browser) == (2, 6000) and painted <= 2 * 16
-    assert browser.complaints == []
-
-
-def test_a_score_that_is_no_number_takes_no_line_from_the_others(browser: Browser, page: Path, tmp_path: Path) -> None:
-    """Nor is its trial the best of its arm."""
-
-    def change(data: dict[str, Any]) -> None:
-        for column in data["columns"]:
-            if column["name"] in ("test_score", "validation_score"):
-                column["values"][0] = "nan"
-
-    lost = tmp_path / "lost.html"
-    lost.write_text(with_data(page.read_text(), change))
-    opened(browser, lost)
-    first, other = browser.run("""(() => {
-        const { columns } = JSON.parse(document.querySelector('#pareto script').textContent);
-        const of = (name, row) => {
-            const column = columns.find(one => one.name === name);
-            return column.texts ? column.texts[column.places[row]] : column.values[row];
-        };
-        const alike = (row) => ['arm', 'network'].every(name => of(name, row) === of(name, 0));
-        const rows = columns[0].places.map((place, row) => row).filter(alike);
-        return [of('trial_id', 0), of('trial_id', rows.find(row => of('trial_id', row) !== of('trial_id', 0)))];
-    })()""")
-    browser.run(f"location.hash = '#trial-{other}'; 0")
-    until(browser, "!document.getElementById('trial').hidden")
-    assert f"transtailor diff {other} {first}" not in browser.run("document.getElementById('trial').innerText")
-    browser.run("document.querySelector('#trial .close').click();"
-                "document.getElementById('parallel').scrollIntoView(); 0")  # fmt: skip
-    until(browser, "document.querySelector('#parallel svg')")
-    assert "NaN" not in browser.run("document.querySelector('#parallel svg').textContent")
-    assert browser.complaints == []
-
-
-def test_what_is_saved_is_what_is_shown(browser: Browser, page: Path, tmp_path: Path) -> None:
-    """Of many points, whose dots Vega does not have; the points are those of an arm."""
-    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    opened(browser, write_points(page, 6000, tmp_path / "many.html"), "#arms=%5B%22taylor%22%5D")
-    for button in ("SVG", "PNG", "CSV"):
-        browser.run(f"""Array.from(document.querySelectorAll('#pareto .under button'))
-            .find(one => one.textContent === '{button}').click()""")
-    figure, picture, points = (tmp_path / f"run-{name}" for name in ("front.svg", "front.png", "points.csv"))
-    wait_for(lambda: figure.exists() and picture.exists() and points.exists(), "three files", 300.0)
-    assert 'fill="#ffffff"/><image' in figure.read_text() and "data:image/png" in figure.read_text()
-    seen = Image.open(picture).convert("RGBA")
-    assert seen.getpixel((0, 0)) == (255, 255, 255, 255)
-    taylor = sum(count for count, (red, green, blue, _) in seen.getcolors(1 << 24) if max(red, green, blue) < 250)
-    assert taylor > 20_000  # the figure's lines and letters alone have fewer
-    assert len(points.read_text().splitlines()) == count(browser)[0] + 1 > 100
-    browser.call("Emulation.setEmulatedMedia", media="print")
-    browser.size(700, 800)
-    boxes = browser.run("""['svg', 'canvas.dots'].map(one => document.querySelector('#pareto .plot ' + one))
-        .map(one => one.getBoundingClientRect()).map(one => [one.width, one.height])""")
-    browser.call("Emulation.setEmulatedMedia", media="")
-    browser.size(1280, 800)
-    assert boxes[0] == pytest.approx(boxes[1], abs=1.5) and boxes[0][0] <= 700
-    assert browser.complaints == []
-
-
-def test_a_rectangle_of_the_address_is_drawn_and_stays(browser: Browser, page: Path) -> None:
-    """In the panel that it names; in the other colours, and when the lines of settings are drawn, too."""
-    brush = json.dumps({"panel": 1, "x": [8e9, 13e9], "y": [70, 90]})
-    opened(browser, page, "#brush=" + quote(brush))
-    shown, every = count(browser)
-    assert 0 < shown < every
-    widths = """[0, 1].map(n => Math.max(0, ...Array.from(document.querySelectorAll(
-        `#pareto .concat_${n}_group .brush_brush path`)).map(one => one.getBoundingClientRect().width)))"""
-    until(browser, f"{widths}[0] < 2 && {widths}[1] > 50")
-    until(browser, "document.querySelector('#parallel svg')")  # nobody has scrolled there
-    browser.run("window.before = document.querySelector('#parallel svg');"
-                "document.getElementById('theme').click(); document.getElementById('theme').click()")  # fmt: skip
-    until(browser, "document.querySelector('#parallel svg') && document.querySelector('#parallel svg') !== before")
-    until(browser, f"{widths}[1] > 50")
-    assert count(browser) == (shown, every)
-    browser.run("document.getElementById('theme').click()")
-    browser.run("location.hash = '#arms=[]'; 0")
-    until(browser, f"{widths}[1] < 2")
+    assert painted <= 2 * 16
     assert browser.complaints == []

@@ -1,7 +1,6 @@
 """The numbers of the page are those that queries and `results.statistics` give, computed here again in plain loops."""
 
 import html
-import json
 import math
 import random
 import re
@@ -16,22 +15,20 @@ from markupsafe import Markup
 from results.arms.counts import trial_counts
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
-from results.questions import images, layers
+from results.questions import classes, layers
 from results.questions.layers import compared_filters
 from results.render.blocks import Figure, TableBlock, Words
 from results.report import now, write_report
 from results.report.now import TO_COME
 from results.report.overview import headline, overview
-from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
 from results.store.writer import Writer
-from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run, write_search
 from tests.results.halved_run import Tried, write_halved
 from tests.results.many_trials import write_many
-from tests.results.report_page import figures_of, tables_of, text_of
+from tests.results.report_page import figures_of, text_of
 from transtailor.__main__ import main
 
 NUMBERS = 200
@@ -106,53 +103,6 @@ def test_two_hundred_numbers_are_those_of_queries_and_statistics(run: Path, page
     assert checked >= NUMBERS
 
 
-def test_the_images_that_divide_two_arms_are_those_of_a_loop(run: Path, page: str) -> None:
-    (table, sql) = next((rows, sql) for rows, sql in tables_of(page) if "wrong_answers" in sql)
-    with load(run) as opened:
-        answers: dict[tuple[int, str, int], list[bool]] = defaultdict(list)
-        network = opened.rows("SELECT min(network) AS network FROM compared_points")[0]["network"]
-        rows = opened.rows(
-            "SELECT image_id, seed, point.label AS arm, p.label = prediction AS is_right FROM compared_points AS point"
-            " JOIN predictions AS p USING (trial_id, point) WHERE split = 'test' AND network = ? AND (point.label ="
-            " 'fine_tune' OR point.label = 'transtailor' AND round(asked_removed_macs_fraction, 9) = 0.2)", [network],
-        )  # fmt: skip
-    for row in rows:
-        answers[row["image_id"], row["arm"], row["seed"]].append(row["is_right"])
-    right: dict[tuple[int, str], float] = defaultdict(float)
-    for (image, arm, _), of_trials in answers.items():
-        right[image, arm] += sum(of_trials) / len(of_trials)
-    wanted = {image: (right[image, "transtailor"], right[image, "fine_tune"]) for image, _ in right}
-    shown = {int(cells[0]): (float(cells[2]), float(cells[3])) for cells in table}
-    assert shown == {image: two for image, two in wanted.items() if two[0] != two[1]}
-    distances = [abs(one - two) for one, two in shown.values()]
-    assert distances == sorted(distances, reverse=True) and distances[0] > 0
-
-
-def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -> None:
-    """Ten seeds of one arm and four of the other: of those four both are right alike, but for image 99 in two."""
-    ours = [Trial(label="transtailor", method="transtailor", seed=seed, right=(80,)) for seed in range(10)]
-    base = [
-        Trial(label="fine_tune", method="fine_tune", seed=seed, asked=(0.0,), right=([*range(80), *[99] * (seed < 2)],))
-        for seed in range(4)
-    ]
-    with load(write_run(tmp_path / "some", [*ours, *base])) as opened:
-        _, block = images.section(findings_of(opened)).blocks
-    assert isinstance(block, TableBlock)
-    assert [row[:4] for row in block.table.rows] == [["99", "1", "0", "2"]]
-    with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
-        assert images.section(findings_of(opened)).blocks == []
-
-
-def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_path: Path) -> None:
-    """Image 80 is right in one of the two trials of each seed, and the base has one trial: 1.5 seeds of three."""
-    ours = [Trial(label="prune", seed=seed, right=(80 + x,), config={"x": x}) for x in (0, 1) for seed in range(3)]
-    base = [Trial(label="fine_tune", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
-    with load(write_run(tmp_path, [*ours, *base])) as opened:
-        _, block = images.section(findings_of(opened)).blocks
-    assert isinstance(block, TableBlock)
-    assert block.table.rows == [["80", "0", "1.5", "0", "9"]]
-
-
 def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp_path: Path) -> None:
     few, many = (
         [
@@ -181,7 +131,7 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
 @pytest.mark.check
 def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
     def shown(found: Findings) -> list[object]:
-        blocks = [*layers.kept_filters_section(found).blocks, *images.section(found).blocks]
+        blocks = [*layers.kept_filters_section(found).blocks, *classes.section(found).blocks]
         return [block.data if isinstance(block, Figure) else block for block in blocks]  # data are rounded
 
     with load(run) as opened:
@@ -189,7 +139,7 @@ def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
         before = shown(found)
         assert {type(block) for block in before} == {Markup, TableBlock}
         for table, where in (("kept_filters", compared_filters(found)),
-                             ("predictions", images.compared_predictions(found))):  # fmt: skip
+                             ("predictions", classes.compared_predictions(found))):  # fmt: skip
             rows = opened.rows(f"SELECT count(*) AS n FROM {table}")
             opened.hold(table, where=where)
             assert opened.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] < rows[0]["n"]
@@ -197,7 +147,7 @@ def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
 
 
 @pytest.mark.check
-def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Path, synthetic: Any) -> None:
+def test_a_trial_in_two_runs_counts_once(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1, 2)).write(tmp_path / "a")
     synthetic(seeds=(1, 2, 3)).write(tmp_path / "b")
     synthetic(seeds=(0, 1, 2, 3)).write(tmp_path / "whole")
@@ -208,10 +158,6 @@ def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Pa
     assert "8 trials planned" in together and "trials in several runs: 4" in text_of(together).lower()
     assert means_of(figure.data) == means_of(whole.data)
     assert {"name": "run"}.items() <= figure.data["extra"][1].items()
-    assert main(["report", *both, "--apart", "colour", "--out", str(tmp_path / "colour.html")]) == 0
-    assert 'data-arm="b: transtailor"' in (tmp_path / "colour.html").read_text()
-    panels = figures_of(write_report(both, apart="panel", out=tmp_path / "panel.html").read_text())["pareto-figure"]
-    assert len(panels.data["spec"]["concat"]) == 2
 
 
 def means_of(data: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -265,22 +211,18 @@ STATES = ("finished", "stopped", "stopped", "resting", "resting", "resting", "ru
 
 @pytest.mark.check
 def test_what_a_search_has_stopped_and_what_rests_is_not_still_to_come(tmp_path: Path) -> None:
-    """Two run: one of them was stopped, and continues. The live page is the same."""
+    """Two run: one of them was stopped, and continues."""
     scores = {"finished": (0.7, 0.8, 0.9), "running": ()}
     tried = [Tried(scores=scores.get(state, (0.5,)), state=state, values={"x": n}) for n, state in enumerate(STATES)]
     run = write_halved(tmp_path / "run", tried)
-    with ReportServer([run]) as server:
-        pages = [write_report(run).read_text(), server.page()[1]]
-    for said in map(text_of, pages):
-        assert (
-            "8 trials planned · 1 trial finished · 2 trials stopped · 3 trials resting · 0 trials failed · 2 trials"
-            " missing"
-        ) in said
-        assert re.search(
-            r"Still to come: 2, expected to take less than 0\.1 hours, or less than 0\.1 hours with 2 at once\.", said
-        )
-        assert "Resting at a rung, from which the best continue: 3. Stopped by the search: 2." in said
-        assert "neither finished nor failed: 2 of 8." in said
+    said = text_of(write_report(run).read_text())
+    counts = "1 trial finished · 2 trials stopped · 3 trials resting · 0 trials failed · 2 trials missing"
+    assert f"8 trials planned · {counts}" in said
+    assert re.search(
+        r"Still to come: 2, expected to take less than 0\.1 hours, or less than 0\.1 hours with 2 at once\.", said
+    )
+    assert "Resting at a rung, from which the best continue: 3. Stopped by the search: 2." in said
+    assert "neither finished nor failed: 2 of 8." in said
     with load(run) as loaded:
         (count,) = trial_counts(loaded).values()
         shown = {row["trial_id"]: row["status"] for row in trial_rows(loaded)}
@@ -304,88 +246,6 @@ def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Pat
     assert "99.00" not in said
 
 
-@pytest.mark.check
-def test_a_confirmed_setting_with_a_failed_trial_is_not_the_winner(tmp_path: Path) -> None:
-    said = text_of(write_report(write_search(tmp_path, 2, failed=1)).read_text())
-    assert "2 confirmed with new seeds, arm, proposal 0 is best by validation: test accuracy 80.50%" in said
-
-
-@pytest.mark.check
-def test_a_search_without_confirmed_settings_has_no_winner(tmp_path: Path) -> None:
-    said = text_of(write_report(write_search(tmp_path, 0)).read_text())
-    assert "Of 3 settings searched, none is confirmed with new seeds ([confirm]): nothing can be compared." in said
-
-
-def curves_of(folder: Path, losses: Sequence[Sequence[tuple[float, float | None]]]) -> list[list[Any]]:
-    """What the panel draws of a trial's two stages, of whose epochs these are the training and validation losses."""
-    trial = Trial(label="arm", seed=0, right=(80,))
-    run = write_run(folder, [trial])
-    with load(run) as opened:
-        keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
-    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "head_learning_rate": 0.1,
-          "order": 0, "images": 50, "seconds": 1.0, "train_accuracy_fraction": 0.5}  # fmt: skip
-    change_rows(run, "epochs", [
-        {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": train, "validation_loss": validation}
-        for key, kind, of_stage in zip(keys, ("train_source", "tune"), losses, strict=True)
-        for epoch, (train, validation) in enumerate(of_stage)
-    ])  # fmt: skip
-    (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
-    curves = json.loads(text)["curves"]
-    return [curves["stages"][place] for place in curves["of"][trial.trial_id]]
-
-
-@pytest.mark.check
-def test_curves_have_every_fifth_and_the_last_epoch_and_each_whose_validation_loss_was_measured(tmp_path: Path) -> None:
-    """Also where a loss is no number: the last epoch tells how long the stage was."""
-    plain = [(1.0 + epoch, None) for epoch in range(7)]
-    validated = [(1.0 + epoch, 2.0 + epoch if epoch % 3 == 2 else None) for epoch in range(7)]
-    assert curves_of(tmp_path / "validated", [plain, validated]) == [
-        ["train_source", [1, 6, 7], [1.0, 6.0, 7.0]],
-        ["tune", [1, 3, 6, 7], [1.0, 3.0, 6.0, 7.0], [None, 4.0, 7.0, None]],
-    ]
-    diverged = [[(math.nan, None)] * 2, [*[(1.0, None)] * 6, (math.inf, None)]]
-    assert curves_of(tmp_path / "diverged", diverged) == [
-        ["train_source", [2], [None]],
-        ["tune", [1, 6, 7], [1.0, 1.0, None]],
-    ]
-
-
-def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str) -> None:
-    (text,) = re.findall(r'id="trials">(.*?)</script>', page, flags=re.DOTALL)
-    data = json.loads(text)
-    with load(run) as opened:
-        rows = opened.rows("""SELECT trial_id, list(width ORDER BY "order") AS widths FROM layers JOIN (
-            SELECT trial_id, max(point) AS point FROM layers GROUP BY ALL) USING (trial_id, point) GROUP BY ALL""")
-        losses = opened.rows("""SELECT stage_key, epoch, any_value(train_loss) AS loss FROM epochs
-            WHERE epoch % 5 = 0 OR (stage_key, epoch) IN (SELECT (stage_key, max(epoch)) FROM epochs GROUP BY stage_key)
-            GROUP BY ALL""")
-    assert {row["trial_id"]: row["widths"] for row in rows} == {id: of[1] for id, of in data["widths"]["of"].items()}
-    assert sum(len(epochs) for _, epochs, _ in data["curves"]["stages"]) == len(losses)
-    drawn = sorted(loss for *_, stage in data["curves"]["stages"] for loss in stage)
-    assert drawn == pytest.approx(sorted(row["loss"] for row in losses), rel=0.01)
-
-
-def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_path: Path) -> None:
-    """Ahead at 20%, level at 40%, behind at 60%."""
-    right = {0.2: lambda seed: 90 + seed % 2, 0.4: lambda seed: 79 + 2 * (seed % 2), 0.6: lambda seed: 70 - seed % 2}
-    trials = [
-        Trial(label="transtailor", method="transtailor", seed=seed, asked=tuple(right),
-              right=tuple(of(seed) for of in right.values()))
-        for seed in range(6)
-    ]  # fmt: skip
-    trials += [Trial(label="fine_tune", method="fine_tune", seed=seed, asked=(0.0,), right=(80,)) for seed in range(6)]
-    with load(write_run(tmp_path, trials)) as run:
-        findings = findings_of(run)
-        text = headline(findings)
-        (block,) = overview(findings)
-    assert text.startswith("transtailor at 20% fewer MACs is better than fine_tune, by 10.50 points")
-    assert text.endswith(
-        "transtailor at its other budgets: at 40% inconclusive (+0.00 points), at 60% worse (-10.50 points)."
-    )
-    words = {row[block.table.headings.index("verdict")] for row in block.table.rows}
-    assert words == {"–", "better", "inconclusive", "worse"}
-
-
 def test_the_headline_is_of_the_arm_of_transtailor_with_the_most_pairs(tmp_path: Path) -> None:
     trials = [
         Trial(label=label, method=label.lower(), seed=seed, right=(80 + seed % 2,))
@@ -393,16 +253,6 @@ def test_the_headline_is_of_the_arm_of_transtailor_with_the_most_pairs(tmp_path:
     ]  # fmt: skip
     with load(write_run(tmp_path, trials)) as run:
         assert headline(findings_of(run)).startswith("TransTailor at 20% fewer MACs and fine_tune at")
-
-
-def test_the_headline_counts_the_problems_that_it_pools(tmp_path: Path) -> None:
-    trials = [
-        Trial(label=label, method=label, seed=seed, dataset=dataset, right=(80 + seed + 9 * (label == "transtailor"),))
-        for label in ("transtailor", "fine_tune") for dataset in ("birds", "dogs") for seed in range(3)
-    ]  # fmt: skip
-    with load(write_run(tmp_path, trials)) as run:
-        text = headline(findings_of(run))
-    assert "Pooled over 2 problems." in text and "networks" not in text  # one network, on two data sets
 
 
 def test_the_best_so_far_counts_the_seeds_in_its_mean(tmp_path: Path) -> None:

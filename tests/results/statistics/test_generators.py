@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from results.statistics.fronts import resamples
-from results.statistics.means import iqm_interval, summary
 
-VALUES = np.random.default_rng(0).normal(0.5, 1, 20)
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
-    "iqm_interval": lambda generator: iqm_interval(VALUES, generator),
-    "summary": lambda generator: summary(list(VALUES), generator, "IQM"),
     "resamples": lambda generator: resamples(20, generator).tolist(),
 }
 

@@ -1,10 +1,10 @@
-"""Holm's correction and the probability of improvement, by hand and against statsmodels."""
+"""Holm's correction and the probability of improvement, by hand and against statsmodels; what lost pairs settle."""
 
 import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from results.statistics.pairs import compare_pairs, holm
+from results.statistics.pairs import compare_pairs, doubts, holm
 
 
 def test_holm_by_hand() -> None:
@@ -28,3 +28,27 @@ def test_the_probability_of_improvement_counts_ties_for_half() -> None:
     second = {0: 0.8, 1: 0.8, 2: 0.6, 3: 0.7}
     assert compare_pairs(first, second).improvement == (2 + 0.5) / 4
     assert compare_pairs(first, {}).improvement is None
+
+
+@pytest.mark.parametrize("seeds", [6, 10, 20])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
+@pytest.mark.parametrize("lowest", [False, True])
+def test_arms_that_lose_seeds_are_not_told_apart_by_chance(seeds: int, share: float, lowest: bool) -> None:
+    """Two equal arms, of which one loses seeds, its lowest scores or any: at most one verdict in twenty."""
+    numbers = np.random.default_rng(seeds)
+    verdicts = 0
+    for _ in range(400):
+        scores, control = (dict(enumerate(numbers.normal(size=seeds).tolist())) for _ in range(2))
+        count = int(share * seeds + numbers.random())
+        order = sorted(scores, key=scores.__getitem__) if lowest else numbers.permutation(seeds).tolist()
+        lost = set(order[:count])
+        kept = {seed: score for seed, score in scores.items() if seed not in lost}
+        verdicts += not doubts(compare_pairs(kept, control, lost))
+    assert verdicts <= 0.05 * 400
+
+
+def test_a_block_that_neither_has_is_left_out() -> None:
+    first, second = ({seed: seed + ahead for seed in range(9)} for ahead in (0.5, 0.0))
+    both = compare_pairs(first, second, {9})
+    assert both.with_lost == compare_pairs(first, second) and both.lost == 1 and not doubts(both)
+    assert doubts(compare_pairs(first, second, {9, 10, 11}))

@@ -18,7 +18,6 @@ from results.statistics.sequential import (
     spent,
     unbiased_mean,
 )
-from results.statistics.sequential_plan import expected_seeds
 
 LOOKS = (10, 13, 18, 25, 35, 50)
 FRACTIONS = tuple(seeds / LOOKS[-1] for seeds in LOOKS)
@@ -233,25 +232,6 @@ def test_an_estimate_counts_the_limits_that_its_looks_had() -> None:
     assert unbiased_mean(looks, design) == pytest.approx(looks[-1].mean, rel=1e-3)
 
 
-def test_expected_seeds_are_those_of_simulated_looks() -> None:
-    design = Design(LOOKS, 0.05, 1.0, 4)
-    generator = np.random.default_rng(9)
-    seeds, different, equal = [], 0, 0
-    for _ in range(300):
-        values = {"arm": list(generator.normal(0.8, 1.2, 50))}
-        end = look_at(values, design)["arm"][-1]
-        seeds.append(end.seeds)
-        different += end.verdict in ("better", "worse")
-        equal += end.verdict == "no difference that matters"
-    expected = expected_seeds(0.8, 1.2, design)
-    assert expected.mean == pytest.approx(np.mean(seeds), abs=2.5)
-    assert expected.different == pytest.approx(different / 300, abs=0.07)
-    assert expected.equal == pytest.approx(equal / 300, abs=0.07)
-    assert expected.open_before[0] == 1.0 and list(expected.open_before) == sorted(expected.open_before, reverse=True)
-    widths = np.diff([0, *LOOKS])
-    assert expected.mean == pytest.approx(sum(widths * expected.open_before))
-
-
 @pytest.mark.parametrize("arms", [1, pytest.param(10, marks=pytest.mark.check)])
 def test_looks_at_equal_arms_err_in_few_sweeps_and_without_boundaries_in_many(arms: int) -> None:
     """Up to 50 seeds. docs/statistics.md has the 18% of 8,000 sweeps, in which looks with boundaries erred in 3.6%."""
@@ -292,8 +272,3 @@ def test_alpha_that_was_handed_on_settles_what_was_open() -> None:
         and handed_on.limit == alone.limits()[LOOKS.index(handed_on.seeds)]
         and handed_on.seeds <= by_three.seeds
     )
-
-
-def test_ten_seeds_are_not_expected_to_settle_one_of_ten_comparisons() -> None:
-    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 1)).mean == 10
-    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 10)).mean == 13

@@ -1,28 +1,23 @@
 """`points.parquet`: what its rows and columns are, and files of its name that are not ours."""
 
 import re
-import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from results.arms.comparison import points_of
 from results.arms.findings import findings_of
 from results.arms.tuning import best_settings, ended_settings
-from results.errors import ResultsError
 from results.loaded_run import load
-from results.store.points import keep_what_is_not_ours, points_file, renew_points, write_points
+from results.store.points import points_file, renew_points, write_points
 from results.store.points_view import column_names, settings_table
 from results.store.reader import load as load_tables
 from results.store.schema import TABLES
 from results.store.writer import Writer
 from sweeps.operations.launch import RECOMMENDED_QUERY
-from tests.commands import Said
 from tests.results.arms.test_tuning import tuned_run
 from tests.results.exact_run import Trial, rows_of, write_run
 
@@ -146,7 +141,7 @@ def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:
         for seed, ended in enumerate(("finished", "failed", "finished"))
     ]
     with load_tables(write_run(tmp_path, trials)) as run:
-        arms = {arm.name: (len(arm.points), arm.failed) for arm in findings_of(run).arms}
+        arms = {arm.name: (len(arm.points), arm.failed.total()) for arm in findings_of(run).arms}
         assert arms == {"head_only": (3, 0), "path": (2, 1)}
 
 
@@ -170,72 +165,13 @@ def test_a_column_has_one_type() -> None:
     assert tables[4]["x"].to_pylist() == ["true", "1"]
 
 
-def foreign(path: Path) -> None:
-    pd.DataFrame({"mine": [1]}).to_parquet(path)
-
-
-def torn(path: Path) -> None:
-    path.write_bytes(b"PAR1")
-
-
-def edited(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(table.set_column(table.column_names.index("seed"), "seed", pa.array([7] * len(table))), path)
-
-
-def newer(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({b"table": b"points", b"format": b"9"}), path)
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (foreign, "was not written by this program"),
-        (torn, "is no table of points"),
-        (edited, "was changed after it was written"),
-        (newer, "has format 9, this program knows up to 1"),
-    ],
-)
-def test_a_file_that_is_not_ours_is_named_and_kept(
-    damage: Callable[[Path], None], reason: str, tmp_path: Path, synthetic: Any, command: Callable[..., Said]
-) -> None:
+def test_a_file_that_is_not_ours_is_left(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic().write(tmp_path / "run")
-    path = write_points(load(run))
-    damage(path)
-    content = path.read_bytes()
-    done = command("points", run)
-    assert (done.returncode, reason in done.stderr, path.read_bytes()) == (2, True, content)
-    with load(run) as tables:
-        assert reason in keep_what_is_not_ours(tables)  # as a launch does
-        assert write_points(tables) == path
-        assert keep_what_is_not_ours(tables) == ""
-    assert path.with_name("points.parquet.kept-1").read_bytes() == content
-
-
-def test_points_of_a_run_that_cannot_be_written_to_go_elsewhere(
-    synthetic: Any, command: Callable[..., Said], tmp_path: Path
-) -> None:
-    run = synthetic().write(tmp_path / "run")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as on a full disk, also for root
-    try:
-        done = command("points", run)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert done.returncode == 2
-    assert (
-        f"{run}/points.parquet cannot be written: " in done.stderr and "; to write it elsewhere, type: " in done.stderr
-    )
-    assert f"transtailor query {run} 'FROM points' --format parquet > points.parquet" in done.stderr
-
-
-def test_the_points_of_another_run_are_not_taken_for_this_ones(tmp_path: Path, synthetic: Any) -> None:
-    one, other = (load(synthetic(seeds=(seed,)).write(tmp_path / str(seed))) for seed in (0, 1))
-    path = write_points(one)
-    path.rename(tmp_path / "1" / "points.parquet")
-    with pytest.raises(ResultsError, match="belongs to another run"):
-        write_points(other)
+    pd.DataFrame({"mine": [1]}).to_parquet(points_file(run))
+    content = points_file(run).read_bytes()
+    notes: list[str] = []
+    renew_points(run, notes.append)
+    assert len(notes) == 1 and "rename it" in notes[0] and points_file(run).read_bytes() == content
 
 
 def test_the_line_of_the_front_page_keeps_arms_that_were_asked_for_milliseconds(

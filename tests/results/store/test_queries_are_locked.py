@@ -1,6 +1,5 @@
 """A query reads the run's files and no others, and writes none: tried with what DuckDB can do from a SELECT."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,23 +62,11 @@ def test_a_select_that_reads_or_writes_other_files_is_refused(sql: str, run: Pat
     assert local_table.num_rows == 1
 
 
+def test_a_long_query_prints_no_bar_into_its_answer(run: Path) -> None:
+    with load(run) as tables:
+        assert tables.rows("SELECT current_setting('enable_progress_bar') AS bar") == [{"bar": False}]
+
+
 def test_what_memory_does_not_hold_is_not_written_to_the_working_folder(run: Path) -> None:
     with load(run) as tables:
         assert tables.rows("SELECT current_setting('temp_directory') AS place") == [{"place": ""}]
-
-
-def test_a_csv_is_still_written_where_it_is_asked_for(run: Path, tmp_path: Path) -> None:
-    with load(run) as tables:
-        assert tables.write_csv("SELECT trial_id FROM trials", tmp_path / "out.csv") == 1
-    assert (tmp_path / "out.csv").read_text() == "trial_id\na\n"
-
-
-def test_a_cell_of_a_csv_is_computed_by_no_spreadsheet(run: Path, tmp_path: Path) -> None:
-    texts = ["=1+1", "+a", "-b", "@x", "\t=1", "\r=1", "plain = 1", "", "+1.5", "-2e3"]
-    asked = " UNION ALL ".join(f"SELECT {n} AS n, -{n} AS number, '{text}' AS \"a b\"" for n, text in enumerate(texts))
-    with load(run) as tables:
-        assert tables.write_csv(f"FROM ({asked}) ORDER BY n", tmp_path / "out.csv") == len(texts)
-    with (tmp_path / "out.csv").open(newline="") as file:
-        _, *rows = csv.reader(file)
-    assert [row[2] for row in rows] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
-    assert [row[1] for row in rows] == [str(-n) for n in range(len(texts))]

@@ -3,8 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -361,18 +359,6 @@ def test_two_thousand_files_are_each_looked_at_a_few_times(tmp_path: Path) -> No
         shutil.copy(file_of(tmp_path, "events"), file_of(tmp_path, "events", file))
     with at_most(2000 * 500, of="results."), load(tmp_path) as run:  # each with each: 4 million
         assert run.rows("SELECT count(*) AS n FROM events") == [{"n": 2000}]
-
-
-@pytest.mark.check
-def test_asking_what_finished_imports_nothing_heavy(tmp_path: Path, trial_row: Row) -> None:
-    Writer(tmp_path / "tables").write("trials", [trial_row()])
-    code = (
-        "import sys; import results.store.writer; from results.store.reader import finished_trial_ids;"
-        f"print(finished_trial_ids({str(tmp_path)!r}));"
-        "print([name for name in ('pandas', 'scipy', 'matplotlib', 'torch', 'ray') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "{'a'}\n[]\n"
 
 
 def test_r_squared_of_estimates_is_that_of_a_slow_loop(tmp_path: Path, synthetic: Any) -> None:

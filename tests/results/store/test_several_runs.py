@@ -1,8 +1,6 @@
 """Several runs as one: every row says its run, and what is compared has each trial once."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,6 @@ import pytest
 import results
 from results.arms.comparison import points_of
 from results.arms.findings import findings_of
-from results.diff import run_lines
 from results.errors import ResultsError
 from results.store.schema import TABLES
 from results.store.writer import Writer
@@ -73,7 +70,6 @@ def test_other_images_under_one_name_are_refused(tmp_path: Path) -> None:
     for read in (findings_of, lambda run: run.front(), lambda run: run.table()):
         with results.load(folders) as mixed, pytest.raises(ResultsError, match="data set birds of a .* and that of b"):
             read(mixed)
-    assert "data set birds: other images, 111111111111  |  222222222222" in list(run_lines(*folders[:2]))
 
 
 def test_answers_say_how_runs_were_taken_together(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -168,14 +164,3 @@ def test_a_run_twice_or_none_is_refused(runs: tuple[Path, Path]) -> None:
 def test_query_takes_several_runs(runs: tuple[Path, Path], command: Callable[..., Said]) -> None:
     done = command("query", *runs, "SELECT run, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL")
     assert (done.stdout, done.stderr) == ("| run | n |\n| --- | ---: |\n| a | 4 |\n| b | 4 |\n", "")
-
-
-@pytest.mark.check
-def test_pandas_is_imported_by_df_alone(runs: tuple[Path, Path]) -> None:
-    code = (
-        "import sys, results; assert 'pyarrow' not in sys.modules;"
-        f"run = results.load([{str(runs[0])!r}, {str(runs[1])!r}]); run.rows('SELECT count(*) FROM trials');"
-        "print('pandas' in sys.modules); print(type(run.sql('FROM trials')).__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\nDataFrame\n"

@@ -84,13 +84,13 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a submission without an answer is repeated at once",
         f"{JOBS}:submit",
-        "number_in_queue = _number_of(path, need.job_name, site.cluster, patience)",
+        "number_in_queue = _number_of(path, need.job_name, site.cluster)",
         "number_in_queue = None",
     ),
     _Planted(
         "a command of SLURM that hangs is waited for",
         "hpc.slurm.calls:run",
-        "timeout=timeout_s",
+        "timeout=LIMIT_S",
         "timeout=1e9",
     ),
     Planted(

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from hpc.ray.node import JOB_LABEL, JobAllocation
@@ -145,7 +144,7 @@ class Clusters:
 class PlayedNode:
     """What stands for `hpc.ray.node.RayNode` in the jobs: a `ray start`, as a child of the job that makes it."""
 
-    complaints = SimpleNamespace(new=list)
+    new_complaints = staticmethod(list)
 
     def __init__(
         self, clusters: Clusters, given: JobAllocation, folder: Path, _variables: object, address: str,

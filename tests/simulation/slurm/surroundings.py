@@ -105,7 +105,6 @@ class SlurmDay:
             (os, "environ", _Environment(world, os.environ)), (os, "killpg", killpg), (called, "subprocess", calls),
             *((module, "check_code", lambda: None) for module in (head, worker, controller)),
             *((module, "own_address", self._own_address) for module in (head, worker)),
-            *((module, "check_closed", lambda *_: None) for module in (head, worker)),
             *((module, "RayNode", partial(PlayedNode, self.clusters)) for module in (head, worker)),
             *((module, "Warnings", self._run) for module in (head, worker)),
             *((module, "guarded_folder", self._guarded_folder) for module in (head, worker)),

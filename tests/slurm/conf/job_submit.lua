@@ -4,6 +4,10 @@ function slurm_job_submit(job, _partitions, _user)
         slurm.log_user("this cluster charges all jobs: please specify an account with --account")
         return slurm.ERROR
     end
+    if job.min_mem_per_node ~= nil then
+        slurm.log_user("this cluster shares out memory by CPUs: ask --mem-per-cpu, not --mem")
+        return slurm.ERROR
+    end
     return slurm.SUCCESS
 end
 

@@ -14,7 +14,6 @@ from sweeps.driver.display import (
     PlainDisplay,
     RunningTrial,
     SweepProgress,
-    best_lines,
     display_for_terminal,
     left_text,
     line,
@@ -116,22 +115,6 @@ def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:
     assert second == "aaaaaaaaaaaa  l1           digits_vgg on digits  seed 1      end"
     assert running_lines(replace(shown, running=(RUNNING,) * 100))[-2:] == [one, "... and 92 more run"]
     assert running_lines(replace(shown, running=())) == []
-
-
-def test_the_best_of_two_networks_and_of_two_data_sets_are_told_apart() -> None:
-    shown = progress(25, 75, 50)
-    first = shown.best[0]
-    both = (first, replace(first, network="a_net", validation_score=0.3), replace(first, dataset="blobs", trials=2))
-    assert best_lines(replace(shown, best=both)) == [
-        "prune l1, a_net on digits: validation accuracy 0.3000 at 2 M MACs (seed 0)",
-        "prune l1, digits_vgg on blobs: validation accuracy 0.8100 at 2 M MACs (seed 0, best of 2 trials)",
-        "prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
-    ]
-    fewer = replace(first, train_images=20, validation_score=0.5)
-    assert best_lines(replace(shown, best=(first, fewer))) == [
-        f"prune l1, digits_vgg on digits ({images} training images): validation accuracy {score} at 2 M MACs (seed 0)"
-        for images, score in ((20, "0.5000"), (200, "0.8100"))
-    ]
 
 
 def test_plain_lines_are_sparse_but_failures_are_not(clock: Clock) -> None:

@@ -22,6 +22,7 @@ from sweeps.driver.driver import SweepOutcome, most_slots_on
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.resources import Resources
+from tailor.execution.cache import Cache
 from tests.sweeps.fake_plan import Recorder, computed, families, key_of, make_run, plan_of, sweep_of_fakes, trial
 from transtailor.waiting import wait_for
 
@@ -313,11 +314,10 @@ def test_on_ray_a_trial_whose_slot_is_killed_is_tried_again_and_then_the_launch_
 def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = tmp_path / "cache" / "old"
-    old.parent.mkdir()
+    old = Cache(tmp_path / "cache").path(64 * "0")
+    old.parent.mkdir(parents=True)
     old.write_bytes(os.urandom(3_000_000))
     monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
-    monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
     monkeypatch.setattr(sweep_state, "PAUSE_NOTED_EVERY_S", 0.0)
 
     class Cleaner(Recorder):

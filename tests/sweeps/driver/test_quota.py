@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.driver import quota
-from sweeps.driver.quota import GB, RESERVE_BYTES, RESERVE_FILES, DiskGuard, Room, bytes_in, room_in, why_pause
+from sweeps.driver.quota import GB, RESERVE_BYTES, RESERVE_FILES, DiskGuard, Room, why_pause
+from tailor.execution.cache import KEY_DIGITS, Cache
 
 TB = 1000 * GB
 
@@ -37,14 +38,6 @@ def test_it_pauses_at_the_reserve_unless_all_fits_and_goes_on_at_twice_that(
     assert (why is not None) == pauses
 
 
-def test_the_words_say_how_much_is_left_where_and_what_to_do() -> None:
-    why = why_pause(room(1_500_000_000), TB, is_paused=False)
-    assert why is not None
-    assert why.startswith("1.5 GB are left on a disk, less than 2.0 GB: ")
-    assert "transtailor clean" in why
-    assert "0 bytes are left" in str(why_pause(room(-GB), TB, is_paused=False))
-
-
 def test_a_disk_that_has_room_but_no_more_files_pauses_too() -> None:
     assert "files may still be made" in str(why_pause(room(TB, RESERVE_FILES - 1), GB, is_paused=False))
     assert why_pause(room(TB, RESERVE_FILES), GB, is_paused=False) is None
@@ -52,24 +45,26 @@ def test_a_disk_that_has_room_but_no_more_files_pauses_too() -> None:
     assert why_pause(room(TB, None), GB, is_paused=True) is None
 
 
+def write_stage(folder: Path, digit: str, size_bytes: int) -> Path:
+    path = Cache(folder).path(KEY_DIGITS * digit)
+    path.parent.mkdir()
+    path.write_bytes(bytes(size_bytes))
+    return path
+
+
 def test_the_room_is_that_of_the_file_system_or_of_the_limit_whichever_is_less(tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
-    (tmp_path / "below" / "file").write_bytes(os.urandom(300_000))
-    (tmp_path / "link").symlink_to("/usr")  # what lies behind is not this folder's
-    used = bytes_in(tmp_path)
-    assert 300_000 <= used < 400_000
-    limited = room_in(tmp_path, 0.001)
-    assert limited.free_bytes == 1_000_000 - used
+    write_stage(tmp_path, "0", 300_000)
+    (tmp_path / "other").write_bytes(bytes(300_000))  # no stage
+    limited = DiskGuard(tmp_path, 0.001).room()
+    assert limited.free_bytes == 1_000_000 - 300_000
     assert limited.where == f"of the 1.0 MB for {tmp_path}"
-    open_ended, generous = room_in(tmp_path), room_in(tmp_path, 1e9)
+    open_ended, generous = DiskGuard(tmp_path).room(), DiskGuard(tmp_path, 1e9).room()
     system = os.statvfs(tmp_path)
     assert open_ended.free_bytes == pytest.approx(system.f_bavail * system.f_frsize, rel=0.05)
     assert open_ended.where == generous.where == f"on the file system of {tmp_path}"
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        bytes_in(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
         DiskGuard(tmp_path / "nowhere").why_paused(0)
 
@@ -78,19 +73,18 @@ def test_the_guard_pauses_at_a_limit_and_goes_on_after_a_clean_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
-    monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
     guard = DiskGuard(tmp_path, 0.003)  # of which 0.3 MB are kept free
     assert guard.why_paused(TB) is None
-    for number in range(3):
-        (tmp_path / str(number)).write_bytes(os.urandom(900_000))
+    first, second, _third = (write_stage(tmp_path, digit, 940_000) for digit in "012")
     assert f"MB for {tmp_path}" in str(guard.why_paused(TB))
-    (tmp_path / "0").unlink()
+    first.unlink()
     assert guard.why_paused(TB) is None
-    (tmp_path / "3").write_bytes(os.urandom(1_100_000))
+    write_stage(tmp_path, "3", 650_000)
+    last = write_stage(tmp_path, "4", 400_000)
     assert guard.why_paused(TB) is not None
-    os.truncate(tmp_path / "3", 750_000)
-    assert guard.why_paused(TB) is not None  # 0.4 MB: enough to have gone on with, not enough to begin again
-    (tmp_path / "1").unlink()
+    last.unlink()
+    assert guard.why_paused(TB) is not None  # 0.5 MB: enough to have gone on with, not enough to begin again
+    second.unlink()
     assert guard.why_paused(TB) is None
 
 

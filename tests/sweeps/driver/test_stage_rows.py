@@ -88,6 +88,14 @@ def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> N
     assert {row["kind"] for row in rows["epochs"]} == {"train_source", "fit_head", "train_factors", "fine_tune"}
 
 
+def test_the_training_of_a_donor_is_not_that_of_the_model_that_adopts_its_scores(tmp_path: Path) -> None:
+    method = {"name": "prune", "asked_removed_macs_fraction": 0.4}
+    by_donor = SHORT | {"network": "digits_resnet", "method": method, "pruning": {"scores_from": "noise"}}
+    events, rows = rows_of(parse_trial(by_donor, "test"), tmp_path)
+    assert [event.result.stage.kind for event in events].count("fit_head") == 2  # the model's and the donor's
+    assert rows["operating_points"][-1]["trained_epochs"] == 3 + 2
+
+
 def test_the_filters_kept_are_those_that_its_prunings_left_one_after_the_other(tmp_path: Path) -> None:
     method = {"name": "transtailor", "steps": 2, "step_removed_macs_fraction": 0.2, "alpha_epochs": 1}
     config = parse_trial(SHORT | {"method": method}, "test")
@@ -188,11 +196,11 @@ def test_a_trial_that_decides_by_its_training_images_says_so(tmp_path: Path) -> 
 def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     """source -> head -> {a, b} -> both."""
     stages = {
-        "source": StageTraining(parents=(), trained_epochs=0, trained_macs=0.0, pruning_latency_ms=None),
-        "head": StageTraining(parents=("source",), trained_epochs=1, trained_macs=1.0, pruning_latency_ms=None),
-        "a": StageTraining(parents=("head",), trained_epochs=2, trained_macs=10.0, pruning_latency_ms=None),
-        "b": StageTraining(parents=("head",), trained_epochs=4, trained_macs=100.0, pruning_latency_ms=None),
-        "both": StageTraining(parents=("a", "b"), trained_epochs=8, trained_macs=1000.0, pruning_latency_ms=None),
+        "source": StageTraining(parents=(), trained_epochs=0, trained_macs=0.0),
+        "head": StageTraining(parents=("source",), trained_epochs=1, trained_macs=1.0),
+        "a": StageTraining(parents=("head",), trained_epochs=2, trained_macs=10.0),
+        "b": StageTraining(parents=("head",), trained_epochs=4, trained_macs=100.0),
+        "both": StageTraining(parents=("a", "b"), trained_epochs=8, trained_macs=1000.0),
     }
     assert total_training("both", stages) == (15, 1111.0)
     assert total_training("a", stages) == (3, 11.0)

@@ -1,7 +1,6 @@
 """What a sweep makes of reports: how far stages are, and the best of each comparison."""
 
 import errno
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
 from sweeps.scheduling.trial_queue import TrialQueue
 from sweeps.spec.json_settings import JsonSettings
+from tailor.execution.cache import Cache
 from tests.sweeps.fake_plan import PROGRESS, Recorder, make_run, plan_of, sweep_of_fakes, trial
 
 
@@ -137,17 +137,19 @@ def test_while_a_sweep_is_paused_its_state_says_what_is_left_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
-    monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
-    plan, display, old = plan_of([trial("t", ["s"])]), Recorder(), tmp_path / "cache" / "old"
-    old.parent.mkdir()
+    plan, display = plan_of([trial("t", ["s"])]), Recorder()
+    many, some = (Cache(tmp_path / "cache").path(64 * digit) for digit in "01")
+    for path, size_bytes in ((many, 2_900_000), (some, 100_000)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size_bytes))
     run = make_run(plan, tmp_path)
     state = sweep_state(
         plan, run, tmp_path / "cache", writer=Writer(run.tables), most_slots=1, display=display, max_disk_gb=0.003
     )
-    for size_bytes in (3_000_000, 2_900_000, 2_900_000):
-        old.write_bytes(os.urandom(size_bytes))
-        assert not state.pause_or_resume()
-    old.unlink()
+    assert not state.pause_or_resume()
+    some.unlink()
+    assert not state.pause_or_resume()
+    many.unlink()
     assert state.pause_or_resume()
     assert len(display.notes) == 2
     no_room, some_room, resumed = (progress.state for progress in display.states)

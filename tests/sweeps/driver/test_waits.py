@@ -128,8 +128,9 @@ def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: P
 def test_a_stop_is_noticed_while_the_disk_has_no_room(tmp_path: Path, ray_folder: Path) -> None:
     stop, display = tmp_path / "stop", Recorder()
     place = Pool(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "more").write_bytes(bytes(2_000_000))
+    more = Cache(tmp_path / "cache").path(64 * "0")
+    more.parent.mkdir(parents=True)
+    more.write_bytes(bytes(2_000_000))
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, stop, max_disk_gb=0.001)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS

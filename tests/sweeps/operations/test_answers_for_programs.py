@@ -1,4 +1,4 @@
-"""What programs get of `status`, `runs`, `plan` and `settled`: numbers, with the same keys whatever the data."""
+"""What programs get of `status`, `runs`, `plan` and `compare` of a settled run: numbers, the same keys for all data."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from results.loaded_run import load as open_run
 from results.questions.compare import compare
-from results.questions.settled import settled
+from results.questions.settled import settled_verdicts
 from results.store.reader import load
 from sweeps.driver.display import RunningTrial, SweepProgress
 from sweeps.driver.ledger import Counts
@@ -24,7 +24,7 @@ from sweeps.spec.spec import load_spec
 from tests.results.answers import check_answer
 from tests.sweeps.conftest import WriteEnds, WriteSpec
 from tests.sweeps.operations.test_preview import write_planned, write_stages
-from tests.sweeps.operations.test_status_explain import write_point, write_running
+from tests.sweeps.operations.test_status import write_point, write_running
 from tests.sweeps.settle.made_scores import begin, scores, settle, settled_spec
 from transtailor.__main__ import main
 
@@ -103,16 +103,18 @@ def test_a_settled_run_is_compared_in_the_same_columns_as_others(tmp_path: Path)
     run = begin(spec, tmp_path)
     settle(spec, run, scores({"head_only": -20.0, "transtailor": 12.0, "prune l1": 0.3}))
     with load(run.path) as tables:
-        looks = check_answer("settled", list(settled.answer(tables)))["settled"]
+        looks = settled_verdicts(tables)
         parts = list(compare.answer(tables, "fine_tune"))
         compared = check_answer("compare", parts)["compare"]
         at_any_time = list(compare.answer(tables, "fine_tune", anytime=True))
         check_answer("compare --anytime", at_any_time)
+    assert len(compared) == len(looks)
     by_arm = {(record["arm"], record["asked_removed_macs_fraction"]): record for record in compared}
-    for look in looks:
-        record = by_arm[look["arm"], look["asked_removed_macs_fraction"]]
-        for name in ("pairs", "difference", "difference_low", "difference_high", "p", "verdict", "failed_trials"):
-            assert record[name] == look[name]
+    for (_, arm, asked), look in looks.items():
+        record = by_arm[arm, asked]
+        assert [record[name] for name in ("pairs", "difference", "p", "verdict")] == [
+            look.seeds, look.mean, look.p, look.verdict,
+        ]  # fmt: skip
         assert record["p_holm"] is None
     frame = open_run(run.path).compare("fine_tune")
     assert json.loads(frame.to_json(orient="records"))[0].keys() == compared[0].keys()

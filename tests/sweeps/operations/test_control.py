@@ -20,7 +20,7 @@ from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.slurm.cluster_run import ClusterRun, Submission
 from sweeps.spec.spec import load_spec
-from tests.commands import LAUNCH, transtailor_command
+from tests.commands import LAUNCH
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import Command, WriteSpec
 from transtailor.waiting import wait_for
@@ -84,8 +84,8 @@ CRITERIA.add("breaks", Criterion(compute=breaks, source="a test"))
 
 
 def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: Command) -> None:
-    for command in ("stop", "cancel", "logs", "retry", "time"):
-        done = sweeps_command(command, tmp_path / "none")
+    for command, *options in (("stop",), ("stop", "--now"), ("logs",), ("run", "--retry"), ("time",)):
+        done = sweeps_command(command, tmp_path / "none", *options)
         assert (done.returncode, done.stdout) == (2, "")
         assert "there is no run" in done.stderr
         assert "Traceback" not in done.stderr
@@ -120,7 +120,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         launched.kill()
         launched.communicate()
     assert ": not running" in sweeps_command("stop", run.path).stdout
-    refused = sweeps_command("cancel", run.path)
+    refused = sweeps_command("stop", run.path, "--now")
     assert refused.returncode == 2
     assert "was not launched on SLURM" in refused.stderr
     unknown = sweeps_command("logs", run.path, "0000")
@@ -210,7 +210,7 @@ def _launched_on_slurm(run: RunFolder) -> ClusterRun:
 
 
 @pytest.mark.check
-def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
+def test_retry_of_trials_that_are_named_and_of_all(
     tmp_path: Path, write_spec: WriteSpec, launch_process: Command, sweeps_process: Command
 ) -> None:
     mended = tmp_path / "mended"
@@ -219,35 +219,17 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     assert launch_process(write_spec(BREAKING), "--site", "serial").returncode == 1
     with load(run.path) as tables:
         first, second = (trial["trial_id"] for trial in failed_trials(tables))
-    well, _ = sorted(finished_trial_ids(run.path))
-    wrong = first[:-1] + ("0" if first[-1] != "0" else "1")
-    refused = transtailor_command("retry", run.path, first, wrong, folder=tmp_path)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert f"no trial whose id begins with {wrong!r}" in refused.stderr
-    assert f"did you mean {first!r}?" in refused.stderr
-    both = transtailor_command("retry", run.path, first, "--failed", folder=tmp_path)
-    assert (both.returncode, both.stdout) == (2, "")
     mended.touch()
-    one = sweeps_process("retry", run.path, first[:12], well)
+    one = sweeps_process("run", run.path, "--retry", "--again", first[:12])
     assert one.returncode == 0, one.stderr
-    assert one.stdout.startswith(f"trial {well} is finished; nothing to do\n")
     assert "1 of 1 trials finished, 0 failed" in one.stdout
     assert first in finished_trial_ids(run.path)
     assert second not in finished_trial_ids(run.path)
-    rest = sweeps_process("retry", run.path, "--failed")
-    assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trial to try again")
+    rest = sweeps_process("run", "breaks", "--retry")  # as it was launched, not as one of its trials was tried again
+    assert rest.returncode == 0 and rest.stdout.startswith(f"in {tmp_path}: ") and "--again" not in rest.stdout
     assert "4 of 4 trials finished, 0 failed" in rest.stdout
-    whole = next(control.retry(run))  # as it was launched, not as one of its trials was tried again
-    assert whole.startswith(f"in {tmp_path}: ") and "spec.toml" in whole and "--again" not in whole
-    detached = sweeps_process("retry", run.path, "--detach")  # here the launch refuses the option that it is given
+    detached = sweeps_process("run", run.path, "--retry", "--detach")  # the launch refuses the option that it is given
     assert detached.returncode == 2 and "--detach needs a SLURM site" in detached.stderr
-    assert len(open_run(run).provenance["history"]) == 3
-    for words, said in (
-        ([first], f"trial {first} is finished; nothing to do\n"),
-        (["--failed"], f"{run.path}: 0 failed trials; nothing to do\n"),
-    ):
-        nothing = transtailor_command("retry", run.path, *words, folder=tmp_path)
-        assert (nothing.returncode, nothing.stdout) == (0, said)
     assert len(open_run(run).provenance["history"]) == 3
 
 

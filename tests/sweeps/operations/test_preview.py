@@ -1,7 +1,7 @@
 """What `--plan` says of time, of what seeds can settle and of jobs; and that the forecast agrees with a real run."""
 
+import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpc.cluster.autoscaler import ScalingLimits
 from hpc.doctor.names import late_finding, write_verdict
 from hpc.sites.site import read_site
-from results.arms.cost import cost_of_run
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.statistics.pairs import holm
 from results.store.reader import load
@@ -20,19 +18,16 @@ from results.store.writer import Writer
 from results.text.formats import markdown_lines
 from sweeps.driver.driver import most_slots_on, slots_for
 from sweeps.operations.preview import preview
-from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
-from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
-from sweeps.planning.plan import Plan, make_plan, select_trials
-from sweeps.run.relaunch import start, this_code_digest
+from sweeps.planning.devices import spec_on_site
+from sweeps.planning.hours import Capacity, MeasuredStage, durations_in, fit_durations, forecasts, seconds_left
+from sweeps.planning.plan import Plan, make_plan
 from sweeps.run.run_folder import RunFolder
-from sweeps.scheduling.timed import schedule
 from sweeps.search.run_search import RunSearch
-from sweeps.slurm.cluster_run import job_texts
+from sweeps.spec.resources import Resources
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import PlannedStage
 from tests.sweeps.conftest import Command
 from tests.sweeps.fake_plan import families, plan_of
-from tests.sweeps.scheduling.test_timed import timed
 
 QUICK_SPEC = """
 name = "quick"
@@ -67,22 +62,6 @@ def lines(plan: Plan, runs: Path, site: str = "serial", command: Sequence[str] =
     return "\n".join(markdown_lines(preview(plan, site, runs=runs, cache=runs / "no_cache", command=command)))
 
 
-def test_the_plan_of_an_extension_says_what_the_launch_will_do(tmp_path: Path) -> None:
-    """It said that launching would be refused, whatever was typed."""
-    plan = quick_plan(tmp_path)
-    _, lock, _ = start(
-        select_trials(plan, [plan.trials[0].trial_id]), tmp_path / "runs", extend=False, update_code=False
-    )
-    lock.release()
-    page = {"runs": tmp_path / "runs", "cache": tmp_path / "cache", "command": None}
-    refused, extended = (
-        "\n".join(markdown_lines(preview(plan, "serial", **page, extend=extend))) for extend in (False, True)
-    )
-    assert "launching would be refused" in refused and "type --extend" in refused
-    assert "launching would be refused" not in extended
-    assert "launching would extend it by 3 trials" in extended
-
-
 def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or_all() -> None:
     stages = [
         measured("a", "tune", 1.0),
@@ -93,7 +72,7 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
         measured("f", "prune", 0.7, work=0.0),
         measured("g", "tune", 99.0, network=None, work=None),
     ]
-    found = fit_durations(stages, ranks=2)
+    found = fit_durations(stages)
     assert found.seconds(stage_of("tune", 5.0, key="c"), "vgg") == 12.0
     assert found.seconds(stage_of("tune", 5.0), "vgg") == pytest.approx(5 * (1 + 3) / 20)
     assert found.seconds(stage_of("tune", 5.0), "mobilenet") == pytest.approx(5 * (1 + 3 + 12) / 30)
@@ -104,76 +83,66 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
 
 def test_what_is_scaled_from_another_network_has_a_range_of_twenty_fold() -> None:
     stages = [measured("a", "tune", 40.0, network="mobilenet"), measured("p", "prune", 0.5, work=0.0)]
-    found = fit_durations(stages, ranks=2)
+    found = fit_durations(stages)
     tuning, other = stage_of("tune", 5.0), stage_of("score", 5.0)
-    assert not found.is_scaled(tuning, "mobilenet") and not found.is_scaled(stage_of("prune", 0.0), "resnet")
-    assert not found.is_scaled(stage_of("tune", 5.0, key="a"), "resnet")
-    assert found.least_s(tuning, "mobilenet") == found.most_s(tuning, "mobilenet") == 20.0
+    for stage, network, known_s in ((stage_of("tune", 5.0, key="a"), "resnet", 40.0), (tuning, "mobilenet", 20.0),
+                                    (stage_of("prune", 0.0), "resnet", 0.5)):  # fmt: skip
+        assert found.range_s(stage, network) == (known_s, known_s)
     for stage in (tuning, other):
-        assert found.is_scaled(stage, "resnet")
-        assert (found.least_s(stage, "resnet"), found.most_s(stage, "resnet")) == pytest.approx((1.0, 400.0))
-    both = fit_durations([*stages, measured("b", "tune", 4.0, network="vgg")], ranks=2)
-    assert (both.least_s(tuning, "resnet"), both.most_s(tuning, "resnet")) == pytest.approx((1.0, 40.0))
-    far = fit_durations([*stages, measured("b", "tune", 1.0, network="vgg")], ranks=2)
-    assert (far.least_s(tuning, "resnet"), far.most_s(tuning, "resnet")) == pytest.approx((0.5, 20.0))
+        assert found.range_s(stage, "resnet") == pytest.approx((1.0, 400.0))
 
 
-def write_measured(run: Path, plan: Plan, but: str = "") -> None:
-    """Write a run that has computed all stages of a plan, at one speed, but those of a kind."""
+def write_measured(run: Path, plan: Plan, **columns: Any) -> None:
+    """Write a run that has computed all stages of a plan, at one speed."""
     write_planned(run, plan)
     rows = [
         {"trial_id": trial.trial_id, "stage_key": stage.key, "kind": stage.kind, "order": order, "cached": False,
-         "compute_s": 1e-6 * stage.work}
-        for trial in plan.trials for order, stage in enumerate(trial.stages) if stage.kind != but
+         "compute_s": 1e-6 * stage.work} | columns
+        for trial in plan.trials for order, stage in enumerate(trial.stages)
     ]  # fmt: skip
     write_stages(run, rows)
 
 
-def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("resources", "seconds", "device"),
+    [
+        ({}, 8.0, "cpu"), ({"ranks": 2}, 6.0, "cpu"), ({"ranks": 4}, None, ""), ({"gpus_per_rank": 1}, 2.0, "H200"),
+        ({"ranks": 2, "gpus_per_rank": 1}, None, ""), ({"threads_per_rank": 4}, 1.0, "cpu"),
+        ({"gpus_per_rank": 1, "threads_per_rank": 4}, 2.0, "H200"), ({"ranks": 2, "threads_per_rank": 4}, None, ""),
+    ],
+)  # fmt: skip
+def test_only_stages_on_the_plans_device_with_its_ranks_and_threads_count(
+    resources: dict[str, Any], seconds: float | None, device: str, tmp_path: Path
+) -> None:
     plan = quick_plan(tmp_path)
-    write_measured(tmp_path / "runs" / "earlier", plan)
-    assert (
-        "SCALED" not in lines(plan, tmp_path / "runs") and " to " not in lines(plan, tmp_path / "runs").split("ends")[1]
-    )
-    (tmp_path / "other.toml").write_text(QUICK_SPEC.replace("[trial]", '[trial]\nnetwork = "digits_resnet"'))
-    page = lines(make_plan(load_spec(tmp_path / "other.toml")), tmp_path / "runs")
-    assert "SCALED by MACs from digits_vgg: digits_resnet; for equal MACs one network may take 20 times" in page
-    assert "to measure one trial, type:" in page
-    (row,) = (text for text in page.splitlines() if text.startswith("| 1 | "))
-    assert " to " in row.split("|")[2] and " to " in row.split("|")[3]
+    tuning = next(stage for stage in plan.trials[0].stages if stage.kind == "fine_tune")
+    other_card, card = {"device": "A100", "compute_s": 3.0}, {"device": "H200", "compute_s": 2.0}
+    for row in (other_card, card, {"compute_s": 8.0}, {"ranks": 2, "compute_s": 6.0}, {"compute_s": 1.0}):
+        run = tmp_path / "runs" / f"of {row['compute_s']} s"
+        write_measured(run, plan, **row)
+        threads = 4 if row["compute_s"] == 1.0 else 1
+        (run / "plan.json").write_text(json.dumps({"resources": {"threads_per_rank": threads}}))
+        os.utime(run / "tables" / "stages", (8.0 - row["compute_s"],) * 2)
+    durations = durations_in(tmp_path / "runs", Resources(**resources))
+    if durations is None:
+        assert seconds is None
+    else:
+        assert (durations.measured_s[tuning.key], durations.device) == (seconds, device)
+        assert durations.runs == (f"of {seconds} s",)  # not those whose stages do not count
 
 
-def test_a_probe_measures_what_the_probe_before_has_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_plan_with_gpus_takes_no_seconds_of_a_cpu(ranks: int, tmp_path: Path) -> None:
+    """It called them GPU-hours: 58 times the most that it says without any run."""
+    site = tmp_path / "mine.toml"
+    site.write_text("cpus_per_node = 4\nwalltime_min = 60\ngpus_per_node = 4\n")
     write_measured(tmp_path / "runs" / "earlier", quick_plan(tmp_path))
-    other = QUICK_SPEC.replace("[trial]", '[trial]\nnetwork = "digits_resnet"') + '[[variants]]\nmethod.name = "sfp"\n'
-    (tmp_path / "other.toml").write_text(other)
-    plan = make_plan(load_spec(tmp_path / "other.toml"))
-    arms = []
-    while probes := re.findall("--only ([0-9a-f]+)", lines(plan, tmp_path / "runs")):
-        probe = select_trials(plan, probes)
-        arms.append(probe.trials[0].label)
-        assert len(arms) == len(set(arms))
-        write_measured(tmp_path / "runs" / f"probe {len(arms)}", probe)
-    assert sorted(arms) == ["prune l1", "sfp"]
-
-
-def test_a_plan_scales_no_network_from_itself(tmp_path: Path) -> None:
-    """Where a kind of stage is new to a network that was measured."""
-    plan = quick_plan(tmp_path)
-    write_measured(tmp_path / "runs" / "earlier", plan, but="fine_tune")
-    page = lines(plan, tmp_path / "runs")
-    assert "assumed as fast as the mean of all others: fine_tune, so the end is a range\n" in page
-    assert "SCALED" not in page
-
-
-def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_no_other() -> None:
-    old = measured("a", "tune", 100.0, device="H200", run="old")
-    one, two = measured("b", "tune", 8.0, ranks=1), measured("c", "tune", 6.0)
-    assert fit_durations([old, one, two], ranks=2).measured_s == {"c": 6.0}
-    assert fit_durations([old, one, two], ranks=1).measured_s == {"b": 8.0}
-    assert fit_durations([old, one, two], ranks=4).measured_s == {"b": 2.0, "c": 3.0}
-    assert fit_durations([one, old], ranks=2).device == "H200"
-    assert fit_durations([old, one, two], ranks=2).runs == ("run",)  # not those whose stages do not count
+    (tmp_path / "quick.toml").write_text(f"{QUICK_SPEC}[resources]\nranks = {ranks}\n")
+    plan = make_plan(spec_on_site(load_spec(tmp_path / "quick.toml"), read_site(site)))
+    after, without = (lines(plan, tmp_path / runs, str(site)) for runs in ("runs", "none"))
+    hours, hours_without = ([row for row in page.splitlines() if row.startswith("| ")] for page in (after, without))
+    assert hours == hours_without
+    assert "measured on cpu" not in after
 
 
 def write_stages(run: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -202,13 +171,12 @@ def test_runs_are_read_with_their_trials_planned_work(tmp_path: Path) -> None:
         ],
     )  # fmt: skip
     (run / "tables" / "stages" / "damaged.parquet").write_bytes(b"PAR1 no more")
-    found = durations_in(tmp_path / "runs", ranks=1)
+    found = durations_in(tmp_path / "runs", Resources())
     assert found is not None
     assert found.runs == ("earlier",)
     assert set(found.measured_s) == {stage.key for stage in trial.stages[1:]}  # the first was computed by another
     tuning = next(stage for stage in trial.stages if stage.kind == "fine_tune")
     assert found.seconds(replace(tuning, key="another"), "digits_vgg") == pytest.approx(2 * tuning.work)
-    assert found.kinds_not_measured(plan.trials) == ["train_source"]
 
 
 def test_stages_whose_work_is_not_known_say_nothing(tmp_path: Path) -> None:
@@ -216,81 +184,27 @@ def test_stages_whose_work_is_not_known_say_nothing(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "earlier"
     stage = {"trial_id": "gone", "stage_key": "a", "kind": "fine_tune", "order": 0, "cached": False, "compute_s": 2.0}
     write_stages(run, [stage])
-    assert durations_in(tmp_path / "runs", ranks=1) is None
+    assert durations_in(tmp_path / "runs", Resources()) is None
     assert "time      not known: no run below " in lines(quick_plan(tmp_path), tmp_path / "runs")
 
 
 def test_folders_that_are_no_runs_say_nothing(tmp_path: Path) -> None:
-    assert durations_in(tmp_path / "nowhere", ranks=1) is None
+    assert durations_in(tmp_path / "nowhere", Resources()) is None
     (tmp_path / "runs" / "empty" / "tables" / "stages").mkdir(parents=True)
-    assert durations_in(tmp_path / "runs", ranks=1) is None
-
-
-def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Path) -> None:
-    plan = quick_plan(tmp_path)
-    said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "my spec.toml", "--plan"])
-    pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
-    assert (
-        f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe_{pruned.trial_id[:6]}"
-        in said
-    )
-    assert "ends after" not in said
-    assert "sharing   saves a factor of 2.31 over one script per trial, its source's training included\n" in said
-    assert "          (expected by MACs of images, not measured); none of it is cached yet\n" in said
-    assert [trial.trial_id for trial in select_trials(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
-
-
-def test_of_a_search_no_probe_is_offered_because_it_would_be_refused(tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text('name = "s"\n[trial]\nmethod.name = "prune"\n[axes]\nseed = [0, 1]\n[search]\n')
-    plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
-    said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "s.toml", "--plan"])
-    assert "time      not known" in said and "--only" not in said
+    assert durations_in(tmp_path / "runs", Resources()) is None
 
 
 @pytest.mark.parametrize(("confirm", "at_once"), [("", 4), ("[confirm]\ntop = 2\nseeds = 6\n", 12)])
-def test_a_search_uses_slots_for_its_largest_batch_and_its_plan_says_so(
+def test_a_search_uses_slots_for_its_largest_batch(
     confirm: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     (tmp_path / "s.toml").write_text(
-        'name = "s"\n[trial]\nmethod.name = "fine_tune"\n[axes]\noptimisation.momentum = { from = 0.1, to = 0.8, '
-        f'step = 0.1 }}\n[search]\nsampler = "tpe"\ntrials = 8\nbatch = 4\n{confirm}'
+        'name = "s"\n[trial]\nmethod.name = "fine_tune"\n[axes]\noptimisation.momentum = [0.1, 0.2, 0.3, 0.4, 0.5, '
+        f'0.6, 0.7, 0.8]\n[search]\nsampler = "tpe"\ntrials = 8\nbatch = 4\n{confirm}'
     )
     plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
     assert slots_for(plan, 4, most_slots_on("local", plan.resources)) == at_once
-    assert f", {at_once} at a time in " in lines(plan, tmp_path / "runs", "local")
-
-
-def test_weights_that_a_launch_would_miss_are_named_with_what_to_type(tmp_path: Path) -> None:
-    path, weights = tmp_path / "quick.toml", tmp_path / "net.safetensors"
-    named = f'source = {{ weights = "{weights}", weights_sha256 = "{64 * "0"}" }}'
-    path.write_text(QUICK_SPEC.replace("source.epochs = 2", named))
-    said = lines(make_plan(load_spec(path)), tmp_path / "runs")
-    assert f"weights   launching would be refused: no weights at {weights}; give source.weights" in said
-    weights.write_bytes(b"another file")
-    assert "weights   launching would be refused: " in lines(make_plan(load_spec(path)), tmp_path / "runs")
-    assert "refused" not in lines(quick_plan(tmp_path), tmp_path / "runs")
-
-
-def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
-    site = tmp_path / "mine.toml"
-    site.write_text("cpus_per_node = 4\nmemory_gb = 1\nwalltime_min = 60\n")
-    plan = quick_plan(tmp_path)
-    said = lines(plan, tmp_path / "runs", str(site))
-    texts = job_texts(RunFolder(tmp_path / "runs" / "quick"), read_site(site), plan.resources, this_code_digest())
-    shown = [line for title, text in texts for line in ("", f"--- {title}", *text.splitlines())]
-    assert said.splitlines()[-len(shown) :] == shown
-    assert "#SBATCH --mem=1024MB" in said
-
-
-def test_it_says_what_the_doctor_has_found_about_the_shared_folder(tmp_path: Path) -> None:
-    site = tmp_path / "mine.toml"
-    site.write_text(f"cpus_per_node = 4\nwalltime_min = 60\nshared_folder = {str(tmp_path)!r}\n")
-    assert f" doctor --site {site}" in lines(quick_plan(tmp_path), tmp_path / "runs", str(site))
-    write_verdict(tmp_path, late_finding(31.0, None))
-    page = lines(quick_plan(tmp_path), tmp_path / "runs", str(site))
-    (line,) = [line for line in page.splitlines() if "nocto" in line]
-    assert line.startswith("folder ") and "is seen after 31.0 s" in line
 
 
 def test_what_the_doctor_has_found_is_not_said_of_runs_on_another_file_system(
@@ -316,16 +230,6 @@ def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said
     assert f"{smallest_p(seeds):.3g}" in said
 
 
-def test_seeds_of_which_some_arms_have_fewer_are_given_as_a_range(tmp_path: Path) -> None:
-    path = tmp_path / "quick.toml"
-    own_seeds = QUICK_SPEC.replace("[axes]\nseed = [0, 1]\n", "").replace(
-        '"fine_tune"', '"fine_tune"\naxes.seed = [0, 1]'
-    )
-    path.write_text(f"{own_seeds}axes.seed = [0, 1, 2, 3]\n")
-    text = lines(make_plan(load_spec(path)), tmp_path / "runs")
-    assert "seeds     2 to 4 of an arm: with 2, a paired comparison can reach p = 0.5 at best" in text
-
-
 @pytest.mark.parametrize("seeds", [6, 7, 8])
 def test_a_family_needs_more_seeds_than_a_pair_and_counts_each_row_of_compare(seeds: int, tmp_path: Path) -> None:
     """Arms at each budget: TransTailor at two, l1 and the heads, which no trial of the spec measures alone."""
@@ -344,44 +248,47 @@ def test_a_family_needs_more_seeds_than_a_pair_and_counts_each_row_of_compare(se
 
 
 def test_one_row_for_each_number_of_nodes() -> None:
-    trials = timed(*(f"s{number}:3600" for number in range(12)))
-    limits = ScalingLimits(
-        max_workers=6, walltime_s=86400, drain_before_s=90, successor_lead_s=60, idle_s=60, start_limit_s=600
-    )  # fmt: skip
-    capacity = Capacity(limits=limits, units_per_worker=4, unit="GPU", start_s=30)
-    found = forecasts(trials, capacity)
-    assert [forecast.workers for forecast in found] == [1, 2, 4, 6]
-    for forecast, rounds in zip(found, (12, 6, 3, 2), strict=True):
-        assert forecast.latest_s == forecast.earliest_s == pytest.approx(30 + 3600 * rounds, abs=1)
-        assert forecast.unit_hours == pytest.approx(12 * 4, rel=0.01)
-    spanning = replace(capacity, limits=replace(limits, workers_per_slot=2))
-    assert [forecast.workers for forecast in forecasts(trials, spanning)] == [2, 4, 6]
-    shared = replace(capacity, limits=replace(limits, slots_per_worker=2))
-    assert forecasts(trials, shared)[0].latest_s == pytest.approx(30 + 3600 * 6, abs=1)
-
-
-def test_very_many_trials_are_given_bounds_that_hold_what_a_schedule_says() -> None:
-    trials = timed(*(f"root{n // 10}:20 s{n}:{5 + n % 7}" for n in range(3000)))
-    capacity = one_machine(4, 1)
-    found = forecasts(trials, capacity)
-    assert [forecast.workers for forecast in found] == [1, 2, 4]
-    assert any(forecast.earliest_s < forecast.latest_s for forecast in found)
-    for forecast in found:
-        makespan_s, _ = schedule(trials, forecast.workers, 0.0)
-        assert forecast.earliest_s <= makespan_s <= forecast.latest_s
+    """Twelve trials of an hour: at the earliest they share evenly, at the latest one is begun at the end of that."""
+    capacity = Capacity(max_workers=6, units_per_worker=4, unit="GPU", start_s=30)
+    rows = list(forecasts(12 * 3600.0, 3600.0, capacity))
+    assert [forecast.workers for forecast in rows] == [1, 2, 4, 6]
+    for forecast, rounds, more_s in zip(rows, (12, 6, 3, 2), (0, 1800, 2700, 3000), strict=True):
+        assert forecast.earliest_s == pytest.approx(30 + 3600 * rounds)
+        assert forecast.latest_s == pytest.approx(30 + 3600 * rounds + more_s)
+        assert forecast.unit_hours == pytest.approx(12 * 4)
+    assert {forecast.limited_by for forecast in rows} == {"slots"}
+    spanning = replace(capacity, workers_per_slot=2)
+    assert [forecast.workers for forecast in forecasts(43200.0, 3600.0, spanning)] == [2, 4, 6]
+    shared = replace(capacity, slots_per_worker=2)
+    assert next(forecasts(43200.0, 3600.0, shared)).earliest_s == pytest.approx(30 + 3600 * 6)
+    chain = list(forecasts(7200.0, 7200.0, capacity))
+    assert {forecast.earliest_s for forecast in chain} == {7230.0} and chain[-1].limited_by == "critical path"
 
 
 def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     plan = plan_of(families(2, 4))
-    found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ranks=1)
-    shared = timed_trials(plan, found.seconds, lambda _: False, lambda _: False)
-    alone = timed_trials(replace(plan, private_cache=True), found.seconds, lambda _: False, lambda _: True)
-    work_s = [schedule(trials, 1, 0.0)[0] for trials in (shared, alone)]
-    assert work_s[1] / work_s[0] == pytest.approx(8 * 3 / (2 + 4 + 8))
+    durations = fit_durations([measured("x", "fake", 10.0, work=1.0)])
+    shared_s, longest_s = seconds_left(plan, durations.seconds, (), lambda _: False)
+    alone_s, longest_alone_s = seconds_left(replace(plan, private_cache=True), durations.seconds, (), lambda _: True)
+    assert alone_s / shared_s == pytest.approx(8 * 3 / (2 + 4 + 8))
+    assert longest_s == longest_alone_s == pytest.approx(alone_s / 8)
+
+
+def test_what_is_finished_or_cached_takes_nothing() -> None:
+    plan = plan_of(families(2, 4))
+    durations = fit_durations([measured("x", "fake", 10.0, work=1.0)])
+    first, *others = plan.trials
+    work_s, _ = seconds_left(plan, durations.seconds, {trial.trial_id for trial in others}, lambda _: False)
+    assert work_s == pytest.approx(10.0 * sum(stage.work for stage in first.stages))
+    left_s = seconds_left(
+        plan, durations.seconds, {trial.trial_id for trial in others}, {first.stages[0].key}.__contains__
+    )
+    assert left_s[0] == left_s[1] == pytest.approx(10.0 * sum(stage.work for stage in first.stages[1:]))
+    assert seconds_left(plan, durations.seconds, {trial.trial_id for trial in plan.trials}, lambda _: False) == (0, 0)
 
 
 @pytest.mark.check
-def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stages_took(
+def test_the_seconds_left_of_a_real_serial_run_are_the_sum_of_what_its_stages_took(
     tmp_path: Path, trained: RunFolder, launch: Command
 ) -> None:
     spec = tmp_path / "trained.toml"
@@ -389,22 +296,13 @@ def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
     with load(trained.path) as run:
         (row,) = run.rows("SELECT sum(compute_s) AS seconds FROM stages WHERE NOT cached")
         (span,) = run.rows("SELECT epoch(max(ended_at) - min(started_at)) AS seconds FROM trials")
-        cost, _ = cost_of_run(run)
-    durations = durations_in(tmp_path / "runs", ranks=1)
+    durations = durations_in(tmp_path / "runs", Resources())
     assert durations is not None
-    left = timed_trials(plan, durations.seconds, lambda _: False, lambda _: False)
-    makespan_s, _ = schedule(left, 1, 0.0)
-    assert makespan_s == pytest.approx(row["seconds"], rel=1e-9)
-    assert makespan_s <= span["seconds"]
+    work_s, _ = seconds_left(plan, durations.seconds, (), lambda _: False)
+    assert work_s == pytest.approx(row["seconds"], rel=1e-9)
+    assert work_s <= span["seconds"]
     again = launch(spec, "--site", "serial", "--plan", "--name", "again", "--cache", "empty")
     assert f"time      from {len(durations.measured_s)} stages that trained measured on cpu" in again.stdout
     assert "| slots | ends after |" in again.stdout
-    (scripts, *others) = cost.baselines.leading_first()
-    apart = f"one script per trial, its source's training included: {scripts.separate / 3600:.3g}\n"
-    assert (
-        f"bill      {makespan_s / 3600:.3g} rank-hours for all trials, what is cached included; {apart}" in again.stdout
-    )
-    assert f"sharing   saves a factor of {scripts.factor_text} over one script per trial, its source's" in again.stdout
+    assert f"bill      {work_s / 3600:.3g} rank-hours for all trials, what is cached included; " in again.stdout
     assert "          (expected by the seconds of measured stages); none of it is cached yet\n" in again.stdout
-    for baseline in (scripts, *others):
-        assert f"| {baseline.name} | {baseline.factor_text} |\n" in again.stdout

@@ -82,21 +82,21 @@ def test_no_row_is_written_where_links_lead(place: str, run: RunFolder, tmp_path
     assert tree(run.path) == before
 
 
-@pytest.mark.parametrize("link", ["export", "export/csv"])
+@pytest.mark.parametrize("link", ["export", "export/tensorboard"])
 def test_an_export_writes_to_no_folder_to_which_a_link_leads(link: str, run: RunFolder, tmp_path: Path) -> None:
     mine = victim(tmp_path)
-    (mine / "csv").mkdir()
+    (mine / "tensorboard").mkdir()
     (mine / "trials.csv").write_text("years")
-    (mine / "csv" / "trials.csv").write_text("years")
+    (mine / "tensorboard" / "trials.csv").write_text("years")
     (run.path / link).parent.mkdir(exist_ok=True)
     (run.path / link).symlink_to(mine)
     before = tree(mine)
-    done = transtailor_command("export", "runs/small", "--to", "csv", folder=tmp_path)
+    done = transtailor_command("export", "runs/small", "--to", "tensorboard", folder=tmp_path)
     assert tree(mine) == before
     assert (done.returncode, "leads out of" in done.stderr) == (2, True)
     out = tmp_path / "out"
-    out.symlink_to(mine / "csv")  # named by the user
-    named = transtailor_command("export", "runs/small", "--to", "csv", "--out", "out", folder=tmp_path)
+    out.symlink_to(mine / "tensorboard")  # named by the user
+    named = transtailor_command("export", "runs/small", "--to", "tensorboard", "--out", "out", folder=tmp_path)
     assert "leads out of" not in named.stderr
 
 

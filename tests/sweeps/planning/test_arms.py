@@ -169,7 +169,6 @@ def test_every_output_names_the_same_arms(finished: RunFolder, launch: Command, 
         assert f"{MEANS[arm]:.2f} ± " in row and "(3)" in row
     best = said(transtailor_command, "best", run, folder=tmp_path)
     assert "(prune l1, learning_rate = 0.005, seed 2)" in best
-    assert "repeats" not in plan
     assert "3 of each arm" in plan  # seeds
     with load(finished.path) as rows:
         assert sorted({row["arm"] for row in rows.rows(POINTS_WITH_COSTS)}) == ARMS
@@ -243,19 +242,6 @@ def test_an_extension_that_needs_other_names_says_so_and_all_rows_have_them(
     _, lock, what = start(more, tmp_path / "runs", extend=False, update_code=False)
     lock.release()
     assert what == "resumed"
-
-
-def test_an_axis_over_draws_repeats_a_seed(write_spec: WriteSpec, launch: Command) -> None:
-    plan = planned(
-        write_spec, RATES.replace("optimisation.learning_rate = [0.001, 0.005, 0.01]", "source.seed = [0, 1]")
-    )
-    assert {one.arm for one in plan.trials} == {"prune l1", "fine_tune"}
-    shown = launch("spec.toml", "--plan", "--site", "serial").stdout
-    assert "repeats   each seed runs at several values of source.seed" in shown and "tuning " not in shown
-    of_one = RATES.replace("optimisation.learning_rate = [0.001, 0.005, 0.01]", "") + "axes.source.seed = [0, 1]\n"
-    planned(write_spec, of_one)
-    shown = launch("spec.toml", "--plan", "--site", "serial").stdout
-    assert "repeats   each seed of fine_tune alone runs at several values of source.seed" in shown
 
 
 def test_arms_of_a_search_do_not_change_with_its_proposals(write_spec: WriteSpec, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from sweeps.operations import controller
 from sweeps.operations.status import status
 from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import make_plan
-from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import Submission
 from sweeps.spec.spec import load_spec
 from tests.sweeps.conftest import WriteSpec, created_run
@@ -96,38 +95,6 @@ def test_a_plan_prints_only_the_texts_of_the_jobs_if_asked_without_slurm(
     assert "--site local is this machine, which runs no jobs; type --site SITE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("driver", "words", "said"),
-    [
-        (0, [], "CPUs for each rank, as [resources] has no gpus_per_rank"),
-        (
-            1,
-            [],
-            "CPUs for each rank, as [resources] has no gpus_per_rank; the GPU of this machine stays idle: to use it, "
-            "type --set resources.gpus_per_rank=1",
-        ),
-        (2, ["--set", "resources.gpus_per_rank=1"], "1 GPU for each rank, as gpus_per_rank = 1 in [resources] says"),
-    ],
-)
-def test_on_this_machine_the_plan_names_an_idle_gpu(
-    tmp_path: Path,
-    write_spec: WriteSpec,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    driver: int,
-    words: list[str],
-    said: str,
-) -> None:
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    listed = "".join(f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'\n" for number in range(driver))
-    program.write_text(f"#!/bin/sh\n{listed}")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert devices(planned(capsys, tmp_path, str(write_spec()), *words)) == said
-
-
 def test_the_controller_gives_trials_what_the_plan_said(tmp_path: Path, write_spec: WriteSpec) -> None:
     """It reads the run's own spec, which says nothing about GPUs, and the site as it was at the launch."""
     for name, site, gpus in (("with", GPUS, 1.0), ("without", CPUS, 0.0)):
@@ -142,11 +109,6 @@ def test_the_controller_gives_trials_what_the_plan_said(tmp_path: Path, write_sp
         assert devices(told).startswith(
             "1 GPU for each rank, as the site" if gpus else "CPUs for each rank, as the sit"
         )
-
-
-def test_status_says_it_of_a_run_on_this_machine(trained: RunFolder) -> None:
-    told = "\n".join(part for part in status(trained) if isinstance(part, str))
-    assert devices(told) == "CPUs for each rank, as [resources] has no gpus_per_rank"
 
 
 def test_a_limit_in_gpu_hours_needs_gpus(write_spec: WriteSpec) -> None:

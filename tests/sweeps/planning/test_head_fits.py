@@ -11,7 +11,6 @@ from results.arms.fronts import fronts_of
 from results.best import best_points
 from results.questions import compare, front
 from results.questions.compare import versus_arm_page
-from results.questions.images import compare_by_image
 from results.questions.table import published_table
 from results.report.page import write_report
 from results.store.reader import Run, load
@@ -72,9 +71,6 @@ def answers(run: RunFolder) -> dict[str, dict[str, float]]:
             "front": {str(point.arm): point.score for point in fronts_of(tables, "macs")[problem_of(tables)]},
             "compare": {row["arm"]: row["score"] for row in records(tables) if not row["removed_macs_fraction"]},
             "best": {best_points(tables)[0]["arm"]: best_points(tables)[0]["test_score"]},
-            "images": {
-                str(one.first): one.first.test.mean or 0.0 for one in compare_by_image(tables, "head_only", "gbn")
-            },
             "points": {
                 row["arm"]: row["score"]
                 for row in tables.rows(
@@ -111,8 +107,6 @@ def test_every_answer_calls_the_heads_fit_head_only_and_has_the_same_numbers(
     with load(run.path) as tables:
         (head,) = [row for row in records(tables) if row["arm"] == "head_only"]
         assert (head["pairs"], head["difference"]) == (4, pytest.approx(0.23))  # one point a seed, not one of each path
-        (chosen,) = compare_by_image(tables, "TransTailor", "fine-tuning")
-        assert chosen.first.asked == 0.1  # never the head's fit by default
         (paths,) = tables.rows("SELECT count(*) AS n FROM compared_points WHERE arm = 'head_only'")
         assert paths["n"] == 4
     status_rows = rows_of(run)

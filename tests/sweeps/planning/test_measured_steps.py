@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.planning.measured_steps import TABLE_FILE, MeasuredSteps, measured_steps
+from sweeps.planning.hours import TABLE_FILE, MeasuredSteps, measured_steps
 from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 from tailor.execution.dry_run import PlannedStage
@@ -40,23 +40,21 @@ def test_the_table_is_that_of_its_evidence() -> None:
 def test_the_range_holds_what_was_measured_and_scales_with_images_ranks_and_precision() -> None:
     bf16 = steps("bf16")
     for network, speed in bf16.images_per_s.items():
-        least, most = bf16.least_s(stage(network), network), bf16.most_s(stage(network), network)
+        least, most = bf16.range_s(stage(network), network)
         assert least <= 10_000 / speed * 1.000001 and 10_000 / speed <= most * 1.000001
         assert least < bf16.seconds(stage(network), network) < most
     one = stage("vgg16")
-    double = stage("vgg16", images=20_000)
-    assert bf16.most_s(double, "vgg16") == pytest.approx(2 * bf16.most_s(one, "vgg16"))
-    assert steps("bf16", ranks=2).most_s(one, "vgg16") == pytest.approx(bf16.most_s(one, "vgg16") / 2)
-    fp32, mixed = steps("float32"), steps("float32", "bf16")
-    assert fp32.least_s(one, "vgg16") == pytest.approx(2 * bf16.least_s(one, "vgg16"))
-    assert fp32.most_s(one, "vgg16") == mixed.most_s(one, "vgg16") == pytest.approx(15 * bf16.most_s(one, "vgg16"))
-    assert mixed.least_s(one, "vgg16") == bf16.least_s(one, "vgg16")
+    least, most = bf16.range_s(one, "vgg16")
+    assert bf16.range_s(stage("vgg16", images=20_000), "vgg16")[1] == pytest.approx(2 * most)
+    assert steps("bf16", ranks=2).range_s(one, "vgg16")[1] == pytest.approx(most / 2)
+    assert steps("float32").range_s(one, "vgg16") == pytest.approx((2 * least, 15 * most))
+    assert steps("float32", "bf16").range_s(one, "vgg16") == pytest.approx((least, 15 * most))
 
 
 def test_a_network_with_few_macs_may_take_as_long_for_an_image_as_the_smallest_measured_one() -> None:
     bf16 = steps("bf16")
-    most_s = bf16.most_s(stage("efficientnet_b0"), "efficientnet_b0")
-    assert most_s == pytest.approx(bf16.most_s(stage("resnet50"), "resnet50"))
+    most_s = bf16.range_s(stage("efficientnet_b0"), "efficientnet_b0")[1]
+    assert most_s == pytest.approx(bf16.range_s(stage("resnet50"), "resnet50")[1])
 
 
 def test_the_plan_on_a_site_with_gpus_says_hours_before_anything_ran(

@@ -12,7 +12,6 @@ from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.execution.missing import DataMissing
 from tailor.facts import manifest
-from tailor.facts.official import OFFICIAL
 from tests.pages import DOCS
 from tests.sweeps.conftest import WriteSpec
 from tests.tailor.prepare.pictures import BIRDS, class_folders, data, pack
@@ -48,23 +47,6 @@ def refusal(path: Path, *assignments: str) -> list[str]:
 def typed(lines: list[str]) -> list[list[str]]:
     """The commands in a list, without their first word."""
     return [shlex.split(line)[1:] for line in lines[1:] if not line.startswith("#")]
-
-
-def test_all_that_is_missing_is_listed_once_and_in_order(write_spec: WriteSpec, tmp_path: Path) -> None:
-    lines = refusal(write_spec(spec_text(tmp_path / "data sets")))
-    weights, caltech, birds = typed(lines)
-    assert weights[:2] == ["fetch", "ResNet18_Weights.IMAGENET1K_V1"]
-    root = str(tmp_path / "data sets")
-    options = ["--image-px", "32", "--from"]
-    both = ["caltech_30", "--also", "caltech_60"]  # one reading of the archive
-    assert caltech == [
-        "data", "prepare", *both, "--layout", "caltech256", *options, "256_ObjectCategories.tar", "--to", root,
-    ]  # fmt: skip
-    assert birds == ["data", "prepare", "birds", "--layout", "cub200", *options, "CUB_200_2011.tgz", "--to", root]
-    text = "\n".join(lines)
-    for layout in ("caltech256", "cub200"):
-        assert OFFICIAL[layout].page in text
-        assert all(file.digest in text for file in OFFICIAL[layout].files)
 
 
 def test_plan_shows_the_list_at_its_end_and_run_refuses_with_the_same(
@@ -194,7 +176,6 @@ def test_a_set_of_another_size_or_another_digest_is_refused_with_both(tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"layout": "cub_200", "image_px": 32}, "no such official layout; did you mean 'cub200'"),
         ({"layout": "cub200"}, "layout = 'cub200' needs image_px"),
         ({"layout": "cub200", "image_px": 32, "root": None}, "layout is of a prepared data set"),
         ({"expected": {"classes": 2, "images": 9}}, "expected needs image_px"),

@@ -1,8 +1,6 @@
 """Plans: ids, what is shared, what it costs, and the same sweep without sharing."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,14 +22,12 @@ from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import PlannedStage, dry_run
-from tailor.facts.datasets import DATASETS
 from tailor.facts.networks import NETWORKS
 from tailor.facts.weights import sha256_of
 from tailor.networks import building
 from tailor.stages import TrainSource
 from tests.sweeps.conftest import WriteSpec
 from tests.tailor.execution.users_networks import SOURCE
-from tests.tailor.trials import PHOTOGRAPHS
 
 ROOT = Path(__file__).parents[3]
 
@@ -209,27 +205,6 @@ def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: Writ
     refuse_missing_files(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
 
 
-@pytest.mark.parametrize("images, refused", [(36, True), (40, False)])
-def test_a_last_batch_in_parts_of_one_image_is_refused_before_a_launch(
-    images: int, refused: bool, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ResNet-18's last norms see one place of an image of 32 px; 36 images leave a batch of four, in four parts."""
-    small = replace(PHOTOGRAPHS, input_shape=(3, 32, 32))
-    monkeypatch.setitem(DATASETS._records, "small", small)  # type: ignore[attr-defined]
-    text = f"""
-name = "parts"
-[trial]
-network = "resnet18"
-method.name = "fine_tune"
-data = {{ name = "small", train_images = {images} }}
-source = {{ weights = "net.safetensors", weights_sha256 = "{"0" * 64}" }}
-optimisation = {{ batch_size = 32, accumulation_steps = 4 }}
-"""
-    plan = make_plan(load_spec(write_spec(text)))
-    with pytest.raises(ConfigError, match="a last batch in which layer4.0.bn1") if refused else nullcontext():
-        refuse_unfit_networks(plan)
-
-
 def test_a_users_network_is_tried_before_a_launch(write_spec: WriteSpec, tmp_path: Path) -> None:
     """With two ranks, a parameter that no output depends on would stop the training in torch."""
     (tmp_path / "nets.py").write_text(SOURCE)
@@ -271,22 +246,6 @@ def test_without_sharing_the_trials_are_the_same() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC, ["axes.seed=[0]", "axes.network=['digits_vgg']"]))
     separate = no_sharing(plan)
     assert (separate.name, separate.private_cache, separate.trials) == ("demo_no_sharing", True, plan.trials)
-
-
-def test_two_trials_with_one_id_name_both(write_spec: WriteSpec) -> None:
-    path = write_spec("""
-name = "twice"
-[[variants]]
-label = "a"
-method.name = "prune"
-[[variants]]
-label = "b"
-method = { name = "prune", criterion = "taylor" }
-""")
-    with pytest.raises(
-        SpecError, match=r"one id [0-9a-f]{16}(.|\n)*\[\[variants\]\] 1 \('a'\)(.|\n)*\[\[variants\]\] 2"
-    ):
-        make_plan(load_spec(path))
 
 
 def test_two_metrics_on_one_data_set_are_refused(write_spec: WriteSpec) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import RunFolderError
-from sweeps.operations.explain import find_trial
+from sweeps.operations.known_trials import find_trial
 from sweeps.operations.reproduce import reproduce
 from sweeps.planning.plan import make_plan
 from sweeps.planning.trial_data import verify_data
@@ -37,7 +37,7 @@ def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Pa
         RunFolderError, match=rf"\n  the data set {sets}/birds was prepared again: digest \w{{12}} -> \w{{12}}\n"
     ):
         start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
-    trial = find_trial("", [run.path])
+    trial = find_trial("", run.path)
     with pytest.raises(
         RunFolderError, match=rf"^the data set {sets}/birds was prepared again: .* are trial \w{{16}}; "
     ):

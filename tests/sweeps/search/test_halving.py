@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 
 from sweeps.errors import SpecError
+from sweeps.run.trial_producer import ScoreKey
 from sweeps.search.halving import is_longer, stopped_trials
 from sweeps.search.proposals import next_batch
-from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.records import Proposal
 from sweeps.spec.spec import Spec, load_spec
 from tests.sweeps.conftest import WriteSpec
 from tests.sweeps.search.test_proposals import decided
@@ -20,7 +21,7 @@ name = "s"
 method.name = "fine_tune"
 [axes]
 seed = [3, 7]
-optimisation.momentum = { from = 0.1, to = 0.9, step = 0.1 }
+optimisation.momentum = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 [search]
 sampler = "%s"
 trials = 9
@@ -75,7 +76,7 @@ def test_each_decision_reads_all_before_it_and_nothing_is_decided_twice(write_sp
 def decided_as_trials_end(spec: Spec, value: Callable[[Proposal], float | None], draw: random.Random) -> list[Proposal]:
     """All proposals of an asynchronous search whose trials end in a random order."""
     made: list[Proposal] = []
-    scores: dict[ScoreKey, Score] = {}
+    scores: dict[ScoreKey, float] = {}
     live: list[Proposal] = []
     while True:
         ids = [key for one in live for key in one.trial_ids]
@@ -88,7 +89,7 @@ def decided_as_trials_end(spec: Spec, value: Callable[[Proposal], float | None],
             ended = live.pop(draw.randrange(len(live)))
             score = value(ended)
             if score is not None:
-                scores |= {(key, ended.rung): Score(validation_score=score, macs=1) for key in ended.trial_ids}
+                scores |= {(key, ended.rung): score for key in ended.trial_ids}
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
@@ -123,9 +124,9 @@ def test_asynchronously_a_trial_continues_when_eta_have_reached_its_rung(write_s
     spec = load_spec(write_spec((SPEC % "grid").replace("eta = 2", "eta = 2, asynchronous = true")))
     made = [decision.proposal for decision in next_batch(spec, (), {})]
     assert [one.purpose for one in made] == ["search"] * 4
-    scores: dict[ScoreKey, Score] = {}
+    scores: dict[ScoreKey, float] = {}
     for number, (purpose, of) in enumerate([("search", 4), ("promote", 1), ("promote", 2)]):
-        scores |= {(key, 0): Score(validation_score=turned(made[number]), macs=1) for key in made[number].trial_ids}
+        scores |= {(key, 0): turned(made[number]) for key in made[number].trial_ids}
         (decision,) = next_batch(spec, made, scores, live=made[3].trial_ids)
         made.append(decision.proposal)
         assert (decision.proposal.purpose, decision.proposal.origin) == (purpose, of)
@@ -144,12 +145,9 @@ def test_failed_trials_are_not_continued_and_a_smaller_share_is(write_spec: Writ
     ("old", "new", "message"),
     [
         ("epochs = [3, 10]", "epochs = [10, 3]", r"the rungs \[10, 3\] are not in ascending order"),
-        ("epochs = [3, 10]", "epochs = [3, 3]", r"the rungs \[3, 3\] are not in ascending order"),
         ("epochs = [3, 10]", "epochs = []", r"rungs are in epochs or at points; type halving = "),
         ("epochs = [3, 10]", "epochs = [3], points = [0]", r"rungs are in epochs or at points"),
-        ("epochs = [3, 10]", "epochs = [0]", r"\[search.halving\] .*given 0"),
-        ("eta = 2", "eta = 0", r"\[search.halving\] .*given 0"),
-        ('"tpe"', '"nsga2"', r"halving ranks by score alone"),
+        ("epochs = [3, 10]", "epochs = [0]", r"search.halving.epochs.1: given 0"),
     ],
 )
 def test_ladders_that_cannot_be_are_refused(old: str, new: str, message: str, write_spec: WriteSpec) -> None:

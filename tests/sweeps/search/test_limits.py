@@ -58,5 +58,5 @@ def test_time_between_launches_does_not_count(
         for place, (driver, trial, from_h, to_h, status) in enumerate(ATTEMPTS)
     ]  # fmt: skip
     Writer(run.tables).write("attempts", rows)
-    why = RunSearch(spec, run)._why_over()
+    why = RunSearch(spec, run).why_over()
     assert why == (f"{limit.replace('.0', '')} were reached" if is_over else None)

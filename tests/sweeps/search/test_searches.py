@@ -6,7 +6,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from results.arms.findings import findings_of
-from results.questions.search import history, rungs, search_front, section, settings
-from results.render.blocks import Figure
+from results.questions.search import BEST_SO_FAR
 from results.store.files import changing_file
 from results.store.reader import load
 from sweeps.errors import RunFolderError
@@ -27,9 +24,7 @@ from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
 from tests import commands
 from tests.faults.decisions import read_otherwise
-from tests.install import no_chromium
-from tests.results.chromium import IS_LEFT_OUT, chromium
-from tests.results.report.report_page import DRAWN, until
+from tests.results.report_page import text_of
 from transtailor.waiting import reap, wait_for
 
 pytestmark = pytest.mark.check
@@ -41,8 +36,8 @@ source.epochs = 1
 data.train_images = 64
 optimisation.epochs = 3
 [axes]
-optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
-optimisation.head_epochs = { from = 1, to = 4 }
+optimisation.learning_rate = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512]
+optimisation.head_epochs = [1, 2, 3, 4]
 [search]
 sampler = "tpe"
 trials = 8
@@ -54,7 +49,6 @@ seeds = 2
 """
 AXES = SPEC.split("[axes]\n")[1].split("\n[search]")[0]
 DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
-FIGURES = ["search-history", "search-rungs", "search-settings", "search-front"]
 CONFIRMED = """
 SELECT validation_score, test_score FROM measured_points WHERE trial_id IN (
     SELECT unnest(trial_ids) FROM proposals WHERE confirms = {number}
@@ -123,39 +117,14 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
     assert twice == [], "a stage was computed twice"
 
 
-def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
-    with load(serial[0] / "runs" / "search") as run:
-        charts = {make.__name__: make(run) for make in (history, rungs, settings, search_front)}
-        made = section(findings_of(run))
-    drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
-    ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
-    assert (
-        len(ended) == 3
-        and len(drawn["rungs"]) == 8 + 3
-        and {row["trial_id"] for row in drawn["rungs"] if row["ended"]} == {*ended}
-    )
-    best = [max(one["score"] for one in drawn["history"][: place + 1]) for place in range(3)]
-    assert [row["best"] for row in drawn["history"]] == best
-    assert drawn["search_front"] == drawn["history"]
-    assert len(drawn["settings"]) == 8
-    assert made is not None
-    assert [block.name for block in made.blocks if isinstance(block, Figure)] == FIGURES
-    for name, chart in charts.items():
-        assert chart is not None
-        svg = chart.save(tmp_path / f"{name}.svg").read_text()
-        assert "NaN" not in svg and "undefined" not in svg and "accuracy (%)" in svg
-
-
-@pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
-def test_a_browser_draws_how_it_went(serial: tuple[Path, str]) -> None:
+def test_the_report_shows_how_it_went(serial: tuple[Path, str]) -> None:
     """Of eight settings three reached the end: too few to see what the rung predicts, and the page says so."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
-        browser.open(serial[0] / "runs" / "search" / "report.html")
-        until(browser, DRAWN)
-        marks = [browser.run(f"document.querySelectorAll('#{name} .plot .role-mark > *').length") for name in FIGURES]
-        assert all(several > 3 for several in marks), marks
-        assert "too few trials were continued" in browser.run("document.querySelector('#search').innerText")
-        assert browser.complaints == []
+    folder = serial[0] / "runs" / "search"
+    with load(folder) as run:
+        best = run.rows(BEST_SO_FAR)
+    scores = [row["validation_score"] for row in best]
+    assert 1 <= len(scores) <= 3 and scores == sorted(scores)
+    assert "too few trials were continued" in text_of((folder / "report.html").read_text())
 
 
 def test_launched_again_nothing_is_left(serial: tuple[Path, str]) -> None:
@@ -181,8 +150,7 @@ def test_each_decision_says_which_scores_it_read(serial: tuple[Path, str]) -> No
     ("old", "new", "table"),
     [
         ("trials = 8", "trials = 9", "[search]"),
-        ("top = 2", "top = 1", "[confirm]"),
-        ("to = 4", "to = 5", "[axes]"),
+        ("3, 4]", "3, 5]", "[axes]"),
         ("eta = 3", "eta = 4", "[search]"),
         (AXES, "\n".join(reversed(AXES.splitlines())), "the order of [axes]"),
     ],
@@ -233,16 +201,7 @@ def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> No
     said = launch(tmp_path, "--plan")
     assert "tpe: at most 8 of 40 settings, 3 at a time, then the best 2 with 2 seeds" in said
     assert "12 trials if none fails, 40 in the grid" in said
-    assert "simulated 3 times: 12 trials, " in said
     assert not (tmp_path / "runs").exists()
-
-
-def test_without_confirmation_no_query_is_recommended_that_finds_nothing(tmp_path: Path) -> None:
-    unconfirmed = SPEC.partition("[confirm]")[0].replace("trials = 8", "trials = 2").replace("top = 2", "top = 1")
-    (tmp_path / "spec.toml").write_text(unconfirmed)
-    done = commands.launch("spec.toml", "--site", "serial", folder=tmp_path)
-    assert done.returncode == 0 and "transtailor status " in done.stdout, done.stdout + done.stderr
-    assert "transtailor query " not in done.stdout
 
 
 def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> None:

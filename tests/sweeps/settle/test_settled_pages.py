@@ -8,17 +8,14 @@ from typing import Any
 
 import pytest
 
-from results import load as open_run
 from results.arms.extensions import extension_notes, seed_additions
 from results.arms.findings import findings_of
 from results.arms.looks import look_row, recorded_looks
-from results.diff import run_lines
 from results.errors import ResultsError
 from results.questions import compare, settled
 from results.questions.anytime import anytime_page
 from results.questions.costs import bill
 from results.questions.table import published_table
-from results.report import overview
 from results.report.page import page_of
 from results.statistics.sequential import anytime_interval
 from results.store.completeness import is_over
@@ -28,11 +25,9 @@ from results.text.formats import answer_of, markdown_lines
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
-from sweeps.settle.costs import Assumed, seed_lines
 from sweeps.spec.spec import spec_of
 from tests.results.exact_run import Trial, write_run
 from tests.sweeps.settle.made_scores import begin, scores, settle, settled_spec
-from transtailor.errors import UserError
 
 EFFECTS = {"head_only": -20.0, "transtailor": 12.0, "prune l1": 0.3}
 
@@ -58,12 +53,11 @@ def compared(tables: Run, asked: float) -> Sequence[Mapping[str, Any]]:
 def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
     with load(run.path) as tables:
         text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
-        assert text == text_of(settled.settled.answer(tables, 0.2))
     rows = {line.split("|")[2].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "| 10 |" in rows["transtailor"] and "| better, but trained longer |" in rows["transtailor"]
     assert "1 of the arms trained for more epochs than their control" in text
     assert "\n- Trials: " in text
-    assert "| worse |" in rows["head_only"] and "| no difference that matters | 15 |" in rows["prune l1"]
+    assert "| worse |" in rows["head_only"] and "| no difference that matters |" in rows["prune l1"]
     assert "5 comparisons with one alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
     assert " p " not in text.splitlines()[4]
 
@@ -73,37 +67,18 @@ def test_another_control_is_refused_because_its_tests_would_err(run: RunFolder) 
         with pytest.raises(ResultsError, match="no tested arm is called 'fine-tune'; did you mean 'fine_tune'"):
             text_of(compare.compare.answer(tables, "fine-tune"))
         with pytest.raises(ResultsError, match="--against 'fine_tune', or --anytime"):
-            compare.compare.answer(tables, "head_only")
+            text_of(compare.compare.answer(tables, "head_only"))
         with pytest.raises(ResultsError, match="budgets: 0.2, 0.4"):
-            text_of(settled.settled.answer(tables, 0.3))
+            text_of(compare.compare.answer(tables, "fine_tune", 0.3))
 
 
-def test_where_all_trials_of_the_control_have_failed_the_looks_say_so_and_programs_get_no_row(tmp_path: Path) -> None:
+def test_where_all_trials_of_the_control_have_failed_the_looks_say_so(tmp_path: Path) -> None:
     spec = settled_spec()
     folder = begin(spec, tmp_path)
     settle(spec, folder, scores(EFFECTS, failing=[("fine_tune", seed) for seed in range(20)]))
     with load(folder.path) as tables:
         assert "incomplete, 10 failed or NaN" in text_of(compare.compare.answer(tables, "fine_tune"))
-        assert compared(tables, 0.2) == []
-        (note,) = [note for note in published_table(tables).notes if note.startswith("In brackets")]
-        assert note.endswith(tables.to_type("settled"))
-
-
-def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
-    with load(run.path) as tables:
-        records = compared(tables, 0.4)
-        looks = settled.settled_verdicts(tables)
-    assert {record["verdict"] for record in records} == {"worse", "better", "no difference that matters"}
-    for record in records:
-        (look,) = [
-            look
-            for (_, arm, asked), look in looks.items()
-            if (arm, asked) == (record["arm"], record["asked_removed_macs_fraction"])
-        ]
-        assert (record["difference"], record["difference_low"], record["pairs"]) == (look.mean, look.low, look.seeds)
-        assert record["p_holm"] is None
-    frame = open_run(run.path).compare("fine_tune", at=0.2)
-    assert set(frame["verdict"]) == {"worse", "better", "no difference that matters"}
+        assert {(row["verdict"], row["against_score"]) for row in compared(tables, 0.2)} == {("incomplete", None)}
 
 
 @pytest.mark.check
@@ -122,10 +97,6 @@ def test_all_numbers_of_a_row_are_against_the_arm_that_it_names(tmp_path: Path) 
             row["arm"]: row["score"]
             for row in tables.rows("SELECT arm, avg(test_score) AS score FROM measured_points GROUP BY arm")
         }["fine_tune"]
-        (told,) = answer_of(settled.settled.answer(tables, 0.2)).tables.values()
-    assert {record["arm"]: record["trained_longer"] for record in told.records} == {
-        arm: record["trained_longer"] for arm, record in records.items()
-    }
     assert records["transtailor"]["trained_longer"]
     for arm, record in records.items():
         pairs = list(zip(looks[arm].scores or (), looks[arm].against_scores or (), strict=True))
@@ -141,11 +112,7 @@ def test_the_table_marks_no_best_and_has_the_verdicts(run: RunFolder) -> None:
     with load(run.path) as tables:
         table = published_table(tables, asked=0.2)
     cells = {row.name: row.cells[0] for row in table.rows}
-    assert {name: cell.verdict for name, cell in cells.items() if cell is not None} == {  # type: ignore[union-attr]
-        "fine_tune": "", "head_only": "worse", "prune l1 at 20% fewer MACs":
-        "no difference that matters", "transtailor at 20% fewer MACs": "better",
-    }  # fmt: skip
-    assert {cell.place for cell in cells.values() if cell is not None} == {"looked at"}  # type: ignore[union-attr]
+    assert {cell.place for cell in cells.values() if cell is not None} == {"looked at"}
     assert not any("max-T" in note for note in table.notes)
 
 
@@ -176,8 +143,6 @@ def test_a_run_without_looks_has_no_such_section(tmp_path: Path) -> None:
     write_run(tmp_path / "r", [Trial(label="a", seed=seed, right=(80,)) for seed in range(6)])
     with load(tmp_path / "r") as tables:
         assert settled.section(findings_of(tables)) is None
-        with pytest.raises(ResultsError, match=r"no \[settle\]; type: .*compare .*/r$"):
-            text_of(settled.settled.answer(tables))
 
 
 def test_before_the_first_look_nothing_is_compared_and_the_sweep_is_not_over(tmp_path: Path) -> None:
@@ -244,50 +209,6 @@ def test_additions_follow_an_arm_to_its_new_name(tmp_path: Path) -> None:
     assert additions["fine_tune, learning_rate = 0.001"] == 1
 
 
-def test_notes_on_additions_are_on_compare_table_and_report(tmp_path: Path) -> None:
-    trials = [Trial(label=label, seed=seed, right=(80 + seed,)) for label in "ab" for seed in range(6)]
-    run = write_run(tmp_path / "r", trials)
-    launches = [{}, {"more_seeds": {"a": [4]}}, {"more_seeds": {"a": [5]}}]
-    for history, is_said in ((launches[:2], False), (launches, True)):
-        (run / "provenance.json").write_text(json.dumps({"history": history}))
-        with load(run) as tables:
-            pages = [
-                text_of(compare.compare.answer(tables, "b", 0.2)),
-                "\n".join(published_table(tables, asked=0.2).notes),
-                "\n".join(overview.warnings(findings_of(tables))),
-            ]
-        assert [("Seeds were added 2 times" in page) for page in pages] == [is_said] * 3
-
-
-def test_the_plan_expects_fewer_trials_for_larger_effects(run: RunFolder, tmp_path: Path) -> None:
-    def expected(assumed: Assumed, folder: Path = tmp_path / "none") -> str:
-        lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None, folder, assumed))
-        return lines[-1]
-
-    counts = []
-    for effect in (0.3, 0.05, 0.03):
-        line = expected(Assumed(effect=effect, deviation=0.04))
-        assert f"if each true difference is {effect:g}" in line
-        counts.append(int(line.split()[0]))
-    assert 50 <= counts[0] < counts[1] < counts[2] <= 100  # at least and at most
-    assert "as measured in the run so far" in expected(Assumed(), run.path)
-    assert "type --effect 0.01 --deviation" in expected(Assumed())
-    with pytest.raises(UserError, match="needs the standard deviation"):
-        expected(Assumed(effect=0.01))
-
-
-def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, tmp_path: Path) -> None:
-    with load(run.path) as tables:
-        looks = recorded_looks(tables)
-    changed = [replace(look, low=-1.0, high=1.0) for look in looks if look.verdict == "worse"]
-    writer = Writer(tmp_path / "r" / "tables")
-    writer.write(
-        "looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]]
-    )  # the last of a key counts
-    with load(tmp_path / "r") as tables:
-        assert "Interval and verdict disagree in 1 comparison:" in text_of(settled.settled.answer(tables))
-
-
 def test_a_panel_says_where_a_rule_decided_what_is_removed(run: RunFolder, tmp_path: Path) -> None:
     with load(run.path) as tables:
         looks = recorded_looks(tables)
@@ -303,20 +224,17 @@ def test_a_panel_says_where_a_rule_decided_what_is_removed(run: RunFolder, tmp_p
     write_run(tmp_path / "all", [trial])
     Writer(tmp_path / "all" / "tables").write("looks", rows)
     with load(tmp_path / "all") as tables:
-        text = text_of(settled.settled.answer(tables, 0.2))
+        text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
     assert "| by rule |" not in text and "- Not shown, as without a point at 20.0% fewer MACs: by rule (not" in text
 
 
-def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
+def test_several_runs_have_verdicts_of_their_own(run: RunFolder, tmp_path: Path) -> None:
     spec = settled_spec(matters=0.001)
     other = begin(spec.model_copy(update={"name": "other"}), tmp_path)
     settle(spec.model_copy(update={"name": "other"}), other, scores({}))
     with load([run.path, other.path]) as tables:
         with pytest.raises(ResultsError, match="name one run at a time"):
-            text_of(settled.settled.answer(tables))
+            text_of(compare.compare.answer(tables, "fine_tune"))
         page = page_of(tables)
     assert page.verdict.startswith("Several of these runs have [settle]")
     assert {row[6] for block in page.arms for row in block.table.rows} == {"–"}
-    text = "\n".join(run_lines(run.path, other.path))
-    assert "looks: of 9 decisions in both, 9 differ" in text
-    assert "transtailor at 20% fewer MACs, 10 seeds: better in made, open in other" in text

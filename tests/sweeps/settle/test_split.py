@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[3]
 READS = re.compile(r"\btest_score\b|split = 'test'|FROM (?:predictions|estimates)\b")
 DECIDES = {"sweeps/settle/look_scores.py"}
 SHOWS = {
-    "sweeps/operations/explain.py",  # the points of a trial, to a person
     "sweeps/operations/launch.py",  # a query that it recommends at the end
     "sweeps/search/outcome.py",  # what was confirmed, when the search has ended
     "tailor/deploy/card.py",  # the card of a saved model

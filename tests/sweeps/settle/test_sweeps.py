@@ -62,13 +62,6 @@ def test_options_that_choose_trials_are_refused(tmp_path: Path, option: tuple[st
     assert "[settle] chooses the trials, so" in launch(tmp_path, "--site", "serial", *option, code=2)
 
 
-@pytest.mark.parametrize("option", ["--effect", "--deviation"])
-def test_a_plan_refuses_points_for_a_fraction(tmp_path: Path, option: str) -> None:
-    (tmp_path / "spec.toml").write_text(SETTLE)
-    done = commands.transtailor_command("plan", "spec.toml", option, "2", folder=tmp_path)
-    assert done.returncode == 2 and f"{option} 2: scores are fractions; for 2 points type 0.02" in done.stderr
-
-
 def test_more_looks_are_refused_also_with_extend(serial: tuple[Path, str]) -> None:
     folder, _ = serial
     (folder / "more.toml").write_text(SETTLE.replace("[6, 7, 8]", "[6, 7, 8, 9]"))

@@ -36,13 +36,10 @@ def test_a_spec_that_is_written_ties_them_too(write_spec: WriteSpec, tmp_path: P
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('tied_to_seed = "seed"', r"tied_to_seed: given 'seed'; type a list"),
-        ('tied_to_seed = "data.split_seed"', r'type a list, as in tied_to_seed = \["data.split_seed"\]'),
-        ('tied_to_seed = ["source.sed"]', r"'source.sed' cannot be tied; did you mean 'source.seed'\?"),
+        ('tied_to_seed = "data.split_seed"', r"tied_to_seed: given 'data.split_seed'; .* a list, in"),
+        ('tied_to_seed = ["source.sed"]', r"tied_to_seed.1: given 'source.sed'; .* did you mean 'source.seed'\?"),
         ('tied_to_seed = ["source.seed"]\ntrial.source.seed = 3', "source.seed is 3 here, and tied_to_seed ties it"),
-        ('tied_to_seed = ["source.seed"]\naxes.source.seed = [3]', "source.seed is 3 here, and tied_to_seed ties it"),
-        ('[[variants]]\ntied_to_seed = ["source.seed"]', "'tied_to_seed'; it is of the whole spec: write it above"),
-        ('[[variants]]\nname = "l1"', "no such key: 'name'; did you mean 'label'"),
+        ('[[variants]]\ntied_to_seed = ["source.seed"]', "unknown key 'tied_to_seed'"),
     ],
 )
 def test_what_cannot_be_tied_is_refused(text: str, message: str, write_spec: WriteSpec) -> None:

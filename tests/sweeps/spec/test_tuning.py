@@ -120,21 +120,9 @@ BAD = {
         SPEC.replace("seed = [0, 1]", "optimisation.learning_rate = [0.1]"),
         r"\[axes\] optimisation\.learning_rate and \[tuning\] optimisation\.learning_rate set one setting",
     ),
-    "an axis sets its table": (
-        SPEC.replace("seed = [0, 1]", "optimisation = [{ epochs = 3 }]"),
-        r"\[axes\] optimisation and \[tuning\] optimisation\.learning_rate set one setting",
-    ),
     "an exclusion drops some settings": (
         SPEC + "[[exclude]]\nlabel = 'fine_tune'\noptimisation.weight_decay = 0.05\n",
         r"\[\[exclude\]\]: leaves 4 of the 6 settings of \[tuning\] to \[\[variants\]\] 1 at seed = 0",
-    ),
-    "no list": (
-        SPEC.replace("[0.0005, 0.005]", "0.1"),
-        r"\[tuning\] optimisation\.learning_rate: .* an axis is a list",
-    ),
-    "no setting": (
-        SPEC.replace("optimisation.learning_rate", "learning_rate"),
-        r"\[tuning\]: no such key: 'learning_rate'",
     ),
 }  # fmt: skip
 
@@ -206,11 +194,6 @@ def test_the_resolved_text_keeps_a_rate(write_spec: WriteSpec) -> None:
             "for fine_tune, which is set there too",
         ),
         ('name = "no"\n[tuning]\nrate = [0.1]\n[axes]\nmethod = [{ name = "fine_tune" }]\n', "name the method in each"),
-        (RATES.replace("rate =", "rates ="), "no such key: 'rates'"),
-        (
-            RATES.replace("rate =", "trial.optimisation.learning_rate ="),
-            "'trial'; leave out trial., as in optimisation.",
-        ),
     ],
 )
 def test_a_rate_that_is_set_twice_or_of_no_method_is_refused(

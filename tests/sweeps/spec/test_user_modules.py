@@ -3,6 +3,7 @@
 What a module registers is there for good, so each command has a process of its own.
 """
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from results.store.reader import load
 from sweeps.run.run_folder import RunFolder, open_run
+from tests.commands import ROOT
 from tests.sweeps.conftest import Command, WriteSpec
 
 MODULE = """
@@ -117,6 +119,64 @@ def test_what_cannot_be_imported_is_a_mistake(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_neighbour_counts_in_ids_and_a_changed_one_is_said_as_a_changed_file_is(
+    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
+) -> None:
+    """The neighbour `queue` is no error, as no file imports it, and hides no library."""
+    module.write_text(MODULE.replace("return {name: -", "import signs\n    return {name: signs.SIGN * "))
+    signs = module.parent / "signs.py"
+    signs.write_text("SIGN = -1\n")
+    (module.parent / "queue.py").write_text("")
+    tune = '[[variants]]\nmethod.name = "just_tune"\n'
+    spec = write_spec(SPEC.replace(tune, ""))
+    done = launch_process(spec, "--site", "serial", "--set", "resources.ranks=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (copy,) = open_run(RunFolder(tmp_path / "runs" / "own")).imports
+    ids = trial_ids(launch_process(spec, "--plan", "--name", "new"))
+    signs.write_text("SIGN = -2\n")
+    changed = trial_ids(launch_process(spec, "--plan", "--name", "new"))
+    assert {label: ids[label] == changed[label] for label in ids} == {"prune inverse_l1": False, "prune l1": True}
+    refused = launch_process(spec, "--site", "serial", "--set", "resources.ranks=2")
+    assert refused.returncode == 2
+    assert "mine.py" in refused.stderr and f"{copy.parts[0][:12]} -> " in refused.stderr
+    again = launch_process("runs/own/spec.toml", "--site", "serial")  # with the copy of what ran
+    assert "all 2 trials are finished" in again.stdout, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("importer", "door", "statement"),
+    [
+        ("mine.py", "--plan", "import only_here"),
+        ("signs.py", "--detach", "import only_here"),
+        ("mine.py", "--plan", "import importlib\nimportlib.import_module('only_here')"),
+        ("signs.py", "--plan", "def f():\n    from shared_space import only_here"),
+    ],
+)
+def test_what_only_the_pythonpath_of_a_launch_gives_is_refused_for_jobs(
+    importer: str, door: str, statement: str, launch_process: Command, write_spec: WriteSpec, module: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A folder of the same name there hides no library, and what the job has, too, is no fault."""
+    (tmp_path / "site.toml").write_text("cpus_per_node = 2\nwalltime_min = 60\n")
+    module.write_text(f"import signs\nimport numpy\n{MODULE}")
+    (module.parent / "signs.py").write_text("import tailor\n")
+    (tmp_path / "lib" / "numpy").mkdir(parents=True)
+    (tmp_path / "lib" / "only_here.py").write_text("")
+    (module.parent / "shared_space").mkdir()
+    (tmp_path / "lib" / "shared_space").mkdir()
+    (tmp_path / "lib" / "shared_space" / "only_here.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path / 'lib'}")
+    spec = write_spec(SPEC)
+    assert launch_process(spec, "--plan", "--site", "site.toml").returncode == 0
+    with (module.parent / importer).open("a") as stream:
+        stream.write(f"\n{statement}\n")
+    refused = launch_process(spec, door, "--site", "site.toml")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "only_here'" in refused.stderr and f"put it into {module.parent}, or install it" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    assert launch_process(spec, "--plan", "--site", "serial").returncode == 0
+
+
 @pytest.mark.parametrize("value", ['"mine.py"', "[1]"])
 def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, value: str) -> None:
     done = launch(write_spec(SPEC.replace('["modules/mine.py"]', value)), "--plan")
@@ -125,19 +185,8 @@ def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, val
 
 
 @pytest.mark.check
-def test_ranks_find_the_neighbours_of_a_module(launch_process: Command, write_spec: WriteSpec, module: Path) -> None:
-    module.write_text(MODULE.replace("def widest(scoring):", "import signs\n\n\ndef widest(scoring):"))
-    (module.parent / "signs.py").write_text("from tailor.extend import Method\n")
-    spec = SPEC.replace('[[variants]]\nmethod = { name = "prune", criterion = "l1" }\n', "")
-    done = launch_process(write_spec(spec), "--site", "serial", "--set", "resources.ranks=2")
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    again = launch_process("runs/own/spec.toml", "--site", "serial")
-    assert "all 2 trials are finished" in again.stdout, again.stderr
-
-
-@pytest.mark.check
 def test_ranks_import_the_copy_and_later_edits_do_not_matter(
-    launch_process: Command, sweeps_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
+    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
 ) -> None:
     done = launch_process(write_spec(SPEC), "--site", "serial", "--set", "resources.ranks=2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
@@ -149,9 +198,6 @@ def test_ranks_import_the_copy_and_later_edits_do_not_matter(
     assert set(rows) == {"just_tune", "prune inverse_l1", "prune l1"}
     assert rows["prune inverse_l1"]["model_key"] != rows["prune l1"]["model_key"]
     module.unlink()
-    first, second = rows["prune inverse_l1"]["trial_id"], rows["prune l1"]["trial_id"]
-    explained = sweeps_process("diff", first, second, "--imports")
-    assert "train_source, fit_head" in explained.stdout, explained.stdout + explained.stderr
     again = launch_process("runs/own/spec.toml", "--site", "serial")  # its imports are the copies
     assert again.returncode == 0, again.stderr
     assert "all 3 trials are finished" in again.stdout

@@ -15,9 +15,9 @@ import pytest
 from tailor.common.errors import ConfigError
 from tailor.facts import pins, weights
 from tailor.facts.weights import WeightsInfo
-from tailor.prepare import fetch as fetching
-from tailor.prepare.fetch import fetch_weights as fetch
-from tailor.prepare.fetch import places_of
+from tailor.networks import fetch as fetching
+from tailor.networks.fetch import fetch_weights as fetch
+from tailor.networks.fetch import places_of
 from transtailor.__main__ import main
 
 NAME, OTHER = "ResNet18_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
@@ -280,15 +280,3 @@ def test_what_a_trial_needs_and_is_not_there_is_named(
     assert main(["fetch", "trial.toml"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("weights").exists()
-
-
-@pytest.mark.parametrize(
-    ("typed", "names"),
-    [
-        ("ResNet18", "; did you mean 'ResNet18_Weights.IMAGENET1K_V1'? (valid: ResNet18_Weights.IMAGENET1K_V1)"),
-        ("MobileNet_V2_Weights", "; did you mean 'MobileNet_V2_Weights.IMAGENET1K_"),
-    ],
-)
-def test_neither_a_file_nor_a_name(typed: str, names: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fetch", typed]) == 2
-    assert f"expected a TOML file, or weights by name{names}" in capsys.readouterr().err

@@ -21,56 +21,32 @@ from tests.tailor.trials import PHOTOGRAPHS
 HEAD = {"name": "head_only"}
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
-    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, head_only"),
+    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, .*head_only"),
     ({"method": 3}, r"method: "),
     ({}, r"method is missing"),
     ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
-    ({"method": HEAD, "network": "digits_vg"}, r"network: no such network; did you mean 'digits_vgg'\?"),
-    ({"method": HEAD, "data": {"name": "digit"}}, r"no such data set: 'digit'; did you mean 'digits'\?"),
     ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
-    (
-        {"method": HEAD, "optimisation": {"epochs": "3"}},
-        r"optimisation.epochs: .*integer; type 3, without quotes \(given: '3'\)",
-    ),
-    (
-        {"method": HEAD, "optimisation": {"epochs": 0}},
-        r"optimisation.epochs: .*or equal to 1 \(given: 0\)",
-    ),
-    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: .* \(given: -1.0\)"),
+    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: given -1.0; "),
     ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
-    ({"method": HEAD, "metric": "balanced"}, r"metric: .*'balanced_accuracy'.* \(given: 'balanced'\)"),
+    ({"method": HEAD, "metric": "balanced"}, r"metric: given 'balanced'; .*'balanced_accuracy\'"),
     (
         {"method": HEAD, "metric": "top_5"},
-        r"metric: top_5 is always 1 of 5 classes; type accuracy or balanced_accuracy",
+        r"metric: .*top_5 is always 1 of 5 classes; type accuracy or balanced_accuracy",
     ),
-    ({"method": HEAD, "metric": "r_squared"}, r"metric: r_squared needs a target with real values.*leave metric out"),
-    ({"method": HEAD, "metric": "log_loss"}, r"metric: log_loss decides nothing.*test_log_loss.*Type accuracy"),
-    ({"method": HEAD, "metric": "calibration_error"}, r"metric: calibration_error decides nothing"),
+    ({"method": HEAD, "metric": "r_squared"}, r"metric: .*r_squared needs a target with real values.*leave metric out"),
+    ({"method": HEAD, "metric": "log_loss"}, r"metric: .*log_loss decides nothing.*test_log_loss.*Type accuracy"),
     (
         {"method": HEAD, "metric": "macro_f1", "network": "friedman_mlp", "data": {"name": "friedman1"}},
-        r"metric: macro_f1 needs a target with classes.*leave metric out",
+        r"metric: .*macro_f1 needs a target with classes.*leave metric out",
     ),
-    ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
-    ({"method": HEAD, "seed": -1}, r"seed: "),
-    (
-        {"method": {"name": "prune", "asked_removed_macs_fraction": 1.5}},
-        r"fraction: .*less than 1 \(given: 1.5\)",
-    ),
-    (
-        {"method": {"name": "prune", "criterion": "randm"}},
-        r"method.criterion: no such criterion; did you mean 'random'\?",
-    ),
-    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: no such allocation: 'globl'; did you mean"),
+    ({"method": HEAD, "seed": True}, r"seed: given True; .*integer"),
+    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: .*no such allocation: 'globl'; did you mean"),
     (
         {"method": {"name": "prune", "allocation": {"name": "uniform", "draws": 3}}},
         r"unknown key 'method.allocation.draws'.*valid: name",
     ),
     ({"method": HEAD, "optimisation": {"regulariser": "l2sp"}}, r"no such regulariser: 'l2sp'; did you mean 'l2_sp'\?"),
-    (
-        {"method": HEAD, "optimisation": {"regulariser": {"name": "l2_sp", "strenght": 1.0}}},
-        r"unknown key 'optimisation.regulariser.strenght'; did you mean 'strength'\?",
-    ),
-    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: .*\(given: -0.1\)"),
+    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: given -0.1; "),
     (
         {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
         r"beta_normalisation = 'rms' has no effect; leave it out",
@@ -83,8 +59,6 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"method": {"name": "prune", "first_regulariser": "slimming"}},
         r"first_regulariser has no effect with order = 'head_first'",
     ),
-    ({"method": {"name": "transtailor", "stps": 3}}, r"unknown key 'method.stps'; did you mean 'steps'\?"),
-    ({"method": {"name": "transtailor", "steps": 10}}, r"removes the whole network; choose fewer steps"),
     ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
 ]
 
@@ -108,7 +82,6 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"network": "digits_resnet", "method": {"name": "gbn"}, "optimisation": {"regulariser": "l2_sp"}},
         r"'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
     ),
-    ({"network": "digits_resnet", "method": {"name": "gbn", "steps": 10}}, r"removes the whole network"),
     (
         {"method": {"name": "sfp", "evaluated": "masked"}, "pruning": {"measure_norms": True}},
         r"with evaluated = 'masked' none is; leave one of them out",
@@ -117,7 +90,6 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}},
         r"width_multiple = 8 has no effect on target_aware_adaptation",
     ),
-    ({"method": {"name": "prune"}, "pruning": {"multiple_from_filters": 32}}, r"width_multiple is 1 for digits_vgg"),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
@@ -155,8 +127,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
     (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole one"),
-    ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
-    ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
+    ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: given 1.0; .*less than 1"),
     (
         {"method": HEAD, "source": {"weights": __file__}},
         r"weights and weights_sha256 belong together.*\(type: sha256sum /.*/test_config.py\)",
@@ -184,27 +155,6 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=message):
         parse_trial(raw, "test")
-
-
-@pytest.mark.parametrize(("protocol", "images"), [("validation", 348), ("paper", 200)])
-def test_a_tolerance_below_one_image_warns(protocol: str, images: int) -> None:
-    def warnings(**settings: Any) -> tuple[str, ...]:
-        method = {"name": "transtailor", "stop_early": True} | settings
-        return parse_trial({"method": method, "protocol": protocol}, "test").warnings()
-
-    (warning,) = warnings(tolerance_fraction=0.999 / images)
-    assert f"less than one of the {images} images that decide" in warning
-    assert warnings(tolerance_fraction=1.001 / images) == ()
-    assert warnings(tolerance_fraction=0.0, stop_early=False) == ()  # nothing reads it
-
-
-def test_a_momentum_that_no_optimiser_reads_warns() -> None:
-    def warnings(method: str, **optimisation: Any) -> tuple[str, ...]:
-        return parse_trial({"method": method, "optimisation": optimisation}, "test").warnings()
-
-    (warning,) = warnings("fine_tune", optimiser="adam", momentum=0.5)
-    assert warning.startswith("optimisation.momentum = 0.5 has no effect on method 'fine_tune'")
-    assert warnings("fine_tune", momentum=0.5) == warnings("transtailor", optimiser="adam", momentum=0.5) == ()
 
 
 @pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
@@ -246,17 +196,13 @@ Command = Callable[..., Said]
     [
         (None, "no such file: trial.toml"),
         (b"\xff\xfe", "trial.toml is not valid TOML"),
-        ("method = 'l1'\n".encode("utf-16"), "it is in UTF-16, as PowerShell writes it; save the file as UTF-8"),
         (b"# caf\xe9\nmethod = 'prune'", "line 1 has the byte 0xe9; save the file as UTF-8"),
-        ("[method]\nname = 'transtailr'".encode("utf-8-sig"), "trial.toml, line 1: method: no such method"),
-        (b"lr = 0.1\nmethod = 'prune'", "unknown key 'lr'; did you mean 'optimisation.learning_rate'"),
-        (b"method = { name = 'prune', pruning_ratio = 0.5 }", "did you mean 'asked_removed_macs_fraction'"),
-        (b"method = { name = 'transtailor', pruning_ratio = 0.5 }", "did you mean 'step_removed_macs_fraction'"),
+        ("[method]\nname = 'transtailr'".encode("utf-8-sig"), "trial.toml: method: no such method"),
         (b"method = 'prune'\noptimisation.optimiser = 'Adam'", "did you mean 'adam'"),
         (b"method = ", "trial.toml is not valid TOML"),
         (
             b"[method]\nname = 'transtailr'",
-            "trial.toml, line 1: method: no such method: 'transtailr'; did you mean",
+            "trial.toml: method: no such method: 'transtailr'; did you mean",
         ),
     ],
 )
@@ -277,7 +223,7 @@ def test_a_trial_alone(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
     )
-    planned = command("trial", "plan", "trial.toml", folder=tmp_path)
+    planned = command("trial", "run", "trial.toml", "--plan", folder=tmp_path)
     assert planned.returncode == 0 and "4 stages" in planned.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
     finished = command("trial", "run", "trial.toml", "--save", "models", folder=tmp_path)
@@ -299,7 +245,7 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 
 WITHOUT_TORCH = """
 import sys
-import tailor.facts.manifest, tailor.prepare.prepare, tailor.prepare.fetch
+import tailor.facts.manifest, tailor.prepare.prepare, tailor.networks.fetch
 from tailor.facts import feasibility_table, weights
 from tailor.facts.networks import NETWORKS
 from tailor.config.parsing import parse_trial

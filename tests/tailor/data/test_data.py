@@ -9,7 +9,6 @@ import torch
 from sklearn.datasets import load_digits
 
 from tailor.common.errors import ConfigError
-from tailor.config.parsing import parse_trial
 from tailor.data import augmentation, task_data
 from tailor.data.task_data import Samples
 from tailor.facts.datasets import DATASETS, DataInfo
@@ -183,12 +182,3 @@ def test_data_that_differ_from_the_catalog_are_refused(monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="SHA-256"):
         task_data.load("digits")
     task_data._load.cache_clear()
-
-
-def test_a_data_set_of_test_images_alone_is_not_told_to_train_on_fewer() -> None:
-    record = replace(DATASETS["digits"], target_images=348)
-    with (
-        DATASETS.borrow("tested", record),
-        pytest.raises(ConfigError, match="needs more images, or fewer of them for testing"),
-    ):
-        parse_trial({"method": "head_only", "data": {"name": "tested"}}, "test")

@@ -113,7 +113,6 @@ def test_another_runtime_is_refused() -> None:
     [
         ("net.py:Net", "error: net.py:Net is no name of a network; for your own, type --module net.py:Net"),
         ("", "error: give one: the name of a NETWORK, or --module FILE:NAME of your own"),
-        ("digits_resnet --module net.py:Net", "error: give one: the name of a NETWORK, or --module FILE:NAME"),
         ("--module net.py:Net --classes 3", "error: --classes is for NETWORK; what --module makes has the outputs"),
         ("--module absent.py:Net", "error: --module absent.py:Net cannot be made: no such file"),
     ],

@@ -63,6 +63,14 @@ def test_macs_and_parameters_agree_with_torchs_own_count_of_the_loaded_model(net
     assert "operating point 2, measured by stage ab |" in (tmp_path / "card.md").read_text()
 
 
+def test_what_is_not_counted_is_on_the_card(tmp_path: Path) -> None:
+    save_with_card(pruned("digits_resnet"), facts(), tmp_path)
+    description = read(tmp_path)
+    assert description["cost"]["uncounted"] == []
+    description["cost"]["uncounted"] = ["mine.conv of 0.weight"]
+    assert escape("mine.conv of 0.weight") in card(description)
+
+
 def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
     typed = ["trial", "run", f"{tmp_path}/trial.toml", "--cache", f"{tmp_path}/cache", "--save", f"{tmp_path}/models"]
@@ -90,7 +98,7 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
             with torch.no_grad():
                 named = model(task_data.normalise(samples.fetch().images)).argmax(dim=1)
             assert score == pytest.approx(float((named == samples.labels).double().mean()), abs=1e-12)
-            assert f"| {split} | {score:.4f} |" in (folder / "card.md").read_text()
+            assert f"| {split} accuracy | {score:.4f} |" in (folder / "card.md").read_text()
         assert list(known["scores"]) == ["validation", "test"]
 
 
@@ -114,9 +122,9 @@ def test_a_file_where_the_folder_should_be_is_named_before_anything_is_computed(
 def test_scores_are_of_the_splits_that_were_measured() -> None:
     validation, paper = short_trial(TRANSTAILOR), short_trial(TRANSTAILOR, protocol="paper")
     said = {"command": "", "licence": None}
-    assert facts_of(validation, POINT | {"test_score": None}, **said).scores == {"validation": 0.5}
+    assert facts_of(validation, POINT | {"test_score": None}, **said)["scores"] == {"validation": 0.5}
     both = facts_of(paper, POINT | {"test_score": 0.25}, **said)
-    assert both.scores == {"train": 0.75, "validation": 0.5, "test": 0.25} and both.decides_on == "train"
+    assert both["scores"] == {"train": 0.75, "validation": 0.5, "test": 0.25} and both["decides_on"] == "train"
 
 
 def test_the_test_score_of_amounts_is_r_squared() -> None:
@@ -134,7 +142,7 @@ def test_a_users_text_is_shown_and_is_no_markup(tmp_path: Path) -> None:
     assert f"<td>{shown}</td>" in html
     assert html.count("<h1>") == 1 and not any(tag in html for tag in ("<script", "<strong", "<a ", "<s>"))
     assert "echo '\n````\n# not a heading'" in html.replace("&quot;", '"')
-    assert html.count("<h2>") == 5
+    assert html.count("<h2>") == 2
 
 
 def test_plain_text_is_left_alone() -> None:
@@ -152,8 +160,7 @@ def test_the_card_calls_the_score_by_the_name_of_the_metric(tmp_path: Path) -> N
     facts_of_point = facts_of(short_trial(TRANSTAILOR), point, command="transtailor trial run trial.toml", licence=None)
     save_with_card(pruned("digits_vgg"), facts_of_point, tmp_path)
     said = (tmp_path / "card.md").read_text()
-    assert "| split | balanced accuracy |" in said
-    assert "| accuracy |" not in said
+    assert "| test balanced accuracy |" in said
 
 
 def test_a_saved_model_is_not_replaced_by_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,12 +166,6 @@ def test_mistakes_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_missing_packages_are_named(small: ModelState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=r"not installed: onnxscript; type: .*python -m pip install onnx onnxscript"):
-        export(small, "onnx")
-
-
 OWN_NETWORK = """
 import torch
 from torch import nn

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.data.augmentation import centre
-from tailor.deploy.card import SPEED_UNKNOWN, facts_of, record_speed, save_with_card
+from tailor.deploy.card import SPEED_UNKNOWN, facts_of, record, save_with_card
 from tailor.deploy.speed import Speed
 from tailor.facts.preprocess import steps_from_file
 from tailor.methods.recipe import task_of
-from tailor.prepare.decode import decode
+from tailor.prepare.pictures import decode
 from tests.pages import DOCS, blocks
 from tests.tailor.deploy.test_card import POINT
 from tests.tailor.prepare.pictures import class_folders, picture, prepare
@@ -117,7 +118,7 @@ def test_exported_files_have_the_steps_and_the_classes(saved: Path, capsys: pyte
     assert program.module()(torch.zeros(2, 1, 8, 8)).shape[0] == 2
     onnxruntime = pytest.importorskip("onnxruntime")
     speed = {"times_as_fast": 1.5, "latency_ms": 2.0, "whole_latency_ms": 3.0, "is_steady": True}
-    record_speed(saved, Speed(**speed, circumstance="here", widths="padded to 8, 9 MACs"), saved / "model.onnx")
+    record(saved, "speed_of_files", asdict(Speed(**speed, circumstance="here")), saved / "model.onnx")
     assert SPEED_UNKNOWN not in (saved / "card.md").read_text()
     assert main(["model", "export", str(saved), "--to", "onnx", "--no-time"]) == 0
     assert SPEED_UNKNOWN in (saved / "card.md").read_text()  # that of another file
@@ -132,6 +133,6 @@ def test_data_that_are_no_image_files_have_no_steps(tmp_path: Path) -> None:
     save_with_card(pruned("digits_resnet"), facts, tmp_path)
     assert "preprocess" not in json.loads((tmp_path / "model.json").read_bytes())
     assert "image file" not in (tmp_path / "card.md").read_text()
-    assert facts.class_names == ["5", "6", "7", "8", "9"]
+    assert facts["class_names"] == ["5", "6", "7", "8", "9"]
     numbers = parse_trial({"network": "friedman_mlp", "data": {"name": "friedman1"}, "method": "fine_tune"}, "test")
-    assert facts_of(numbers, POINT | {"test_score": None}, command="typed", licence=None).class_names is None
+    assert facts_of(numbers, POINT | {"test_score": None}, command="typed", licence=None)["class_names"] is None

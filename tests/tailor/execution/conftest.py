@@ -12,6 +12,6 @@ from tailor.execution import plugins
 def _no_module_of_a_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a test's `json.py` would be found by the processes that a later test starts."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(neighbours, "_searched", set())
+    monkeypatch.setattr(neighbours._finder, "folders", set())
     for registry in plugins.REGISTRIES:
         monkeypatch.setattr(registry, "_records", {name: registry._records[name] for name in registry})

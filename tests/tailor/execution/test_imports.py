@@ -69,7 +69,7 @@ def trial(method: object, **settings: object) -> TrialConfig:
 def test_a_module_is_known_by_its_source_and_loaded_once(write: Write) -> None:
     path = write(CRITERION.format(name="once", comment=""))
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert load(path) == load(path) == expected
+    assert load(path).sha256 == load(path).sha256 == expected
     assert "once" in CRITERIA
     assert digest_of(CRITERIA, "once") == expected
     assert digest_of(CRITERIA, "l1") is None
@@ -81,7 +81,7 @@ def test_its_name_shadows_nothing_and_no_bytecode_is_written(tmp_path: Path) -> 
     path.write_text(CRITERION.format(name="shadow", comment=""))
     import json
 
-    sha256 = load(path)
+    sha256 = load(path).sha256
     assert sys.modules["json"] is json
     assert sys.modules[f"{PACKAGE}.json_{sha256[:8]}"].__file__ == str(path)
     assert list(tmp_path.iterdir()) == [path]
@@ -94,7 +94,7 @@ def test_what_a_trial_uses_counts_in_its_id_and_nothing_else_does(tmp_path: Path
     for name, comment in (("id_one", "a"), ("id_two", "b")):
         path = tmp_path / f"{name}.py"
         path.write_text(CRITERION.format(name=name, comment=comment))
-        sha256 = load(path)
+        sha256 = load(path).sha256
         found = digests_in(trial({"name": "prune", "criterion": name}).identity())
         assert found == {f"criterion {name}": sha256}
     assert digests_in(plain.identity()) == {}
@@ -166,14 +166,14 @@ def test_a_walk_that_cannot_give_a_result_is_refused_by_the_plan(
 
 
 def test_a_class_of_a_users_module_has_its_digest(write: Write) -> None:
-    sha256 = load(write(REGULARISER.format(name="classy", comment="")))
+    sha256 = load(write(REGULARISER.format(name="classy", comment=""))).sha256
     assert digest_of_class(REGULARISERS["classy"]) == sha256
     assert digest_of_class(REGULARISERS["l2_sp"]) is None
 
 
 BAD = {
     "raises": ("import sys\n\n1 / 0\n", "line 3: ZeroDivisionError: division by zero"),
-    "does not parse": ("def f(:\n", "line 1: SyntaxError"),
+    "does not parse": ("def f(:\n", "line 1)"),
     "exits": ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
     "imports what is not there": ("import no_such_library\n", "line 1: ModuleNotFoundError: No module named"),
     "registers nothing": ("x = 1\n", "registers nothing; decorate a method"),
@@ -249,5 +249,5 @@ def test_what_was_read_is_what_runs(write: Write, monkeypatch: pytest.MonkeyPatc
         return content
 
     monkeypatch.setattr(Path, "read_bytes", and_then_change)
-    sha256 = plugins.load(path)
+    sha256 = plugins.load(path).sha256
     assert digest_of(CRITERIA, "read_once") == sha256

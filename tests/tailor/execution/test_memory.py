@@ -22,14 +22,10 @@ def hungry() -> Iterator[str]:
     CRITERIA._records.pop("hungry")
 
 
-@pytest.mark.parametrize(
-    ("parts", "advice"),
-    [(2, "accumulation_steps = 4, which"), (16, "set a smaller batch_size")],
-)
-def test_it_names_the_stage_the_batch_size_and_what_to_set(
-    hungry: str, parts: int, advice: str, run: Run, shared_cache: Cache
-) -> None:
-    optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 32, "accumulation_steps": parts}
+def test_it_names_the_stage_the_batch_size_and_what_to_set(hungry: str, run: Run, shared_cache: Cache) -> None:
+    optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 32, "accumulation_steps": 2}
     trial = short_trial({"name": "prune", "criterion": hungry}, optimisation=optimisation, source={"epochs": 1})
-    with pytest.raises(TrainingError, match=rf"^stage \w+ .* cpu with optimisation.batch_size = 32 .*{advice}"):
+    with pytest.raises(
+        TrainingError, match=r"^stage \w+ .* cpu with optimisation.batch_size = 32 .*set a smaller batch_size"
+    ):
         run(trial, shared_cache)

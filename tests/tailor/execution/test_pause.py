@@ -19,6 +19,8 @@ from tailor.training.checkpoint import CHECKSUM_BYTES, Checkpoint, CheckpointAct
 from tests.tailor.trials import short_trial
 from tests.tailor.two_ranks import on_two_ranks
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 Run = Callable[..., list[StageEvent]]
 # 20 images in batches of 8: three steps in each of two epochs.
 TRANSTAILOR = {"name": "transtailor", "steps": 1, "alpha_epochs": 1}
@@ -27,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "optimisation": {"epochs": 2, "head_epochs": 2, "batch_size": 8},
     "source": {"epochs": 2, "batch_size": 400},
 }
-LEGR = {"name": "legr", "population": 3, "samples": 2, "generations": 6, "tuning_steps": 2}
+LEGR = {"name": "tuned_legr", "population": 3, "generations": 6}
 
 
 class AskedAt:

@@ -22,6 +22,7 @@ from tailor.networks import building
 from tailor.parallel.process_group import join
 from tailor.training.checkpoint import Checkpoint
 from tailor.training.loop import train
+from tests.tailor.other_constants import add_all
 from tests.tailor.pretended_gpu import pretended_gpu, waits_within
 from tests.tailor.training.test_train import InterruptedCheckpoint, all_of, no_checkpoint, samples, training
 from tests.tailor.trials import assert_equal_tensors
@@ -66,10 +67,10 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "legr": {
         "method": PRUNE
-        | {"criterion": "l2", "allocation": {"name": "legr", "population": 2, "samples": 1, "generations": 2}}
+        | {"criterion": "l2", "allocation": {"name": "legr", "population": 2, "generations": 2}}
     },
     "sfp": {"method": {"name": "sfp", "asked_removed_macs_fraction": 0.2}},
-    "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2}},
+    "gbn": {"method": {"name": "gbn_of_two_ticks", "steps": 1}},
     "smaller_dense": {"method": {"name": "smaller_dense", "asked_removed_macs_fraction": 0.2}},
 } | {
     f"prune {criterion}": {"method": PRUNE | {"criterion": criterion}}
@@ -137,6 +138,7 @@ def test_every_method_moves_what_it_has_to_move(chosen: list[str], tmp_path: Pat
 
 
 if __name__ == "__main__":
+    add_all()
     torch.set_num_threads(1)  # with more, sums of other layouts may be added up in another order
     for number, (name, settings) in enumerate(json.loads(sys.argv[2]).items()):
         compare(settings, Path(sys.argv[1]) / str(number))

@@ -24,12 +24,14 @@ from tests.tailor.forking import end_of
 from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import assert_equal_tensors, short_trial
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 Run = Callable[..., list[StageEvent]]
 METHODS = [
     {"name": "transtailor", "steps": 2, "alpha_epochs": 1},
     {"name": "prune", "criterion": "random"},
 ]
-LEGR = {"name": "legr", "population": 3, "samples": 2, "generations": 4, "tuning_steps": 2}
+LEGR = {"name": "tuned_legr", "population": 3, "generations": 4}
 EVERY_KIND_OF_STAGE: list[dict[str, Any]] = [
     *METHODS,
     {"name": "fine_tune"},
@@ -38,7 +40,7 @@ EVERY_KIND_OF_STAGE: list[dict[str, Any]] = [
     {"name": "prune", "criterion": "l1", "weights": "reinitialised"},
     {"name": "pac_net", "allocate_epochs": 1},
     {"name": "sfp"},
-    {"name": "gbn", "steps": 1, "ticks": 2},
+    {"name": "gbn_of_two_ticks", "steps": 1},
     {"name": "target_aware_adaptation", "iterations": 2},
 ]
 

@@ -18,6 +18,8 @@ from tailor.facts.networks import NETWORKS
 from tests.tailor.forking import ENVIRONMENT
 from tests.tailor.two_ranks import assert_same, copy_stage, on_one_and_two_ranks
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
 BASE: dict[str, Any] = {
     "network": "digits_resnet",
@@ -42,7 +44,7 @@ ROWS: dict[str, Any] = {
 TRANSTAILOR, PRUNE = {"name": "transtailor", "steps": 2, "alpha_epochs": 2}, {"name": "prune"}
 TUNE_FIRST = PRUNE | {"order": "tune_first"}
 PAC_NET = {"name": "pac_net", "allocate_epochs": 2, "penalty_strength": 3.0}
-LEGR = {"name": "legr", "population": 4, "samples": 2, "generations": 8, "tuning_steps": 3}
+LEGR = {"name": "tuned_legr", "population": 4, "generations": 8}
 
 
 def tuned_first(regulariser: str, **settings: float) -> dict[str, Any]:
@@ -73,10 +75,10 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
     "legr": {"method": PRUNE | {"criterion": "taylor", "asked_removed_macs_fraction": 0.3, "allocation": LEGR}},
     "sfp": {"network": "digits_vgg", "method": {"name": "sfp"}},
-    "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2, "tick_epochs": 2}},
+    "gbn": {"method": {"name": "gbn_of_two_ticks", "steps": 1}},
     "l2_sp": tuned_first("l2_sp", strength=1.0) | {"network": "digits_vgg"},
     "delta": tuned_first("delta", strength=0.1),
-    "bss": tuned_first("bss", strength=0.5, smallest=3) | {"network": "digits_vgg"},
+    "bss": tuned_first("bss_of_three", strength=0.5) | {"network": "digits_vgg"},
     "slimming": tuned_first("slimming", strength=0.05),
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from tailor.config.data import DataConfig
 from tailor.data import task_data
-from tailor.execution.untrained import missed_classes, short_text
+from tailor.execution.untrained import missed_classes
 from tailor.methods.recipe import task_of
 from tests.tailor.prepare.pictures import BIRDS, class_folders, fill, prepare
 from transtailor.__main__ import main
@@ -66,7 +66,7 @@ def test_the_plan_names_them(
 
 
 @pytest.mark.parametrize("options", [[], ["--test-split", "trial"]])
-def test_the_plan_names_classes_with_fewer_images_than_asked(
+def test_the_plan_counts_classes_with_fewer_images_than_asked(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photographs = class_folders(tmp_path / "photographs", 12, ("jay", "kite"))
@@ -81,16 +81,10 @@ def test_the_plan_names_classes_with_fewer_images_than_asked(
     spec.write_text(BIRDS.format(root=root))
     options = ["--set", f"trial.data.train_images={train_images}", "--set", "trial.data.images_per_class=5"]
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), *options]) == 0
-    assert (
-        "warning: data set birds: data.images_per_class = 5, but at data.split_seed = 0 there are only "
-        f"{labels.count(2)} of 'owl' for training, so that {len(labels)} images are used, not 15\n"
-    ) in capsys.readouterr().err
+    capsys.readouterr()
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs"), *options, "--format", "json"]) == 0
     (trial,) = json.loads(capsys.readouterr().out)["tables"]["trials"]
     assert trial["train_images"] == len(labels)
-    assert short_text(DataConfig(name="birds", root=root, train_images=train_images, images_per_class=1)) == ""
-    assert short_text(DataConfig(name="digits", images_per_class=3)) == ""
-    assert short_text(DataConfig(name="friedman1", images_per_class=500)) == ""  # real values have no classes
 
 
 def test_the_plan_says_where_draws_of_images_per_class_stand_apart(
@@ -123,9 +117,8 @@ def test_the_plan_says_where_copies_change_the_size_of_a_split(
     spec = tmp_path / "birds.toml"
     spec.write_text(BIRDS.format(root=str(tmp_path)).replace("train_images = 6", f"train_images = 25{per_class}"))
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
-    said = f"data.train_images = 25, but images that look alike stay in one split, so that {images} are used"
     printed = capsys.readouterr()
-    assert images != 25 and (said in printed.err) == (not per_class)
+    assert images != 25
     sizes = (
         f"{8 if per_class else images} for training, {len(splits.validation)} for validation, {len(splits.test)} for"
     )

@@ -177,6 +177,42 @@ def held(num_classes):
     return network
 
 
+def with_two_heads(num_classes):
+    # Its outputs are the mean of both; the record's head is the second.
+    from torch import nn
+
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = plain(num_classes)
+            self.body[8] = nn.Identity()
+            self.first, self.second = nn.Linear(WIDTH, num_classes), nn.Linear(WIDTH, num_classes)
+
+        def forward(self, images):
+            features = self.body(images)
+            return (self.first(features) + self.second(features)) / 2
+
+    return TwoHeads()
+
+
+def of_distances(num_classes):
+    # Multiplies by a weight in an operation that is not counted.
+    import torch
+    from torch import nn
+
+    class OfDistances(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = plain(num_classes)
+            self.body[8] = nn.Identity()
+            self.centres, self.head = nn.Parameter(torch.rand(7, WIDTH)), nn.Linear(7, num_classes)
+
+        def forward(self, images):
+            return self.head(torch.cdist(self.body(images), self.centres))
+
+    return OfDistances()
+
+
 def without_classes():
     return plain(5)
 
@@ -186,10 +222,31 @@ def no_module(num_classes):
 
 
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
-HEADS |= {"fixed": "head", "scaled": "head", "shared": "9"}
+def with_classes_last(num_classes):
+    # A second head of its own, whose weight is (features, classes).
+    import torch
+    from torch import nn
+
+    class ClassesLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = plain(num_classes)
+            self.body[8] = nn.Identity()
+            self.head, self.second = nn.Linear(WIDTH, num_classes), nn.Parameter(torch.rand(WIDTH, num_classes))
+
+        def forward(self, images):
+            features = self.body(images)
+            return self.head(features) + features @ self.second
+
+    return ClassesLast()
+
+
+HEADS |= {"fixed": "head", "scaled": "head", "shared": "9", "with_two_heads": "second", "of_distances": "head"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
 BUILDERS += (fixed, scaled, shared, softmaxed, sigmoid, scripted, half, infinite, detached, held)
-for builder in (*BUILDERS, without_classes, no_module):
+BUILDERS += (with_two_heads, of_distances)
+HEADS["with_classes_last"] = "head"
+for builder in (*BUILDERS, without_classes, no_module, with_classes_last):
     name = builder.__name__
     head = HEADS.get(name, "8")
     NETWORKS.add(name, NetworkInfo(description="", builder=builder, head=head, input_shape=(1, 8, 8), macs=1))

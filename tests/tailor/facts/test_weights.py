@@ -125,16 +125,13 @@ def test_a_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": "MobileNet_V2_Weights.DEFAULT"}, r"exact name: MobileNet_V2_Weights.IMAGENET1K_V1 or .*K_V2"),
-    ({"weights": "MobileNet_V2_Weights.V9"}, r"no such weights: .* \(valid: MobileNet_V2_Weights.IMAGENET1K_V1, Mob"),
     ({"weights": "MobilNet_V2_Weights.IMAGENET1K_V2"}, r"no such weights: .*did you mean 'MobileNet_V2_Weights.IMAG"),
-    ({"weights": "VGG16_Weights.IMAGENET1K_FEATURES"}, r"no such weights: .* \(valid: VGG16_Weights.IMAGENET1K_V1\)"),
     (
         {"weights": "ResNet18_Weights.IMAGENET1K_V1"},
         r"the network is mobilenet_v2; give source.weights the path of the file, or MobileNet_V2_Weights.IMAGENET1K_V1",
     ),
     ({"weights": NAME, "weights_sha256": "0" * 64}, r"is not that of MobileNet_V2_.*, which begins with 7ebf99e0"),
     ({"weights": "net.pth", "weights_sha256": "1" * 8}, r"has 8 digits; .* by all 64 \(type: sha256sum .*net.pth\)"),
-    ({"weights": "net.pth", "weights_sha256": "G" * 64}, r"expected 64 digits of 0-9a-f \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "1" * 64, "weights_folder": "w"}, r"is no such name; leave it out"),
     ({"weights": "net.pth", "weights_sha256": DIGITS * 8}, rf"are {NAME}, trained with pixel_mean = .* give these, or"),
     ({"weights": NAME, "pixel_std": [0.0]}, r"pixel_std = \[0.0\]: pixels are divided by it"),
@@ -224,12 +221,12 @@ def test_a_file_of_another_network_is_refused_before_anything_runs(tmp_path: Pat
         refuse_missing([trial(weights=str(file), weights_sha256=sha256)])
 
 
-@pytest.mark.parametrize("verb", ["plan", "run"])
-def test_a_trial_without_its_weights_ends_with_2(verb: str, tmp_path: Path, command: Callable[..., Said]) -> None:
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+def test_a_trial_without_its_weights_ends_with_2(plan: list[str], tmp_path: Path, command: Callable[..., Said]) -> None:
     (tmp_path / "trial.toml").write_text(
         '[source]\nweights = "net.pth"\nweights_sha256 = "' + "1" * 64 + '"\n[method]\nname = "head_only"\n'
     )
-    done = command("trial", verb, "trial.toml", folder=tmp_path)
+    done = command("trial", "run", "trial.toml", *plan, folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no weights at {tmp_path / 'net.pth'}; give source.weights the path")
     assert not (tmp_path / "cache").exists()

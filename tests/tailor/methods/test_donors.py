@@ -73,15 +73,6 @@ def test_all_targets_share_what_is_of_the_donor_alone(method: dict[str, Any]) ->
 
 
 @pytest.mark.usefixtures("photographs")
-def test_several_steps_say_that_nothing_more_is_shared() -> None:
-    (line,) = by_photographs("birds", "leaves", steps=2).warnings()
-    assert "no other target shares it" in line
-    assert (
-        not by_photographs("birds", "leaves").warnings() and not by_photographs("birds", "target", steps=2).warnings()
-    )
-
-
-@pytest.mark.usefixtures("photographs")
 @pytest.mark.parametrize(
     ("donor", "method", "text"),
     [

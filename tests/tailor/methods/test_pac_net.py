@@ -19,7 +19,6 @@ from tailor.data.task_data import normalise
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import Result, StageEvent, run_trial
-from tailor.facts.datasets import DATASETS
 from tailor.facts.networks import NETWORKS
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
@@ -269,13 +268,6 @@ def weights_file(folder: Path, classes: int) -> dict[str, Any]:
     (folder / "weights.safetensors").write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     return {"weights": str(folder / "weights.safetensors"), "weights_sha256": sha256}
-
-
-def test_a_target_without_a_source_task_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = replace(DATASETS["digits"], source_classes=0, source_images=0)
-    monkeypatch.setitem(DATASETS._records, "only_target", info)
-    with pytest.raises(ConfigError, match="only_target has no source task; choose data with one"):
-        trial("digits_vgg", data={"name": "only_target"}, source=weights_file(tmp_path, 5))
 
 
 def test_weights_of_the_source_task_are_gone_on_with_and_others_refused(tmp_path: Path, run: Run) -> None:

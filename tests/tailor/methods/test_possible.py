@@ -15,6 +15,7 @@ from tailor.facts import feasibility_table
 from tailor.facts.datasets import DATASETS
 from tailor.facts.feasibility_table import macs_left
 from tailor.facts.networks import NETWORKS, TORCHVISION_FILE, NetworkInfo
+from tailor.facts.widths import WIDE_FILTERS
 from tailor.methods.feasibility import most_removable, refuse_impossible
 from tailor.model import cost
 from tailor.model.cost import macs_of, removed_macs_fraction
@@ -113,14 +114,14 @@ def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -
     assert half_left(network, found, info.input_shape) == macs_of(slimmed)
 
 
-@pytest.mark.parametrize(("minimum", "multiple", "wide"), [(0.0, 1, 64), (0.1, 1, 64), (1.0, 1, 64), (0.1, 6, 20)])
+@pytest.mark.parametrize(("minimum", "multiple"), [(0.0, 1), (0.1, 1), (1.0, 1), (0.1, 6)])
 @pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
 @pytest.mark.parametrize("network", EMBEDDED)
 def test_the_bound_is_what_a_slimmed_network_has_lost(
-    network: str, rule: dict[str, Any], minimum: float, multiple: int, wide: int
+    network: str, rule: dict[str, Any], minimum: float, multiple: int
 ) -> None:
     """Of any number of classes, with widths that are multiples: each group at the fewest filters that it may keep."""
-    settings = rule | {"minimum_filters_fraction": minimum, "width_multiple": multiple, "multiple_from_filters": wide}
+    settings = rule | {"minimum_filters_fraction": minimum, "width_multiple": multiple}
     config = parse_trial(trial(network, **settings), "test")
     classes = DATASETS[config.data.name].target_classes
     tensors = building.build(network, classes, seed=0).state_dict()
@@ -128,7 +129,7 @@ def test_the_bound_is_what_a_slimmed_network_has_lost(
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     fewest = {}
     for g in found:
-        allowed = range(1, g.filters) if g.filters < wide else range(multiple, g.filters, multiple)
+        allowed = range(1, g.filters) if g.filters < WIDE_FILTERS else range(multiple, g.filters, multiple)
         fewest[g.name] = min((n for n in allowed if n >= minimum * g.filters), default=g.filters)
     reached = removed_macs_fraction(surgery.slim(state, {name: torch.arange(n) for name, n in fewest.items()}, found))
     assert most_removable(config) == pytest.approx(reached, abs=1e-12)

@@ -27,6 +27,8 @@ from tailor.stages import GroupRule, Stage
 from tailor.training.checkpoint import Checkpoint
 from tests.tailor.trials import assert_equal_tensors, by_kind, short_trial
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 Run = Callable[..., list[StageEvent]]
 Fitted = Callable[[str], ModelState]
 NETWORKS = ("digits_vgg", "digits_vgg_bn", "digits_resnet")
@@ -175,10 +177,11 @@ def test_soft_fine_tuning_resumed_equals_straight(fitted: Fitted, place: StageCo
 
 
 def tick(network: str = "digits_vgg_bn", **settings: Any) -> stages.TrainGates:
-    trial = short_trial({"name": "gbn"} | settings, network=network, data={"train_images": 40})
+    """A tick whose training has these settings."""
+    trial = short_trial({"name": "gbn"}, network=network, data={"train_images": 40})
     recipe = Recipe(trial)
     assert isinstance(trial.method, GateDecorator)
-    training = trial.method.tick_training(recipe, 1, 1)
+    training = trial.method.tick_training(recipe, 1, 1).replace(**settings)
     return stages.TrainGates(of=PARENT, task=recipe.task, training=training, rule=recipe.rule)
 
 
@@ -214,7 +217,7 @@ def test_a_tick_is_its_definition_and_changes_nothing_but_gates(
     network: str, fitted: Fitted, place: StageContext, ranks: ProcessGroup
 ) -> None:
     """The slow tick is compared up to float32 rounding; everything else stays bit for bit."""
-    state, stage = fitted(network), tick(network, tick_epochs=2, tick_learning_rate=0.05)
+    state, stage = fitted(network), tick(network, epochs=2, learning_rate=0.05)
     after = apply(stage, state, compute(stage, state, place).tensors)
     phi, scores = slow_tick(state, stage, ranks)
     norm_of = {
@@ -235,7 +238,7 @@ def test_a_tick_is_its_definition_and_changes_nothing_but_gates(
 
 
 def test_a_tick_at_rate_zero_keeps_the_function(fitted: Fitted, place: StageContext) -> None:
-    state, stage = fitted("digits_resnet"), tick("digits_resnet", tick_learning_rate=0.0)
+    state, stage = fitted("digits_resnet"), tick("digits_resnet", learning_rate=0.0)
     after = apply(stage, state, compute(stage, state, place).tensors)
     torch.testing.assert_close(outputs(after), outputs(state), rtol=1e-5, atol=1e-5)
 
@@ -247,21 +250,21 @@ def test_a_norm_without_factor_gets_no_infinite_shift(fitted: Fitted, place: Sta
     weight[1], bias[1] = 0.0, 1.0
     weight[2], bias[2] = 0.01, -1.0
     state = replace(state, tensors=state.tensors | {"features.1.weight": weight, "features.1.bias": bias})
-    stage = tick(tick_learning_rate=0.0)
+    stage = tick(learning_rate=0.0)
     after = apply(stage, state, compute(stage, state, place).tensors)
     assert after.tensors["features.1.bias"][:3].tolist() == pytest.approx([0.0, 0.0, -0.1])
     assert all(tensor.isfinite().all() for tensor in (after.scores | after.tensors).values())
 
 
 def test_a_tick_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp_path: Path) -> None:
-    state, stage = fitted("digits_vgg_bn"), tick(tick_epochs=2)
+    state, stage = fitted("digits_vgg_bn"), tick(epochs=2)
     straight = compute(stage, state, place)
     assert_equal_tensors(interrupted_and_resumed(stage, state, place, tmp_path).tensors, straight.tensors)
 
 
 def test_the_path_of_gbn(run: Run, shared_cache: Cache) -> None:
     """Two ticks per step, each with half of the step's pruning; the tock shrinks the gates."""
-    method = {"name": "gbn", "steps": 2, "step_removed_macs_fraction": 0.1, "ticks": 2}
+    method = {"name": "gbn_of_two_ticks", "steps": 2, "step_removed_macs_fraction": 0.1}
     events = run(short_trial(method, network="digits_vgg_bn"), shared_cache)
     step = ["train_gates", "prune", "train_gates", "prune", "fine_tune", "operating_point"]
     assert [e.result.stage.kind for e in events] == ["train_source", "fit_head", "operating_point", *step, *step]

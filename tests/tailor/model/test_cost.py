@@ -1,10 +1,14 @@
 """Multiply-accumulates from shapes and products of activations, beside a count by hand and torch's own counter."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision import ops
 
 from tailor.facts.networks import NETWORKS, is_of_family
 from tailor.model import cost
@@ -81,23 +85,87 @@ def test_macs_agree_with_torchs_counter(name: str, shape: tuple[int, ...]) -> No
 def test_a_transposed_convolution_uses_its_weights_at_each_input() -> None:
     """By hand: 25 inputs x 4 channels x 3 channels x 4 places."""
     layer = nn.ConvTranspose2d(4, 3, 2, stride=2).to("meta")
-    assert cost.counted_macs(layer, (4, 5, 5)) == 25 * 4 * 3 * 4
+    assert cost.products_of(layer, (4, 5, 5)).all_macs == 25 * 4 * 3 * 4
 
 
 def test_what_torchs_counter_leaves_out_is_counted() -> None:
     """By hand: each weight of a Bilinear once; of an LSTM four gates of both its inputs at each of seven places."""
-    assert cost.counted_macs(Twice(nn.Bilinear(4, 4, 6)).to("meta"), (4,)) == 4 * 4 * 6
-    assert cost.counted_macs(Last(nn.LSTM(5, 6, batch_first=True)).to("meta"), (7, 5)) == 7 * 4 * 6 * (5 + 6)
+    assert cost.products_of(Twice(nn.Bilinear(4, 4, 6)).to("meta"), (4,)).all_macs == 4 * 4 * 6
+    assert cost.products_of(Last(nn.LSTM(5, 6, batch_first=True)).to("meta"), (7, 5)).all_macs == 7 * 4 * 6 * (5 + 6)
+
+
+class Called(nn.Module):
+    """A function of a weight and the input."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], *shape: int) -> None:
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.rand(shape, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.weight, x)
+
+
+class Deformable(nn.Module):
+    """A deformable convolution in two groups, at offsets from another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets, self.layer = nn.Conv2d(4, 18, 3), ops.DeformConv2d(4, 6, 3, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layer(x, self.offsets(x))
+        return made
+
+
+def products(function: Callable[[Tensor, Tensor], Tensor], *shape: int) -> tuple[int, set[str]]:
+    counted = cost.products_of(Called(function, *shape), (6,))
+    return counted.all_macs, counted.uncounted
+
+
+def test_products_under_other_names_are_counted_too() -> None:
+    """By hand: each of 5 x 6 weights once, as in a linear layer; deformable, 36 places of 2 x 6 x 9 weights."""
+    ways: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda weight, x: (weight @ x[0])[None],
+        lambda weight, x: torch.addmv(x[0, :5], weight, x[0])[None],
+        lambda weight, x: (weight * x[:, None]).sum(2),
+        lambda weight, x: (weight.abs() * x[:, None]).sum(2),
+        lambda weight, x: (x[:, None].expand(-1, 5, -1) * weight).sum(2),
+        lambda weight, x: (x[:, None].repeat(1, 5, 1) * weight).sum(2),
+        lambda weight, x: (weight.clone().mul_(x)).sum(1)[None],
+        lambda weight, x: torch.addcmul(x, x, weight[:, :1]).sum(1)[None],
+        lambda weight, x: (x / weight).sum(1)[None],
+    ]
+    assert [products(way, 5, 6) for way in ways] == [(30, set())] * len(ways)
+    assert cost.products_of(Deformable().to("meta"), (4, 8, 8)).all_macs == 36 * (4 * 18 * 9 + 2 * 6 * 9)
+
+
+def test_an_operation_that_multiplies_by_a_weight_and_is_not_counted_is_named() -> None:
+    named = (0, {"aten._cdist_forward of weight"})
+    assert products(lambda weight, x: torch.cdist(x, weight), 5, 6) == named
+    assert products(lambda weight, x: torch.cdist(x, weight.t().contiguous()), 6, 5) == named
+
+
+def test_lookups_sums_scales_and_norms_are_no_products() -> None:
+    ways: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda weight, x: functional.embedding(x.long(), weight),
+        lambda weight, x: torch.cat([weight, x]) + weight[:1],
+        lambda weight, x: functional.layer_norm(x.expand(5, 6), (5, 6), weight),
+        lambda weight, x: x * weight[:1],
+        lambda weight, x: x.expand(5, 6) * weight.softmax(1).mean(),
+    ]
+    assert [products(way, 5, 6) for way in ways] == [(0, set())] * len(ways)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5)).to("meta")
+    assert cost.products_of(layer, (4,)).all_macs == 4 * 5  # not what makes its weight
 
 
 def test_a_product_of_two_parameters_counts_once() -> None:
-    assert cost.counted_macs(Query().to("meta"), (2,)) == 3 * 4 * 5
+    assert cost.products_of(Query().to("meta"), (2,)).all_macs == 3 * 4 * 5
 
 
 def test_attention_counts_its_two_products() -> None:
     """Of vit_b_16: 12 layers, 197 tokens, 768 values each; queries times keys, and what they weigh times values."""
-    assert cost.activation_macs("vit_b_16", 5, (3, 224, 224)) == 12 * 2 * 197 * 197 * 768
-    assert cost.activation_macs("mobilenet_v2", 5, (3, 224, 224)) == 0
+    assert cost.count_products("vit_b_16", 5, (3, 224, 224)).activation_macs == 12 * 2 * 197 * 197 * 768
+    assert cost.count_products("mobilenet_v2", 5, (3, 224, 224)).activation_macs == 0
 
 
 def test_a_depthwise_layer_costs_its_kernel_at_each_position() -> None:

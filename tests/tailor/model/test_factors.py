@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.data.task_data import generator
-from tailor.model.circumstance import circumstance_here
+from tailor.model.circumstance import Timing
 from tailor.model.factors import attach
 from tailor.model.latency import measure
 from tailor.model.state import ModelState, load_state, save_model
@@ -140,7 +140,7 @@ def test_what_is_timed_is_what_is_saved() -> None:
 
     hook = nn.modules.module.register_module_forward_hook(note)
     try:
-        circumstance = circumstance_here(torch.device("cpu"), runtime="eager", threads=1)
+        circumstance = Timing(device="cpu", runtime="eager", threads=1).here()[0]
         measure(state, circumstance, device=torch.device("cpu"), repeats=2)
     finally:
         hook.remove()

@@ -95,7 +95,7 @@ def test_another_version_of_the_users_network_is_refused(
     """The tensors may fit it, and it may compute something else."""
     monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS))
     (tmp_path / "net.py").write_text(NETWORK)
-    sha256 = load(tmp_path / "net.py")
+    sha256 = load(tmp_path / "net.py").sha256
     tensors = building.build("of_a_user", 1, seed=0).state_dict()
     save_model(ModelState(network="of_a_user", classes=1, input_shape=(10,), tensors=tensors), tmp_path)
     described = json.loads((tmp_path / "model.json").read_text())

@@ -1,8 +1,5 @@
 """What a sub-model costs here: what is counted, what is said, and memory in a fresh process."""
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tailor.model import latency
-from tailor.model.circumstance import Circumstance, circumstance_here
+from tailor.model.circumstance import Circumstance, Timing
 from tailor.model.cost import macs_of, original_shapes
 from tailor.model.latency import latency_lines, measure, whole_network
 from tailor.model.passes import onnx_pass, onnx_program
@@ -29,7 +25,7 @@ def state() -> ModelState:
 
 
 def eager(batch: int = 1, threads: int = 1) -> Circumstance:
-    return circumstance_here(CPU, runtime="eager", batch=batch, threads=threads)
+    return Timing(device="cpu", runtime="eager", batch=batch, threads=threads).here()[0]
 
 
 def test_numbers_belong_together(state: ModelState) -> None:
@@ -122,52 +118,6 @@ def test_a_model_is_timed_with_any_algorithms_and_trainings_keep_theirs(state: M
     assert seen == {False}
 
 
-def test_where_the_peak_cannot_be_read_nothing_is_said_of_it(
-    state: ModelState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(latency, "PEAK_SWITCH", Path("/nowhere/clear_refs"))
-    found = measure(state, eager(), device=CPU, repeats=2)
-    assert found.peak_memory_bytes is None and "not measured" in "\n".join(latency_lines(found))
-
-
-@pytest.mark.check
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of the resident set")
-@pytest.mark.parametrize("batches", [[1], pytest.param([1, 64], marks=pytest.mark.long)], ids=["one", "two"])
-def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: list[int], tmp_path: Path) -> None:
-    state = pruned("resnet18")
-    save_model(state, tmp_path)
-    weights_bytes = sum(tensor.nbytes for tensor in state.tensors.values())
-    peaks = {}
-    for batch in batches:
-        typed = [
-            "model",
-            "time",
-            str(tmp_path),
-            "--batch",
-            str(batch),
-            "--repeats",
-            "2",
-            "--threads",
-            "1",
-            "--device",
-            "cpu",
-            "--runtime",
-            "eager",
-        ]
-        finished = subprocess.run(
-            [sys.executable, "-m", "transtailor", *typed, "--json"], capture_output=True, text=True, check=True
-        )
-        found = json.loads(finished.stdout)
-        assert (found["network"], found["input_shape"]) == ("resnet18", [3, 64, 64])
-        assert found["circumstance"]["batch"] == batch
-        peaks[batch] = found["peak_memory_bytes"]
-    assert weights_bytes < peaks[1] < 3 * weights_bytes
-    if batches == [1]:
-        return
-    first_maps_bytes = 4 * state.tensors["conv1.weight"].shape[0] * 32 * 32
-    assert peaks[64] - peaks[1] > 64 * first_maps_bytes
-
-
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -175,8 +125,8 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
         (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
         (["--repeats", "1"], "'--repeats': 1 is not in the range x>=2"),
         (["--device", "tpu"], "no such device"),
-        (["--runtime", "onnxruntime", "--precision", "bf16"], "computes in float32, not in bf16"),
-        (["--runtime", "onnxruntime", "--memory-format", "channels_last"], "chooses its own memory format"),
+        (["--runtime", "onnxruntime", "--precision", "bf16"], "in float32"),
+        (["--runtime", "onnxruntime", "--memory-format", "channels_last"], "its own memory format"),
     ],
 )
 def test_mistakes_are_named(

@@ -1,8 +1,6 @@
 """timm's networks by name, on the same path as torchvision's; skipped where timm is not installed."""
 
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,15 +126,3 @@ def test_what_timm_does_not_have_is_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_trial(trial(name, {"name": "head_only"}), "test")
     assert name not in list(NETWORKS)
-
-
-def test_without_timm_it_is_said_what_to_install() -> None:
-    """In a process in which timm cannot be imported."""
-    program = (
-        "import sys; sys.modules['timm'] = None\n"
-        "from tailor.config.parsing import parse_trial\n"
-        "parse_trial({'network': 'timm/resnet26', 'method': {'name': 'head_only'}}, 'test')"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "network 'timm/resnet26' is timm's, which is not installed" in done.stderr
-    assert "pip install 'transtailor-sweeps[timm]'" in done.stderr

@@ -1,5 +1,6 @@
 """Source and target task, and the test split that is drawn where there is none."""
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -7,20 +8,31 @@ from typing import Any
 import pytest
 
 from tailor.common.errors import ConfigError
-from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, normal_form
-from tailor.prepare.tasks import SplitRule, TaskFiles, cut
+from tailor.common.texts import normal_form
+from tailor.prepare.forms import ImageFile
+from tailor.prepare.problems import Problems
+from tailor.prepare.tasks import SplitRule, TaskFiles
+from tailor.prepare.tasks import cut as cut_with
 
-DRAWN = SplitRule(fraction=0.2, seed=0, training_images_per_class=None)
+DRAWN = SplitRule(fraction=0.2, seed=0)
 
 
-def listing(per_class: dict[str, int], split: str = "") -> FileListing:
-    return FileListing(
-        files=tuple(
-            ImageFile(path=Path(f"{name}/{number}"), name=f"{name}/{number}", class_name=normal_form(name), split=split)
-            for name, count in per_class.items()
-            for number in range(count)
-        )
-    )
+def listing(per_class: dict[str, int], split: str = "") -> list[ImageFile]:
+    return [
+        ImageFile(path=Path(f"{name}/{number}"), name=f"{name}/{number}", class_name=normal_form(name), split=split)
+        for name, count in per_class.items()
+        for number in range(count)
+    ]
+
+
+def cut(
+    files: list[ImageFile], source: list[ImageFile] | None, source_classes: tuple[str, ...], test: SplitRule
+) -> dict[str, TaskFiles]:
+    problems = Problems(io.StringIO())
+    tasks = cut_with(files, source, source_classes, test, problems)
+    if problems.stop:
+        raise ConfigError("\n".join(problems.texts(stopping=True)))
+    return tasks
 
 
 def names_of_tests(task: TaskFiles) -> set[str]:
@@ -33,7 +45,7 @@ def test_the_test_split_is_stratified_and_moves_with_its_seed_alone() -> None:
     assert names_of_tests(cut(listing({"dog": 20, "eel": 3, "cat": 10}), None, (), DRAWN)["target"]) == names_of_tests(
         found
     )
-    other = SplitRule(fraction=0.2, seed=1, training_images_per_class=None)
+    other = SplitRule(fraction=0.2, seed=1)
     assert names_of_tests(cut(listing({"cat": 10, "dog": 20, "eel": 3}), None, (), other)["target"]) != names_of_tests(
         found
     )
@@ -52,7 +64,7 @@ def test_a_layout_may_ask_for_all_but_so_many_training_images() -> None:
     rule = SplitRule(fraction=None, seed=0, training_images_per_class=6)
     found = cut(listing({"cat": 10, "dog": 7}), None, (), rule)["target"]
     assert Counter(name.split("/")[0] for name in names_of_tests(found)) == {"cat": 4, "dog": 1}
-    with pytest.raises(ConfigError, match="class 'dog' has 6 image"):
+    with pytest.raises(ConfigError, match="too few images.*'dog' has 6"):
         cut(listing({"cat": 10, "dog": 6}), None, (), rule)
 
 
@@ -68,9 +80,8 @@ def test_names_are_sorted_drawn_and_chosen_whatever_their_unicode_form() -> None
 
 
 def test_all_classes_that_are_too_small_are_named() -> None:
-    with pytest.raises(FilesRefused) as refused:
+    with pytest.raises(ConfigError, match="2 classes with too few images.*'cat' has 1.*'dog' has 1"):
         cut(listing({"cat": 1, "dog": 1, "eel": 2}), None, (), DRAWN)
-    assert [one.path.parent.name for one in refused.value.refused] == ["cat", "dog"]
 
 
 def test_a_second_folder_is_the_source() -> None:
@@ -87,8 +98,8 @@ def test_a_second_folder_is_the_source() -> None:
         ({"cat": 2, "dog": 2}, None, ("cat", "dog"), 0.2, "no classes left"),
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat", "dog"), 0.2, "target task has one class, 'eel'"),
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat",), 0.2, "source task has one class, 'cat'"),
-        ({"cat": 1, "dog": 2}, None, (), 0.2, "class 'cat' has 1 image"),
-        ({"images": 9}, None, (), 0.2, "one class, 'images', of 9 images.*expected a folder for each class.*--labels"),
+        ({"cat": 1, "dog": 2}, None, (), 0.2, "'cat' has 1"),
+        ({"images": 9}, None, (), 0.2, "one class, 'images', of 9 images.*a folder for each class.*--labels"),
         ({"cat": 2, "dog": 2}, None, (), 0.0, "--test-fraction is 0.0"),
         ({"cat": 2, "dog": 2}, None, (), 1.0, "--test-fraction is 1.0"),
     ],
@@ -96,14 +107,13 @@ def test_a_second_folder_is_the_source() -> None:
 def test_tasks_that_cannot_be_cut_are_refused(
     given: dict[str, int], source: dict[str, int] | None, source_classes: tuple[str, ...], fraction: float, said: str
 ) -> None:
-    test = SplitRule(fraction=fraction, seed=0, training_images_per_class=None)
     with pytest.raises(ConfigError, match=said):
+        test = SplitRule(fraction=fraction, seed=0)
         cut(listing(given), None if source is None else listing(source), source_classes, test)
 
 
 @pytest.mark.parametrize("typed", [{"fraction": 0.2}, {"seed": 0}])
 def test_how_to_draw_beside_a_test_split_is_refused(typed: dict[str, Any]) -> None:
-    test = SplitRule(**{"fraction": None, "seed": None, "training_images_per_class": None} | typed)
-    files = (*listing({"cat": 2, "dog": 2}, "train").files, *listing({"cow": 2}, "test").files)
+    files = listing({"cat": 2, "dog": 2}, "train") + listing({"cow": 2}, "test")
     with pytest.raises(ConfigError, match="leave --test-fraction and --split-seed out"):
-        cut(FileListing(files=files), None, (), test)
+        cut(files, None, (), SplitRule(**typed))

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 from tailor import stages
-from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.data.task_data import Samples, batches, generator
 from tailor.model.factors import attach
@@ -17,7 +16,7 @@ from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.pruning.criteria import CRITERIA
-from tailor.pruning.criteria.base import Scoring, norms_behind
+from tailor.pruning.criteria.base import Scoring
 from tailor.stages import Grouping, GroupRule
 from tests.tailor.trials import NETWORKS, SHORT, planned_stages
 
@@ -108,13 +107,6 @@ def test_bn_gamma_is_the_absolute_factor_of_the_norm_behind(network: str) -> Non
     scores = scores_by("bn_gamma", scoring)
     for layer, norm in norms.items():
         assert scores[layer].tolist() == state.tensors[f"{norm}.weight"].abs().tolist()
-
-
-def test_bn_gamma_names_the_layer_without_a_norm() -> None:
-    with pytest.raises(ConfigError, match=r"classifier\.0 of digits_vgg_bn has none; choose .*linear = false"):
-        scores_by("bn_gamma", scoring_of(state_of("digits_vgg_bn")))
-    with pytest.raises(ConfigError, match="'gbn' reads .* and digits_resnet has no such layer; set pruning.residual"):
-        norms_behind(state_of("digits_resnet"), (), "method 'gbn'")
 
 
 def test_random_scores_are_of_their_seed_alone() -> None:

@@ -113,9 +113,10 @@ def test_what_a_rule_allows() -> None:
     [
         ("Chain", "head", "the network's output"),
         ("Grouped", "first", "a grouped convolution"),
-        ("Halves", "second", "split"),
-        ("Shuffled", "second", "view"),
+        ("Halves", "second", "a part of another layer's"),
+        ("Shuffled", "second", "by their places"),
         ("Tokens", "second", "addmm"),
+        ("MixedTokens", "second", "its tokens are mixed"),
         ("Bypassed", "second", "without calling it"),
         ("Tied", "second", "its weight is another layer's, too"),
         ("Partial", "second", "a part of another layer's"),

@@ -1,14 +1,13 @@
-"""The knapsack over widths, against all combinations of widths on the same ticks."""
+"""The knapsack over widths, against all combinations of widths."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 
 from tailor.common.errors import ConfigError
 from tailor.pruning import knapsack
-from tailor.pruning.knapsack import TICKS, Choices, CostTerm, Solution, solve
+from tailor.pruning.knapsack import GAP, Choices, CostTerm, Solution, solve
 
 SCOPES = {
     "chain": [("a",), ("b", "a"), ("c", "b"), ("d", "c"), ("d",)],
@@ -43,9 +42,8 @@ def random_network(kind: str, seed: int) -> tuple[dict[str, Choices], list[CostT
     return choices, terms, max(1.0, whole * float(numbers.uniform(0.3, 1.1)))
 
 
-def ticks(terms: list[CostTerm], widths: dict[str, int], budget: float) -> int:
-    costs = [float(term.cost(*(np.array([widths[name]]) for name in term.groups)).item()) for term in terms]
-    return sum(math.ceil(cost / (budget / TICKS) - 1e-9) for cost in costs)
+def cost_of(terms: list[CostTerm], widths: dict[str, int]) -> float:
+    return sum(term.at(widths) for term in terms)
 
 
 def brute_force(choices: dict[str, Choices], terms: list[CostTerm], budget: float) -> float | None:
@@ -53,7 +51,7 @@ def brute_force(choices: dict[str, Choices], terms: list[CostTerm], budget: floa
     best = None
     for picked in itertools.product(*(of_name.widths for of_name in choices.values())):
         widths = dict(zip(choices, picked, strict=True))
-        if ticks(terms, widths, budget) <= TICKS:
+        if cost_of(terms, widths) <= budget * (1 + 1e-9):
             value = sum(choices[name].values[width - 1] for name, width in widths.items())
             best = value if best is None else max(best, value)
     return best
@@ -64,7 +62,7 @@ def checked(choices: dict[str, Choices], terms: list[CostTerm], budget: float) -
     solution = solve(choices, terms, budget)
     value = sum(choices[name].values[width - 1] for name, width in solution.widths.items())
     assert solution.value == pytest.approx(value)
-    assert ticks(terms, solution.widths, budget) <= TICKS
+    assert solution.cost == pytest.approx(cost_of(terms, solution.widths))
     assert solution.cost <= budget * (1 + 1e-9)
     return solution
 
@@ -89,39 +87,53 @@ def compare_with_brute_force(kind: str, seed: int) -> bool:
             solve(choices, terms, budget)
         return False
     solution = checked(choices, terms, budget)
-    assert solution.way == "exact"
-    assert solution.value == pytest.approx(best)
+    assert solution.value == pytest.approx(best, rel=2 * GAP)
     return True
 
 
-def test_without_room_for_an_exact_solution_the_widths_are_feasible_and_never_better(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("seed", range(5))
+def test_a_term_of_many_groups_is_a_product_of_what_it_makes_and_reads(
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares = []
-    for kind, seed in NETWORKS[::6]:
-        choices, terms, budget = random_network(kind, seed)
+    """As that of a convolution behind a concatenation, whose combinations are too many to enter one by one."""
+    monkeypatch.setattr(knapsack, "MOST_CELLS", 0)
+    numbers = np.random.default_rng(seed)
+    choices = {}
+    for name in "abcde":
+        kept = np.cumsum(numbers.random(4)).tolist()
+        choices[name] = Choices(widths=(1, 2, 3, 4), values=tuple(kept))
+    terms = [
+        CostTerm(groups=tuple("abcde"), cost=lambda a, b, c, d, e: 1.0 * a * (b + c + d + e)),
+        CostTerm(groups=("b", "a"), cost=lambda b, a: 0.5 * a * b),
+    ]
+    budget = float(numbers.uniform(10, 60))
+    best = brute_force(choices, terms, budget)
+    assert best is not None
+    assert checked(choices, terms, budget).value == pytest.approx(best, rel=2 * GAP)
+
+
+def test_costs_that_are_no_product_are_never_beyond_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knapsack, "MOST_CELLS", 0)
+    found = 0
+    for seed in range(20):
+        choices, terms, budget = random_network("shared reader", seed)
         best = brute_force(choices, terms, budget)
         if best is None:
             continue
-        monkeypatch.setattr(knapsack, "MOST_ASSIGNMENTS", 0)
         try:
             solution = checked(choices, terms, budget)
         except ConfigError:  # costs that do not rise with the width: it may find none where there is one
             continue
-        assert solution.way == "iterated"
-        assert solution.value <= best + 1e-9
-        shares.append(solution.value / best)
-    assert len(shares) > 20
-    assert np.median(shares) > 0.9
+        assert solution.value <= best * (1 + 1e-9)
+        found += 1
+    assert found > 5
 
 
 def test_what_no_width_changes_is_part_of_the_budget() -> None:
     choices = {"a": Choices(widths=(1, 2), values=(1.0, 2.0))}
     terms = [CostTerm(groups=("a",), cost=lambda a: 1.0 * a)]
     assert solve(choices, terms, budget=5.0, constant=3.0).widths == {"a": 2}
-    assert solve(choices, terms, budget=4.9, constant=3.0) == Solution(
-        widths={"a": 1}, value=1.0, cost=4.0, way="exact"
-    )
+    assert solve(choices, terms, budget=4.9, constant=3.0) == Solution(widths={"a": 1}, value=1.0, cost=4.0)
     with pytest.raises(
         ConfigError, match=r"budget is 3, and with each group at its smallest width 4 are left, .* 3 do"
     ):

@@ -73,17 +73,13 @@ def ranked(network: str) -> tuple[ModelState, tuple[Group, ...], Ranking]:
 def test_the_budget_is_met_and_more_importance_stays_than_by_scores_alone(fraction: float) -> None:
     state, found, ranking = ranked("digits_resnet")
     budget = Budget(state, found, fraction, minimums(state, found, 0.1))
-    kept, solution = knapsack(budget, ranking)
-    macs = macs_of(surgery.slim(state, kept, found))
-    assert 0 < solution.cost - macs < len(ranking) or solution.cost == pytest.approx(macs)
-    assert macs <= original_macs(state) * (1 - fraction)
-    assert solution.way == "exact"
-    by_scores = lowest_of_all(budget, ranking)
+    kept = knapsack(budget, ranking)
+    assert macs_of(surgery.slim(state, kept, found)) <= original_macs(state) * (1 - fraction)
 
     def value(stays: surgery.Kept) -> float:
         return sum(float(ranking[name].double()[indices].sum()) for name, indices in stays.items())
 
-    assert value(kept) == pytest.approx(solution.value) and value(kept) > value(by_scores)
+    assert value(kept) > value(lowest_of_all(budget, ranking))
 
 
 def test_filters_without_importance_stay_within_the_budget() -> None:
@@ -91,7 +87,7 @@ def test_filters_without_importance_stay_within_the_budget() -> None:
     state, found, ranking = ranked("digits_vgg")
     dead = {name: scores * (torch.arange(len(scores)) % 2) for name, scores in ranking.items()}
     for fraction in (0.15, 0.3):
-        kept, _ = knapsack(Budget(state, found, fraction, minimums(state, found, 0.1)), dead)
+        kept = knapsack(Budget(state, found, fraction, minimums(state, found, 0.1)), dead)
         removed = 1 - macs_of(surgery.slim(state, kept, found)) / original_macs(state)
         assert fraction <= removed < fraction + 0.02
 
@@ -131,7 +127,6 @@ def test_a_trial_prunes_by_it(run: Run, shared_cache: Cache) -> None:
         "steps": 2,
     }
     events = run(short_trial(method), shared_cache)
-    cuts = [event.result for event in events if event.result.stage.kind == "prune_by_knapsack"]
-    assert [cut.info["solved"] for cut in cuts] == ["exact", "exact"]
+    cuts = [event.result for event in events if event.result.stage.kind == "prune"]
     for cut, asked in zip(cuts, (0.2, 0.4), strict=True):
         assert asked <= cut.removed_macs_fraction < asked + 0.02

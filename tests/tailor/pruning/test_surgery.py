@@ -103,17 +103,6 @@ def test_what_is_masked_puts_out_zero_also_behind_the_sum_of_a_skip() -> None:
 
 
 @pytest.mark.parametrize("network", EMBEDDED)
-def test_slimming_twice_is_slimming_once(network: str) -> None:
-    state = state_of(network)
-    found = groups_of(state, ALL)
-    once = surgery.slim(state, {g.name: torch.arange(2, g.filters) for g in found}, found)
-    between = surgery.slim(state, {g.name: torch.arange(1, g.filters) for g in found}, found)
-    again = groups_of(between, ALL)
-    twice = surgery.slim(between, {g.name: torch.arange(1, g.filters) for g in again}, again)
-    assert all(torch.equal(once.tensors[name], twice.tensors[name]) for name in once.tensors)
-
-
-@pytest.mark.parametrize("network", EMBEDDED)
 def test_what_is_kept_is_told_by_the_places_in_the_unpruned_network(network: str) -> None:
     """Every weight of filter j is j, so that a slimmed layer says itself which filters it has."""
     plain = state_of(network)

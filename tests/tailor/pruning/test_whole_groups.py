@@ -12,7 +12,6 @@ from tailor.model.factors import HEADS as HEADS_SUFFIX
 from tailor.model.factors import attach
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.networks.attention import is_replaced
 from tailor.networks.sizes import set_sizes
 from tailor.pruning import surgery
 from tailor.pruning.surgery import Group, Kept, groups
@@ -157,14 +156,6 @@ def test_the_stream_is_as_wide_as_all_that_writes_and_reads_it() -> None:
     assert {(part.tensor, part.dim) for part in group.slices} == widths - not_of_it
     members = [f"blocks.{n}.{layer}" for n in range(2) for layer in ("attn.proj", "down")]
     assert [member.layer for member in group.members] == ["patches", *members]
-
-
-def test_finding_heads_without_the_switches_is_as_before() -> None:
-    for name in ("TorchvisionViT", "Swin"):
-        model = small(name)
-        found = groups(model, SHAPE, GroupRule(residual="coupled", linear=True))
-        assert {group.kind for group in found} == {"filters"}
-        assert not any(map(is_replaced, model.modules()))
 
 
 def test_slimming_twice_is_slimming_once() -> None:

@@ -31,10 +31,12 @@ from tests.tailor.forking import end_of
 from tests.tailor.struck import run_until_struck
 from tests.tailor.trials import SHORT, assert_equal_tensors, short_trial
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 Run = Callable[..., list[StageEvent]]
 # --- fitness ---
 
-LEGR = {"name": "legr", "population": 5, "samples": 2, "generations": 9}
+LEGR = {"name": "legr", "population": 5, "generations": 9}
 
 
 def method(**allocation: Any) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def test_fitness_is_the_validation_loss_after_pruning(run: Run, shared_cache: Ca
 
 def test_tuning_takes_its_steps_on_the_training_images(run: Run, place: StageContext, shared_cache: Cache) -> None:
     """Nine batches of 32 from 200 images: plain SGD by hand, every image once or twice."""
-    config = short_trial(method(tuning_steps=9, tuning_learning_rate=0.01), network="digits_resnet")
+    config = short_trial(method(name="legr_of_nine_steps"), network="digits_resnet")
     _, stage, scored = learned(run(config, shared_cache))
     assert stage.training is not None and stage.training.batch_size == 32
     samples = task_data.splits(stage.task).train
@@ -129,16 +131,15 @@ def test_one_ranking_serves_all_budgets_up_to_where_it_was_learned() -> None:
     def ranking_of(budget: float, **allocation: Any) -> list[str]:
         return keys("learn_ranking", method(**allocation) | {"asked_removed_macs_fraction": budget})
 
-    assert ranking_of(0.2, learned_at=0.4) == ranking_of(0.4, learned_at=0.4) == ranking_of(0.4)
-    assert ranking_of(0.5, learned_at=0.4) == ranking_of(0.5)
+    assert ranking_of(0.2, name="one_legr") == ranking_of(0.4, name="one_legr") == ranking_of(0.4)
+    assert ranking_of(0.5, name="one_legr") == ranking_of(0.5)
     assert ranking_of(0.2) != ranking_of(0.4)
-    assert keys("prune", method(learned_at=0.4)) != keys("prune", method())
+    assert keys("prune", method(name="one_legr")) != keys("prune", method())
 
 
-def test_a_rate_that_trains_nothing_is_in_no_key() -> None:
-    assert keys("learn_ranking", method(tuning_learning_rate=0.1)) == keys("learn_ranking", method())
-    tuned_keys = [keys("learn_ranking", method(tuning_steps=2, tuning_learning_rate=rate)) for rate in (0.1, 0.2)]
-    assert tuned_keys[0] != tuned_keys[1]
+def test_another_tuning_is_another_search() -> None:
+    names = ("legr", "tuned_legr", "legr_of_nine_steps")
+    assert len({tuple(keys("learn_ranking", method(name=name))) for name in names}) == 3
 
 
 def test_a_plan_counts_the_search() -> None:
@@ -147,16 +148,13 @@ def test_a_plan_counts_the_search() -> None:
         return sum(stage.work for stage in planned if stage.kind == "learn_ranking")
 
     assert work(generations=18) == 2 * work(generations=9)
-    steps = {"tuning_steps": 10}
-    assert work(**steps) - work() == pytest.approx(9 * 10 * 32 * 3 * work() / 9 / (896 - 200))
+    assert work(name="legr_of_nine_steps") - work() == pytest.approx(9 * 9 * 32 * 3 * work() / 9 / (896 - 200))
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"samples": 6}, r"samples = 6 is more than population = 5; choose at most as many"),
         ({"generations": 4}, r"generations = 4 counts the first population, which has 5; choose more"),
-        ({"mutated_fraction": 1.5}, r"mutated_fraction: .*less than or equal to 1"),
     ],
 )
 def test_an_impossible_search_is_refused(given: dict[str, Any], text: str) -> None:
@@ -169,7 +167,7 @@ def test_an_impossible_search_is_refused(given: dict[str, Any], text: str) -> No
 
 @pytest.mark.check
 def test_killed_inside_the_search_equals_straight(run: Run, tmp_path: Path) -> None:
-    config = short_trial(method(generations=15, tuning_steps=5), network="digits_resnet")
+    config = short_trial(method(generations=15, name="tuned_legr"), network="digits_resnet")
     straight = run(config, Cache(tmp_path / "straight"))
     key = learned(straight)[0].result.key
     cache, checkpoint = tmp_path / "killed", tmp_path / "checkpoints" / f"{key}.checkpoint"

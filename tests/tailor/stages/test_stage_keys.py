@@ -94,7 +94,7 @@ def test_a_training_has_every_setting_that_a_trial_shares_with_it() -> None:
         "milestones": (0.5,), "gamma": 0.2, "warm_up_epochs": 1, "optimiser": "adam", "label_smoothing": 0.1,
         "clip_gradient_norm": 1.0, "ema_decay": 0.9, "norm": "local", "accumulation_steps": 2, "precision": "bf16",
         "memory_format": "channels_last", "compile": True, "layer_decay": 0.9, "class_weights": "balanced",
-        "sampling": "balanced", "rand_augment": 2, "rand_augment_magnitude": 5, "colour_jitter": 0.2,
+        "sampling": "balanced", "rand_augment": 2, "colour_jitter": 0.2,
         "random_erasing": 0.25, "mixup": 0.8, "cutmix": 1.0,
     }  # fmt: skip
     assert others.keys() == TrainingSettings.model_fields.keys()

@@ -20,13 +20,15 @@ from tailor.stages.identity import PARENTS
 from tests.tailor.config.test_ids import GOLDEN_IDS, OTHER_VALUES, changed
 from tests.tailor.trials import planned_stages
 
+pytestmark = pytest.mark.usefixtures("other_constants")
+
 BASE: dict[str, Any] = {
     "network": "digits_resnet",
     "source": {"epochs": 1},
     "optimisation": {"epochs": 1, "head_epochs": 1},
 }
 SHORT_METHODS: dict[str, dict[str, Any]] = {
-    "gbn": {"ticks": 1},
+    "gbn": {"steps": 1},
     "pac_net": {"allocate_epochs": 1},
     "target_aware_adaptation": {"iterations": 1},
     "transtailor": {"steps": 1, "alpha_epochs": 1},
@@ -38,11 +40,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     "from scratch": {"method": PRUNE | {"weights": "reinitialised"}},
     "with delta": {
         "method": PRUNE,
-        "optimisation": BASE["optimisation"] | {"regulariser": {"name": "delta", "attention_images": 4}},
+        "optimisation": BASE["optimisation"] | {"regulariser": "quick_delta"},
         "pruning": {"measure_norms": True},
     },
     "with biases": {"network": "digits_vgg", "method": PRUNE, "pruning": {"shift_means": True}},
-    "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "samples": 2, "generations": 3}}},
+    "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "generations": 3}}},
     "knapsack": {"method": PRUNE | {"allocation": "knapsack"}},
     "a donor": {"method": {"name": "prune"}, "pruning": {"scores_from": "shuffled"}},
 }
@@ -55,7 +57,6 @@ NOT_REACHED = {
     "fine_tune_part",  # has the settings of fine_tune, and tests of its own: test_rungs.py
     "load_weights",  # needs a file of weights
     "prune_by_table",  # needs a file of a table: test_latency_table.py
-    "prune_to_latency",  # which latencies can be met depends on the machine
 }
 
 

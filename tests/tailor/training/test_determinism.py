@@ -1,6 +1,6 @@
 """Backward passes that repeat their bits: which networks are tested, and what an operation without an algorithm does.
 
-That torch's kernels repeat is checked on a GPU, by `transtailor check-gpu`.
+That torch's kernels repeat is checked on a GPU, by `make check-gpu`.
 """
 
 import logging

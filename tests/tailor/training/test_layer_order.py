@@ -121,16 +121,19 @@ class Shared(nn.Module):
         return self.head(self.first(hidden) if self.again else hidden)  # type: ignore[no-any-return]
 
 
+HEAD = ["head.weight", "head.bias"]
+
+
 def test_layers_without_an_order_are_refused() -> None:
     with torch.device("meta"):
         in_order, shared, unused = Shared(again=False), Shared(again=True), Shared(again=False)
         unused.spare = nn.Linear(4, 4)
-    numbers = count_layers(in_order, "head", (4,))
+    numbers = count_layers(in_order, HEAD, (4,))
     assert [numbers[f"{name}.weight"] for name in ("first", "second", "head")] == [0, 1, 2]
     with pytest.raises(ConfigError, match="first runs again after second; leave layer_decay out"):
-        count_layers(shared, "head", (4,))
+        count_layers(shared, HEAD, (4,))
     with pytest.raises(ConfigError, match="spare is never called; leave layer_decay out"):
-        count_layers(unused, "head", (4,))
+        count_layers(unused, HEAD, (4,))
 
 
 def test_without_layer_decay_sgd_and_adam_decay_everything_alike() -> None:

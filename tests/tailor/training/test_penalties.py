@@ -28,6 +28,7 @@ from tailor.stages import GroupRule
 from tailor.training import penalties
 from tailor.training.feature_maps import compared_layers
 from tailor.training.penalties import Penalty
+from tests.tailor.other_constants import ThreeBSS
 from tests.tailor.trials import assert_equal_tensors, short_trial
 
 Fitted = Callable[[str], ModelState]
@@ -136,7 +137,7 @@ def test_bss(smallest: int, images: int, fitted: Fitted, ranks: ProcessGroup) ->
     """Squared singular values are the eigenvalues of the smaller Gram matrix."""
     state = tuned(fitted("digits_resnet"), pruned=False)
     some, model, naive = batch(images), state.build().double(), state.build().double()
-    of = penalties.penalty_for(BSS(strength=0.5, smallest=smallest), state, ranks)
+    of = penalties.penalty_for((BSS if smallest == 1 else ThreeBSS)(strength=0.5), state, ranks)
     assert of is not None
     value = of(model)(some, model(some.images.double()))
     features = naive.blocks(naive.stem(some.images.double())).mean(dim=(2, 3))
@@ -164,7 +165,7 @@ def test_bss_has_no_penalty_in_a_smaller_last_batch(fitted: Fitted, ranks: Proce
 def test_bss_by_finite_differences(fitted: Fitted, ranks: ProcessGroup) -> None:
     state, some = fitted("digits_vgg"), batch()
     model = state.build().double()
-    of = penalties.penalty_for(BSS(strength=1.0, smallest=2), state, ranks)
+    of = penalties.penalty_for(ThreeBSS(strength=1.0), state, ranks)
     assert of is not None
     penalty, parameter, step = of(model), model.classifier[0].weight, 1e-6
     slope = gradients(model, penalty(some, model(some.images.double())))["classifier.0.weight"]

@@ -1,11 +1,10 @@
-"""A call and a trial of small networks with every kind of layer: each result is right, or refused for the true reason.
+"""A call of small networks with every kind of layer: each result is right, or refused for the true reason.
 
 Right: the pruned network computes what the whole one computes with zeros in place of what was removed, it can be
 trained, and its cost is that of torch's own counter.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tailor
 from tailor.common.errors import ConfigError
-from tailor.config.parsing import parse_trial
 from tailor.data.task_data import generator
-from tailor.execution.cache import Cache
-from tailor.execution.plugins import load
-from tailor.execution.runner import StageEvent
-from tailor.facts.networks import NETWORKS
 from tailor.networks.building import copied
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
 from tailor.pruning.surgery import Kept
 from tailor.stages import GroupRule
 from tailor.user_module.pruned import PrunedNetwork
-from tests.tailor.trials import by_kind
 from tests.tailor.user_module.layer_networks import CASES
 from tests.tailor.user_module.layer_parts import WIDTH
 from tools.masked_reference import mask_model
@@ -37,24 +30,6 @@ SHAPE = (1, 8, 8)
 RULE = GroupRule(residual="coupled", linear=True)
 QUICK = ("PReLU of each channel", "InstanceNorm2d", "scale", "weight_norm", "auxiliary output", "counts its filters",
          "layers in a list")  # fmt: skip
-PLUGIN = """
-from dataclasses import replace
-
-from tailor.facts.networks import NetworkInfo
-from tailor.extend import NETWORKS
-from tests.tailor.user_module.layer_networks import CASES
-
-
-def _builder(name):
-    def build(num_classes):
-        return CASES[name].make(num_classes)
-    return build
-
-
-for name in CASES:
-    facts = NetworkInfo(description="of a test", builder=_builder(name), input_shape=(1, 8, 8))
-    NETWORKS.add(name, replace(facts, head="head"))
-"""
 ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.check) for name in CASES]
 
 
@@ -134,44 +109,6 @@ def test_what_was_saved_is_loaded(name: str, tmp_path: Path) -> None:
     assert torch.equal(outputs_of(tailor.load(tmp_path, model=model)), outputs_of(made.model))
     norms = [module for module in made.model.modules() if isinstance(module, nn.InstanceNorm2d)]
     assert all(norm.num_features < WIDTH for norm in norms)
-
-
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
-    """The networks as a user's module registers them, and a cache."""
-    folder = tmp_path_factory.mktemp("every layer")
-    before = dict(NETWORKS)
-    (folder / "every_layer.py").write_text(PLUGIN)
-    load(folder / "every_layer.py")
-    yield Cache(folder / "cache")
-    for name in NETWORKS.keys() - before.keys():
-        NETWORKS.remove(name)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]]) -> None:
-    case = CASES[name]
-    settings = {
-        "network": name,
-        "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
-        "pruning": {"residual": "coupled", "linear": True},
-        "source": {"epochs": 1, "batch_size": 512},
-        "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
-    }
-    if case.refused or case.refused_in_trial:
-        with pytest.raises(ConfigError, match=case.refused or case.refused_in_trial):
-            run(parse_trial(settings, "test"), imported)
-        return
-    events = run(parse_trial(settings, "test"), imported)
-    whole, pruned = (by_kind(events, kind)[0].result.model_state() for kind in ("score_filters", "prune"))
-    model = whole.build()
-    found = groups(copied(model), SHAPE, RULE)
-    assert " ".join(group.name for group in found) == case.prunes
-    assert pruned.kept
-    kept = {group.name: pruned.kept.get(group.name, torch.arange(group.filters)) for group in found}
-    assert_same(pruned.build(), masked(model, kept, found))
-    last = events[-1].result
-    assert last.point_facts().macs == counted_macs(last.model_state().build()) + case.uncounted_macs
 
 
 @pytest.mark.check

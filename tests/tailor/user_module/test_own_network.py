@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -111,15 +110,6 @@ def test_what_was_saved_is_loaded_bit_by_bit(
     assert not [name for name in NETWORKS if type(model).__name__ in name]
 
 
-def test_a_model_that_was_trained_since_is_saved_as_it_is(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-    made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
-    with torch.no_grad():
-        made.model[2].bias.fill_(7.0)  # type: ignore[union-attr,operator]
-    made.save(tmp_path)
-    assert tailor.load(tmp_path, model=network)[2].bias.tolist() == [7.0] * 3  # type: ignore[index,union-attr]
-
-
 def test_a_head_that_was_replaced_since_is_loaded_into_a_network_with_such_a_head(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
@@ -127,6 +117,51 @@ def test_a_head_that_was_replaced_since_is_loaded_into_a_network_with_such_a_hea
     made.save(tmp_path)
     network.add_module("2", nn.Linear(16, 5))
     assert torch.equal(run(tailor.load(tmp_path, model=network), torch.ones(1, 8)), run(made.model, torch.ones(1, 8)))
+
+
+def pruned_chain() -> tuple[nn.Module, PrunedNetwork]:
+    torch.manual_seed(0)
+    network, example = small_networks.Chain(), images((3, 8, 8), dtype=torch.float32)
+    return network, tailor.prune(network, example, criterion="l2", asked_removed_macs_fraction=0.4)
+
+
+CHANGES: dict[str, Callable[[small_networks.Chain], Any]] = {
+    "another layer": lambda model: setattr(model, "head", nn.Sequential(model.head, nn.ReLU())),
+    "an added layer": lambda model: model.add_module("more", nn.Linear(3, 3)),
+    "an added buffer": lambda model: model.register_buffer("more", torch.zeros(3)),
+    "a removed bias": lambda model: setattr(model.first, "bias", None),
+    "a computed weight": lambda model: nn.utils.parametrizations.weight_norm(model.first),
+    "another norm": lambda model: setattr(model, "norm", nn.Identity()),
+    "a stride": lambda model: setattr(model.first, "stride", (2, 2)),
+    "eps": lambda model: setattr(model.norm, "eps", 0.1),
+    "momentum": lambda model: setattr(model.norm, "momentum", 0.5),
+    "a hook": lambda model: model.head.register_forward_hook(lambda _module, _inputs, outputs: 2 * outputs),
+    "its code": lambda model: setattr(model, "forward", lambda x: type(model).forward(model, 2 * x)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_load_would_not_give_again_is_not_saved(change: str, tmp_path: Path) -> None:
+    """It was written, and refused by `load`, or loaded with other outputs."""
+    _, made = pruned_chain()
+    made.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    CHANGES[change](made.model)  # type: ignore[arg-type]
+    for folder in (tmp_path, tmp_path / "new"):
+        with pytest.raises(ConfigError, match="is not written: tailor.load would not"):
+            made.save(folder)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double", "train"])
+def test_another_precision_or_mode_is_saved(change: str, tmp_path: Path) -> None:
+    network, made = pruned_chain()
+    getattr(made.model, change)()
+    made.save(tmp_path)
+    for name, tensor in tailor.load(tmp_path, model=network).state_dict().items():
+        assert (
+            torch.equal(tensor, made.model.state_dict()[name]) and tensor.dtype == made.model.state_dict()[name].dtype
+        )
 
 
 def test_what_was_pruned_twice_is_loaded_into_the_whole_network(tmp_path: Path) -> None:
@@ -162,6 +197,25 @@ def test_the_original_is_untouched() -> None:
     assert not {p.data_ptr() for p in made.model.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
+class OfDistances(nn.Sequential):
+    """Multiplies by a weight in an operation that is not counted."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 6))
+        self.centres = nn.Parameter(torch.rand(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cdist(super().forward(x), self.centres)
+
+
+def test_what_is_not_counted_is_named() -> None:
+    def prune(model: nn.Module) -> PrunedNetwork:
+        return tailor.prune(model, torch.zeros(1, 6), asked_removed_macs_fraction=0.5, criterion="l1")
+
+    assert "_cdist_forward of centres" in str(prune(OfDistances()))
+    assert prune(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 6))).uncounted == ()
+
+
 def test_excluded_modules_keep_all_filters() -> None:
     torch.manual_seed(0)
     model, example = small_networks.Chain(), images((3, 8, 8), dtype=torch.float32)
@@ -169,29 +223,9 @@ def test_excluded_modules_keep_all_filters() -> None:
     fate = {group.layers[0]: group for group in made.groups}
     assert fate["second"].kept == tuple(range(8)) and "excluded" in str(fate["second"].reason)
     assert len(fate["first"].kept) < 8
-    with pytest.raises(
-        ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
-    ):
-        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["secnd"])
-    with pytest.raises(ConfigError, match="exclude: '1' is a ReLU without weights; name the layer whose filters stay"):
-        settings: dict[str, Any] = {"criterion": "l2", "asked_removed_macs_fraction": 0.3, "exclude": ["1"]}
-        tailor.prune(nn.Sequential(model, nn.ReLU()), example, **settings)
-    with pytest.raises(ConfigError, match="^exclude is a list of names of modules.* type exclude = .'layer1.conv1'"):
-        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[model.second])
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (nn.Module, "model is a type; expected a torch.nn.Module as the class of a network makes it"),
-        ({"weight": torch.zeros(3)}, "model is a dict; .* model.load_state_dict"),
-        (torch.jit.ScriptModule(), "model is a ScriptModule; .* scripted; .* model.load_state_dict"),
-        ("net.pth", "model is a str; .* model.load_state_dict"),
-    ],
-)
-def test_what_is_no_module_is_named(given: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        tailor.prune(given, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
+    for wrong in (["secnd"], [model.second]):
+        with pytest.raises(ConfigError, match="exclude"):
+            tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=wrong)
 
 
 class CountsFilters(nn.Module):
@@ -207,24 +241,9 @@ class CountsFilters(nn.Module):
         return out
 
 
-class Divides(CountsFilters):
-    """Divides by zero as soon as a filter is missing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        out: Tensor = self.second(x) / (x.shape[1] == 16)
-        return out
-
-
 class Branches(CountsFilters):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.sum() > 0 else -x)
-
-
-class Fixed(CountsFilters):
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.second(self.first(x).reshape(-1, 16))
-        return out
 
 
 class Named(CountsFilters):
@@ -247,68 +266,6 @@ class Series(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.up(torch.relu(self.last(torch.relu(self.deep(self.first(x))))))
-        return out
-
-
-class WithOther(CountsFilters):
-    """Its outputs have numbers of another kind, too."""
-
-    def __init__(self, other: Callable[[Tensor], Tensor], *, is_right: bool = True) -> None:
-        super().__init__()
-        self.other, self.is_right = other, is_right
-
-    def forward(self, x: Tensor) -> Any:
-        outputs = self.second(self.first(x)) if self.is_right else super().forward(x)
-        return outputs, self.other(outputs)
-
-
-OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "infinite": lambda outputs: torch.full_like(outputs, -torch.inf),
-    "not a number": lambda outputs: torch.full_like(outputs, torch.nan),
-    "true or false": lambda outputs: outputs > 0,
-    "whole": lambda outputs: outputs.argmax(dim=1),
-    "complex": lambda outputs: torch.complex(outputs, outputs),
-    "empty": lambda outputs: outputs[:, :0],
-}
-
-
-class Padded(WithOther):
-    """Its one output has finite numbers and others, such as the logits of classes that are switched off."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs, padding = super().forward(x)
-        return torch.cat([outputs, padding], dim=1)
-
-
-OUTPUTS = [(WithOther, other) for other in OTHERS] + [(Padded, "infinite"), (Padded, "not a number")]
-
-
-@pytest.mark.parametrize(("network", "other"), OUTPUTS)
-def test_outputs_are_compared_next_to_others_of_any_kind(network: type[WithOther], other: str) -> None:
-    torch.manual_seed(0)
-    right, wrong = network(OTHERS[other]), network(OTHERS[other], is_right=False)
-    assert (
-        tailor.prune(right, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).removed_macs_fraction
-        >= 0.3
-    )
-    with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
-        tailor.prune(wrong, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-
-
-def test_a_number_that_is_infinite_in_one_of_the_two_only_is_a_difference() -> None:
-    torch.manual_seed(0)
-    network = Divides()
-    with pytest.raises(ConfigError, match=r"\(in one of the two some numbers are not finite\): its code"):
-        tailor.prune(network, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-
-
-class OnlyZeros(CountsFilters):
-    """Runs on no other inputs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.is_floating_point() and type(x) is Tensor and not x.is_meta and bool(x.any()):
-            raise ValueError("only zeros")
-        out: Tensor = self.second(self.first(x))
         return out
 
 
@@ -340,119 +297,35 @@ def broken(model: nn.Module) -> nn.Module:
     return model
 
 
-class Forgets(nn.Linear):
-    """Its forward has no return."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 3)
-
-    def forward(self, x: Tensor) -> None:  # type: ignore[override]
-        super().forward(x)
-
-
-def with_integers() -> nn.Module:
-    model = linear()
-    model.order = nn.Parameter(torch.arange(8), requires_grad=False)
-    return model
-
-
+ROW = torch.zeros(1, 8)
 MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
-    "per cent": (
-        linear,
-        torch.zeros(1, 8),
-        {"asked_removed_macs_fraction": 30},
-        "asked_removed_macs_fraction.*for 30% type 0.3",
-    ),
-    "nothing": (linear, torch.zeros(1, 8), {"asked_removed_macs_fraction": 0.0}, "greater than 0"),
-    "too much": (
-        linear,
-        torch.zeros(1, 8),
-        {"asked_removed_macs_fraction": 0.99},
-        "can lose.*; choose a smaller budget or minimum_filters_fraction, or .* not yet set of residual = 'coupled'",
-    ),
-    "no return": (Forgets, torch.zeros(1, 8), {}, "Forgets returns a NoneType; expected are tensors"),
-    "one filter": (
-        lambda: nn.Sequential(nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 3)),
-        torch.zeros(1, 8),
-        {"asked_removed_macs_fraction": 0.2},
-        r"is missed by more than .* \(0.5 can be met here\)$",
-    ),
-    "a class": (lambda: nn.Flatten, torch.zeros(1, 8), {}, r"model is a type; .* \(Net\(\), not Net\)"),
-    "one filter, beside a layer with multiples": (
-        lambda: nn.Sequential(nn.Linear(400, 2), nn.ReLU(), nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 3)),
-        torch.zeros(1, 400),
-        {"asked_removed_macs_fraction": 0.3},
-        r"the last filters of 0 lead there .* can be met here\)$",
-    ),
-    "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
-    "a loss": (
-        linear,
-        torch.zeros(1, 8),
-        {"criterion": nn.CrossEntropyLoss()},
-        "criterion = .*; a loss is given as loss",
-    ),
-    "macs": (linear, torch.zeros(1, 8), {"asked_macs_fraction": 0.3}, "did you mean 'asked_removed_macs_fraction'"),
-    "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
+    "per cent": (linear, ROW, {"asked_removed_macs_fraction": 30}, "asked_removed_macs_fraction.*than 1"),
+    "too much": (linear, ROW, {"asked_removed_macs_fraction": 0.99}, "can lose.*; choose a smaller budget"),
+    "a class": (lambda: nn.Flatten, ROW, {}, r"model is a type; .* \(Net\(\), not Net\)"),
+    "compiled": (lambda: torch.compile(linear()), ROW, {}, "model is a OptimizedModule; .* neither compiled nor"),
+    "scripted": (lambda: torch.jit.trace(linear(), ROW), ROW, {}, "model is a TopLevelTracedModule"),
+    "criterion": (linear, ROW, {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
+    "no data": (linear, ROW, {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
-    "a donor": (linear, torch.zeros(1, 8), {"scores_from": "noise"}, "scores_from is a setting of other methods"),
-    "setting": (linear, torch.zeros(1, 8), {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
-    "value": (linear, torch.zeros(1, 8), {"residual": "all"}, "arguments: residual: .*'inside' or 'coupled'.*'all'"),
-    "no norm": (linear, torch.zeros(1, 8), {"criterion": "bn_gamma"}, "Sequential has no norm"),
-    "no heads": (linear, torch.zeros(1, 8), {"heads": True}, "heads = True, and Sequential has no heads"),
-    "not prunable": (lambda: nn.Linear(8, 3), torch.zeros(1, 8), {}, "no filter of Linear can be removed"),
-    "tied": (
-        small_networks.Tied,
-        images((3, 8, 8)).float(),
-        {"exclude": ["first"]},
-        "no filter of Tied can be removed: .*another layer's",
-    ),
-    "no parameters": (nn.ReLU, torch.zeros(1, 8), {}, "ReLU has no parameters"),
-    "no module": (lambda: len, torch.zeros(1, 8), {}, "model is a builtin_function_or_method; expected"),
-    "pruned": (
-        lambda: tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3),
-        torch.zeros(1, 8),
-        {},
-        "model is a PrunedNetwork; .* and .model of what has the network in it",
-    ),
-    "parameters of integers": (
-        with_integers,
-        torch.zeros(1, 8),
-        {},
-        "parameters that are no floats, order; make them buffers",
-    ),
-    "half": (
-        lambda: linear().half(),
-        torch.zeros(1, 8).half(),
-        {},
-        "weights of torch.float16.*give it in float32, model.float()",
-    ),
-    "compiled": (
-        lambda: torch.compile(linear()),
-        torch.zeros(1, 8),
-        {},
-        "model is a OptimizedModule; .* neither compiled nor",
-    ),
-    "extra state": (Extra, torch.zeros(1, 8), {}, "Extra has state that is no tensor, _extra_state"),
-    "not finite": (lambda: broken(linear()), torch.zeros(1, 8), {}, "not finite, in 0.weight"),
-    "taken name": (OwnFactor, torch.zeros(1, 8), {}, "tensors called factor, a name that .* rename"),
-    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), torch.zeros(1, 8), {}, "give them widths, or run it once: model"),
-    "meta": (
-        lambda: linear().to("meta"),
-        torch.zeros(1, 8),
-        {},
-        "is on meta; give it on one device .*, or make it there",
-    ),
+    "setting": (linear, ROW, {"residul": "inside"}, "no setting 'residul'; did you mean 'residual'"),
+    "not of prune": (linear, ROW, {"epochs": 3}, "prune has no setting 'epochs'"),
+    "value": (linear, ROW, {"residual": "all"}, "arguments: residual: .*'inside' or 'coupled'"),
+    "no norm": (linear, ROW, {"criterion": "bn_gamma"}, "Sequential has no norm"),
+    "not prunable": (lambda: nn.Linear(8, 3), ROW, {}, "no filter of Linear can be removed"),
+    "no parameters": (nn.ReLU, ROW, {}, "ReLU has no parameters"),
+    "half": (lambda: linear().half(), ROW.half(), {}, "scores are too coarse; give model.float"),
+    "extra state": (Extra, ROW, {}, "Extra has state that is no tensor.*_extra_state"),
+    "not finite": (lambda: broken(linear()), ROW, {}, "not finite.*0.weight"),
+    "taken name": (OwnFactor, ROW, {}, "names that pruning attaches to modules.*factor"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), ROW, {}, "run it once: model"),
+    "meta": (lambda: linear().to("meta"), ROW, {}, "is on meta; give it on one device"),
     "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),
-    "integers": (linear, torch.zeros(1, 8).long(), {}, "of torch.int64; expected a batch .* floats"),
-    "no tensor": (linear, [1.0], {}, r"example_input is a list of float; .* torch.as_tensor\(array\).float\(\)"),
-    "not of prune": (linear, torch.zeros(1, 8), {"epochs": 3}, "epochs is a setting of other methods or of trials"),
+    "no tensor": (linear, [1.0], {}, r"example_input is a list; expected"),
     "shape": (linear, torch.zeros(1, 9), {}, r"does not run on example_input, a tensor \(1, 9\).*; give a batch"),
     "branches": (Branches, torch.ones(1, 8), {}, "Branches cannot be analysed .*; its forward must run"),
-    "reshapes": (Fixed, torch.ones(2, 8), {}, "first: .* does not run with fewer: shape .* is invalid"),
     "counts": (CountsFilters, torch.ones(1, 8), {}, "CountsFilters computes something else than with zeros"),
-    "only zeros": (OnlyZeros, torch.zeros(1, 8), {}, "does not run on random inputs.*; give example_input typical"),
     "outputs": (Boxed, torch.ones(1, 8), {}, "Boxed returns a type; expected are tensors"),
-    "loss without data": (linear, torch.zeros(1, 8), {"loss": nn.MSELoss()}, "loss is given, and no data"),
+    "loss without data": (linear, ROW, {"loss": nn.MSELoss()}, "loss is given, and no data"),
 }
 
 
@@ -479,12 +352,6 @@ def test_series_are_inputs_as_images_are(tmp_path: Path) -> None:
     assert torch.equal(run(tailor.load(tmp_path, model=network), example), run(made.model, example))
 
 
-def test_the_description_has_the_number_of_outputs(tmp_path: Path) -> None:
-    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).save(tmp_path)
-    description = json.loads((tmp_path / "model.json").read_text())
-    assert description["classes"] == 3
-
-
 def test_no_model_of_another_module_is_lost(tmp_path: Path) -> None:
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
     pruned.save(tmp_path)
@@ -506,25 +373,13 @@ def test_no_file_of_the_users_is_lost(name: str, tmp_path: Path) -> None:
 def test_a_file_is_no_folder_to_save_in(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-    with pytest.raises(ConfigError, match="net.pth is the name of a file; give a folder"):
-        pruned.save(tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match="net.pth cannot be written to"):
-        pruned.save(tmp_path / "net.pth/pruned")
-    with pytest.raises(ConfigError, match="new.pt is the name of a file; give a folder"):
-        pruned.save(tmp_path / "new.pt")
+    for wrong in (tmp_path / "net.pth", tmp_path / "net.pth/pruned"):
+        with pytest.raises(ConfigError, match="net.pth"):
+            pruned.save(wrong)
     pruned.save(tmp_path / "a")
     for wrong in (tmp_path, tmp_path / "a/model.safetensors"):
         with pytest.raises(ConfigError, match=f"did you mean {tmp_path / 'a'}.; to save one"):
             tailor.load(wrong, model=linear())
-
-
-def test_what_was_converted_to_half_is_loaded_by_the_whole_network_in_float32(tmp_path: Path) -> None:
-    pruned = tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
-    pruned.model.half()
-    pruned.save(tmp_path)
-    loaded = tailor.load(tmp_path, model=linear())
-    assert all(torch.equal(tensor, pruned.model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
-    assert loaded.state_dict()["0.weight"].dtype == torch.float16
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
@@ -536,9 +391,6 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"another network than this Sequential: 0.weight is \(11, 8\) there and \(4,"
     ):
         tailor.load(tmp_path, model=narrow)
-    wide = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))  # into which all of it would fit
-    with pytest.raises(ConfigError, match=r"its outputs are \(1, 3\) of one input there and \(1, 4\) here"):
-        tailor.load(tmp_path, model=wide)
     with pytest.raises(ConfigError, match="does not run with what"):
         tailor.load(tmp_path, model=nn.Sequential(nn.Linear(8, 16), nn.Unflatten(1, (16,)), nn.Linear(16, 3)))
     (tmp_path / "model.safetensors").write_bytes(b"changed")
@@ -568,7 +420,6 @@ def test_wide_layers_keep_multiples_of_eight_unless_they_are_coarse() -> None:
     narrow, *wide = filters_of()
     assert narrow % 8 != 0 and [filters % 8 for filters in wide] == [0] * len(wide)
     assert any(filters % 8 for filters in filters_of(width_multiple=1)[1:])
-    assert all(filters % 8 == 0 for filters in filters_of(multiple_from_filters=1))
     coarse = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 4, 1))
     filters = tailor.prune(coarse, example, criterion="l2", asked_removed_macs_fraction=0.3).model[0].out_channels
     assert filters == 44  # 0.3 and no more, as any width allows; eight filters are an eighth of the MACs

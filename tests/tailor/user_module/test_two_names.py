@@ -47,14 +47,6 @@ def name_a_list(model: TwoNames) -> None:
     model.layers = nn.ModuleList([*model.backbone, model.fc])
 
 
-def name_norms(model: TwoNames) -> None:
-    model.norms = nn.ModuleDict({"first": model.backbone[1], "again": model.backbone[1]})
-
-
-def name_a_stage_around(model: TwoNames) -> None:
-    model.stages = nn.ModuleDict({"body": nn.Sequential(model.backbone, nn.Identity()), "out": model.fc})
-
-
 def name_before(model: TwoNames) -> None:
     """Let the second name come first in the order of the modules."""
     backbone = model.backbone
@@ -91,20 +83,6 @@ class Repeated(nn.Module):
         return outputs
 
 
-class Encoder(nn.Module):
-    """A transformer's layer under its own name and in a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-        self.blocks = nn.ModuleList([self.block])
-        self.fc = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.fc(self.blocks[0](x.flatten(2).transpose(1, 2).repeat(1, 1, 6)[..., :16]).mean(1))
-        return outputs
-
-
 class AroundResNet(nn.Module):
     """A published network whose stages have further names in the module around it."""
 
@@ -124,12 +102,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "children": lambda: TwoNames(name_children),
     "the head": lambda: TwoNames(name_the_head),
     "a list": lambda: TwoNames(name_a_list),
-    "norms": lambda: TwoNames(name_norms),
-    "a stage around": lambda: TwoNames(name_a_stage_around),
     "before": lambda: TwoNames(name_before),
     "twin": Twin,
     "repeated": Repeated,
-    "encoder": Encoder,
     "around resnet18": AroundResNet,
 }
 
@@ -151,7 +126,7 @@ def test_it_is_pruned_saved_and_loaded(network: str, tmp_path: Path) -> None:
     assert all(tensor.shape == of_model[name.removeprefix("tensors/")].shape for name, tensor in saved.items())
 
 
-@pytest.mark.parametrize("network", ["a layer", "children", "a list", "norms"])
+@pytest.mark.parametrize("network", ["a layer", "children", "a list"])
 def test_further_names_change_nothing(network: str) -> None:
     kept = []
     for make in (TwoNames, NETWORKS[network]):
@@ -173,19 +148,3 @@ def test_what_is_excluded_by_any_of_its_names_keeps_its_filters(name: str) -> No
         first, second, _ = pruned.groups
         assert (first.reason, second.reason) == ("it is excluded", None)
         assert len(second.kept) < 16
-
-
-def test_transtailor_trains_and_prunes_it(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = TwoNames(name_children)
-    loader = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 4) for _ in range(2)]
-    example = torch.zeros(1, 3, 8, 8)
-    options = {"steps": 2, "alpha_epochs": 1, "epochs": 1}
-    pruned = tailor.transtailor(model, example, asked_removed_macs_fraction=0.3, loader=loader, **options)
-    features = pruned.model.features
-    assert isinstance(features, nn.Sequential)
-    assert features[0] is pruned.model.backbone[0]  # type: ignore[index]
-    pruned.save(tmp_path)
-    loaded = tailor.load(tmp_path, model=model).eval()
-    images = torch.randn(2, 3, 8, 8)
-    assert torch.equal(loaded(images), pruned.model.eval()(images))

@@ -1,1 +1,0 @@
-"""Export a run to other tools: CSV files, TensorBoard, MLflow, Weights & Biases."""
