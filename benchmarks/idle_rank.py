@@ -40,6 +40,8 @@ class IdleRank:
     """
 
     def __init__(self) -> None:
+        import torch  # noqa: F401  # as the ranks of trials do: meanwhile the other slots start
+
         self._keys: list[str] = []
         self._order = 0
 

@@ -47,7 +47,7 @@ NOTES = (
     "On SLURM, and where nodes come and go, each machine is a client of the shared folder, as over NFS: a name that "
     "another one has made is absent for up to a minute unless the folder is opened, what is known of a file stays as "
     "of its last open, and lines are appended at the end that the machine knows (tests/simulation/beliefs.py).",
-    "Not simulated: GPUs; a network between ranks; several ranks of a trial; forked ranks; data that a client has not "
+    "Not simulated: GPUs; a network between ranks; several ranks of a trial; data that a client has not "
     "sent yet, and stale handles; Arrow and DuckDB, which read what is on the disk.",
 )
 

@@ -1,15 +1,17 @@
 """The commands as a shell would run them, but in this process: a new process would import for seconds."""
 
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import click
 import pytest
+
+from tests.forked_ranks import ForkServer, forking
 
 Said = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,10 +21,10 @@ COMMAND = ROOT / ".venv" / "bin" / "transtailor"
 
 def launch(*arguments: object, folder: Path) -> Said:
     """`python sweeps/launch.py ...`; not for sweeps with user modules, which stay registered."""
-    from sweeps.driver import driver
+    from hpc.ranks import process_ranks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "warm_process", _warm_process)
+        patch.setattr(process_ranks, "subprocess", forking((), lambda *rank: _server().fork(*rank)))
         return _call(LAUNCH, arguments, folder, before=("run",))
 
 
@@ -65,24 +67,9 @@ def _call(program: Path, arguments: Sequence[object], folder: Path, before: Sequ
     return Said(typed, code, out.getvalue(), err.getvalue())
 
 
-class _Warm:
-    """The warm process of this process's launches; another environment gets another one."""
-
-    open = ExitStack()
-    made_for: tuple[object, ...] = ()
-    address = ""
-
-
-def _warm_process(target: str) -> nullcontext[str]:
-    """As `warm_process`, but launches have one together: each of their own would import torch for seconds."""
-    from hpc.ranks.warm_process import warm_process
-
-    os.umask(mask := os.umask(0))
-    made_for = target, mask, {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    if _Warm.made_for != made_for:
-        _Warm.open.close()
-        _Warm.made_for, _Warm.address = made_for, _Warm.open.enter_context(warm_process(target))
-    return nullcontext(_Warm.address)
+@cache
+def _server() -> ForkServer:
+    return ForkServer()
 
 
 @contextmanager

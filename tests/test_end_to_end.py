@@ -132,9 +132,9 @@ def seeded_moments() -> random.Random:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """The obvious reference: one trial after the other, without Ray, each rank a fresh interpreter."""
+    """The obvious reference: one trial after the other, without Ray."""
     sweep = Sweep(tmp_path_factory.mktemp("serial"))
-    sweep.launch("--site", "serial", "--set", "resources.fork_ranks=false")
+    sweep.launch("--site", "serial")
     return sweep
 
 
@@ -151,7 +151,7 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
 
 def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     before = tables_of(serial.run)
-    text = serial.launch("--site", "serial", "--set", "resources.fork_ranks=false")
+    text = serial.launch("--site", "serial")
     assert f"all {TRIALS} trials are finished" in text.lower()
     assert text.splitlines()[-1] == str(serial.run / "report.html")
     assert_equal(before, tables_of(serial.run))
@@ -175,7 +175,6 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 
 @pytest.mark.check
 def test_killed_at_a_random_moment_and_continued_it_equals_the_undisturbed_one(serial: Sweep, tmp_path: Path) -> None:
-    """Its ranks are forked, those of the reference are not."""
     sweep = Sweep(tmp_path)
     sweep.start_and_kill(seeded_moments().randrange(1, serial.stages), "--site", "serial")
     sweep.launch("--site", "serial")

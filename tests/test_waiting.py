@@ -37,7 +37,6 @@ CONTEXTS = {"Popen", "ThreadPoolExecutor", "ProcessPoolExecutor"}
 # Waits that end by something other than a limit, as docs/promises.md says.
 ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "connection.recv"): "a rank for its driver's next call",
-    ("hpc.ranks.warm_process", "self._selector.select"): "a warm process for the next rank",
     ("hpc.ray.orphan_cleanup", "sys.stdin.buffer.read"): "a guard for its owner's end",
     ("results.export", "time.sleep"): "`--follow` of `transtailor logs` and `export`",
     ("results.report.command", "time.sleep"): "`--every` of `report`",
@@ -46,12 +45,9 @@ ENDED_OTHERWISE = {
 }
 # These do not wait for long, or have a limit that is not in the call.
 SHORT = {
-    ("hpc.ranks.forked", "connection.recv"): "its socket has a timeout",
+    ("hpc.ranks.ray_ranks", "answer.result"): "what is there already, as `wait_for_futures` said",
     ("hpc.ranks.process_ranks", "self.connection.recv"): "what is there already, as `poll` said",
     ("hpc.ranks.process_ranks", "time.sleep"): "a thread shows signs of life as long as its rank lives",
-    ("hpc.ranks.warm_process", "self._listener.accept"): "what is there already, as `select` said",
-    ("hpc.ranks.warm_process", "os.waitid"): "the process has ended, as `select` said",
-    ("hpc.ranks.warm_process", "os.waitpid"): "the process has ended, as `select` said",
     ("results.render.figures", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
     ("results.report.page", "ThreadPoolExecutor"): "its one call has a limit",
     ("tailor.execution.cache", "file.readline"): "a file on a disk",
@@ -179,11 +175,14 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     table = page.partition("| wait for | limit | then |")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
     written = {cells[1]: [float(number) for number in re.findall(r"[\d.]+", cells[2])] for cells in rows}
+    from sweeps.driver.tune_site import SILENCE_S  # imports Ray
+
     default_s = parsed(["doctor", "--site", "x"])["limit_s"]
     assert written == {
         "a trial's first process, with a free slot": [ranks.START_LIMIT_S],
         "a trial's ranks: processes, torch's import, their meeting": [ranks.START_LIMIT_S],
         "a sign of life of a rank that works": [Resources().hang_limit_s],
+        "a word of a trial's process under Ray": [SILENCE_S],
         "a stage that another trial computes": [tune_site.FIRST_HOLD_S, tune_site.LONGEST_HOLD_S],
         "Ray's start on this machine": [30.0],  # Ray's own
         "the Ray head, on SLURM": [head.START_LIMIT_S],

@@ -13,11 +13,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO, Any
 
 from hpc.environment import for_ranks
-from hpc.ranks.forked import ForkedProcess, fork_at
 from hpc.ranks.ranks import (
     CLOSE_LIMIT_S,
     DEATH_GRACE_S,
@@ -68,14 +66,12 @@ class ProcessRanks(RankGroup):
         *,
         threads_per_rank: int = 1,
         hang_limit_s: float | None = None,
-        warm_address: str | None = None,
     ) -> None:
         """Start the ranks and make one `target` object in each.
 
         Args:
             target: "module:Class"; it may have a method `heartbeat`, which returns a `Heartbeat`.
             hang_limit_s: the longest time of a call without a heartbeat of any rank; None is no limit.
-            warm_address: of the warm process that forks them, if it can; with None each is a fresh interpreter.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -87,12 +83,8 @@ class ProcessRanks(RankGroup):
                 environment = rank_environment(
                     rank=rank, ranks=ranks, local_rank=rank, local_ranks=ranks, threads=threads_per_rank
                 )
-                self._ranks.append(_RankProcess(rank, ranks, for_ranks(os.environ) | environment, warm_address))
+                self._ranks.append(_RankProcess(rank, ranks, for_ranks(os.environ) | environment))
             deadline = time.monotonic() + START_LIMIT_S
-            for rank_process in self._ranks:
-                if isinstance(rank_process.process, ForkedProcess):
-                    arguments = (rank_process.environment, str(Path.cwd()), os.nice(0), threads_per_rank)
-                    finish_call(self._ask([rank_process], "become", arguments, deadline))
             finish_call(self._ask_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
@@ -172,35 +164,28 @@ def _wait_for_any(ranks: Sequence["_RankProcess"], limit_s: float) -> list["_Ran
 class _RankProcess:
     """One child process, the pipe to it, and its output."""
 
-    def __init__(self, rank: int, ranks: int, environment: dict[str, str], warm_address: str | None) -> None:
+    def __init__(self, rank: int, ranks: int, environment: dict[str, str]) -> None:
         self.rank = rank
-        self.environment = environment
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
         self._heartbeats = os.memfd_create("heartbeats")  # the rank writes its newest heartbeat there
         self._heartbeat = Heartbeat()
         ours, theirs = socket.socketpair()
         with theirs:
-            files = (theirs.fileno(), self._heartbeats, self._printed.fileno())
-            forked = None if warm_address is None else fork_at(warm_address, files, START_LIMIT_S)
-            self.process: subprocess.Popen[bytes] | ForkedProcess = forked or self._start_fresh(theirs.fileno())
+            arguments = [str(theirs.fileno()), str(self._heartbeats), str(os.getpid())]  # of `serve`
+            self.process = subprocess.Popen(
+                # -P: the rank imports installed code, never a stale copy from the working folder
+                [sys.executable, "-P", "-m", "hpc.ranks.process_ranks", *arguments],
+                env=environment,
+                pass_fds=[theirs.fileno(), self._heartbeats],
+                stdin=subprocess.DEVNULL,
+                stdout=self._printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
+            )
         self.connection = Connection(ours.detach())
         # Processes that the rank starts inherit its end of the pipe, so only this shows its own end reliably.
-        self.process_file = os.pidfd_open(self.process.pid) if forked is None else forked.file
-
-    def _start_fresh(self, connection: int) -> subprocess.Popen[bytes]:
-        """Start the rank as a new interpreter."""
-        arguments = [str(connection), str(self._heartbeats), str(os.getpid())]  # of `serve`
-        return subprocess.Popen(
-            # -P: the rank imports installed code, never a stale copy from the working folder
-            [sys.executable, "-P", "-m", "hpc.ranks.process_ranks", *arguments],
-            env=self.environment,
-            pass_fds=[connection, self._heartbeats],
-            stdin=subprocess.DEVNULL,
-            stdout=self._printed,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # no Ctrl-C from the terminal, and one group to kill with its children
-        )
+        self.process_file = os.pidfd_open(self.process.pid)
 
     def __str__(self) -> str:
         return f"rank {self.rank} of {self._ranks}"

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import sys
-import tempfile
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -139,18 +137,6 @@ class RankHost:
     def enter(self, environment: dict[str, str]) -> None:
         """Set variables that the ranks' libraries read on import."""
         os.environ.update(environment)
-
-    def become(self, environment: dict[str, str], folder: str, niceness: int, threads: int) -> None:
-        """In a forked process: set what a fresh process would have from the start."""
-        os.environ.clear()
-        os.environ.update(environment)
-        tempfile.tempdir = None  # otherwise it is that of the warm process
-        os.chdir(folder)
-        os.nice(max(0, niceness - os.nice(0)))  # less may be forbidden
-        if threads > 1 and "torch" in sys.modules:  # the warm process has one thread
-            sys.modules["torch"].set_num_threads(threads)
-        if "numpy" in sys.modules:  # otherwise all forks would draw the same numbers
-            sys.modules["numpy"].random.seed()
 
     def load(self, target: str) -> None:
         """Import the target's class, "module:Class"; the slow part, which all ranks do in parallel."""

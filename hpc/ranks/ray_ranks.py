@@ -1,14 +1,18 @@
-"""Ranks as Ray actors in the current placement group: rank i in bundle i."""
+"""Ranks under Ray: rank 0 is a thread of this process, rank i an actor in bundle i of its placement group."""
 
 import contextlib
 import faulthandler
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import ray
@@ -45,7 +49,6 @@ LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 5.0
 COUNT_EVERY_S = 30.0
 LOG_TAIL_CHARACTERS = 2_000
-ANSWER_LIMIT_S = 60.0  # for the transfer of a ready answer, from a node that may end meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class RankPlace:
     process_id: int
 
 
-class _RankActor:
+class _Rank:
     """A rank's process under Ray."""
 
     def __init__(self) -> None:
@@ -97,10 +100,30 @@ class _RankActor:
             return file.read().decode(errors="replace")
 
 
-class RayRanks(RankGroup):
-    """A warm rank group of Ray actors.
+class _OwnThread:
+    """A thread of this process that runs what rank 0 is asked, one call after the other."""
 
-    The actors end with the process that made them. MASTER_ADDR and MASTER_PORT are set for two ranks and more.
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def ask(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have the thread call a function, next."""
+        answer: Future[Any] = Future()
+        self._calls.put((call, args, answer))
+        return answer
+
+    def _run(self) -> None:
+        while True:
+            call, args, answer = self._calls.get()
+            answer.set_result(call(*args))
+
+
+class RayRanks(RankGroup):
+    """A warm rank group: this process is rank 0, the others are Ray actors.
+
+    Once it has been killed, this process has to end too: nothing else ends what its thread may still do. The actors end
+    with this process. MASTER_ADDR and MASTER_PORT are set for two ranks and more.
     """
 
     def __init__(
@@ -113,10 +136,10 @@ class RayRanks(RankGroup):
         hang_limit_s: float | None = None,
         watch: Callable[[], None] | None = None,
     ) -> None:
-        """Start the actors and make one `target` object in each.
+        """Start the actors, and make one `target` object in each rank.
 
         Args:
-            threads_per_rank: CPUs of each.
+            threads_per_rank: CPUs of each; this process has its own already.
             gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank only its own GPUs.
             hang_limit_s: the longest time of a call without a heartbeat of any rank; None is no limit.
             watch: called about once a second during a call; its exceptions end the ranks.
@@ -129,16 +152,19 @@ class RayRanks(RankGroup):
         self._hang_limit_s = hang_limit_s
         # `interrupt` runs in a separate thread; all other methods run in one thread, one after the other.
         groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
-        actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
-        self._actors: list[Any] = []
+        actor_class: Any = ray.remote(max_restarts=0, **groups)(_Rank)
+        self._own, self._thread = _Rank(), _OwnThread()
+        self._actors: list[Any] = []  # of ranks 1 and up
+        self._has_ended = False
         try:
-            for rank in range(ranks):
+            for rank in range(1, ranks):
                 options: dict[str, Any] = {"num_cpus": threads_per_rank, "num_gpus": gpus_per_rank}
                 if group is not None:
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            places = [actor.place.remote() for actor in self._actors]
+            others = [actor.place.remote().future() for actor in self._actors]
+            places = [self._thread.ask(self._own.place), *others]
             self.places: list[RankPlace] = finish_call(self._gather(places, "place", deadline))
             environments = _environments(self.places, threads_per_rank)
             finish_call(self._ask("enter", [(environment,) for environment in environments], deadline))
@@ -147,7 +173,7 @@ class RayRanks(RankGroup):
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
-                port_reply = self._actors[0].answer.remote("host_store", (address,))
+                port_reply = self._thread.ask(self._own.answer, "host_store", (address,))
                 (reply,) = finish_call(self._gather([port_reply], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
             finish_call(self._ask_all("make", (meeting,), deadline))
@@ -156,69 +182,71 @@ class RayRanks(RankGroup):
             raise
 
     def interrupt(self, method: str) -> None:
-        """Make all ranks call a method of their targets while another one runs; does not wait for it."""
-        for actor in self._actors:
-            actor.interrupt.options(concurrency_group="interrupt").remote(method)
+        """Call a method of rank 0's target while another one runs."""
+        self._own.interrupt(method)
 
     def kill(self) -> None:
         """End the actors at once."""
+        self._has_ended = True
         for actor in self._actors:
             with contextlib.suppress(RayError):  # an actor that has died already, or a node that has
                 ray.kill(actor)
         self._actors = []
 
     def _count(self) -> int:
-        return len(self._actors)
+        return 0 if self._has_ended else 1 + len(self._actors)
 
     def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
-        return self._ask(command, [args] * len(self._actors), deadline)
+        return self._ask(command, [args] * (1 + len(self._actors)), deadline)
 
     def _ask(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> Calling:
-        answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
+        answers = [self._thread.ask(self._own.answer, command, args_by_rank[0])]
+        for actor, args in zip(self._actors, args_by_rank[1:], strict=True):
+            answers.append(actor.answer.remote(command, args).future())
         replies = yield from self._gather(answers, command, deadline)
         return [_value(reply) for reply in replies]
 
-    def _gather(self, answers: list[Any], command: str, deadline: float | None) -> Calling:
-        """Wait for all `answers` (Ray's references, by rank) and return their values; the first failure raises."""
-        values: dict[Any, Any] = {}
-        pending = answers
+    def _gather(self, answers: list[Future[Any]], command: str, deadline: float | None) -> Calling:
+        """Wait for all `answers`, by rank, and return their values; the first failure raises."""
+        pending = set(answers)
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
-        heartbeats_of_ranks = _Heartbeats(self._actors)
+        of_others = _Heartbeats(self._actors)
         while pending:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, pending = ray.wait(pending, num_returns=1, timeout=min(WATCH_S, left_s))
+            ready, pending = wait_for_futures(pending, min(WATCH_S, left_s), FIRST_COMPLETED)
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                heartbeats = heartbeats_of_ranks.newest()
+                heartbeats = [self._own.heartbeat(), *of_others.newest()]
                 if watchdog.is_hung(heartbeats):
                     raise watchdog.hang_error(self._stacks(), self._suspended_ranks())
                 yield heartbeats[0]
                 continue
             if not ready:
-                late = ", ".join(str(answers.index(answer)) for answer in pending)
-                raise RankDied(f"rank {late} of {len(self._actors)}: no answer to {command} in time")
-            (answer,) = ready
-            value = self._get(answer, answers)
-            if isinstance(value, Reply) and value.error is not None:
-                self._raise_death(pending, answers)
-                _value(value)  # raises its error
-            values[answer] = value
-        return [values[answer] for answer in answers]
+                late = ", ".join(str(rank) for rank, answer in enumerate(answers) if answer in pending)
+                raise RankDied(f"rank {late} of {self._count()}: no answer to {command} in time")
+            for answer in ready:
+                value = self._get(answer, answers)
+                if isinstance(value, Reply) and value.error is not None:
+                    self._raise_death(pending, answers)
+                    _value(value)  # raises its error
+        return [answer.result() for answer in answers]
 
-    def _get(self, answer: Any, answers: list[Any]) -> Any:
+    def _get(self, answer: Future[Any], answers: list[Future[Any]]) -> Any:
         """Return the value of an answer that is ready; raise RankDied if its rank has died."""
         try:
-            return ray.get(answer, timeout=ANSWER_LIMIT_S)
+            return answer.result()
         except RayError as error:
-            text = f"rank {answers.index(answer)} of {len(self._actors)}: {type(error).__name__}"
+            text = f"rank {answers.index(answer)} of {self._count()}: {type(error).__name__}"
             raise RankDied(text + limits_hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
     def _stacks(self) -> list[str]:
         """Return the stacks of all ranks, or a message for those that do not answer."""
         answers = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
-        ray.wait(answers, num_returns=len(answers), timeout=STACKS_LIMIT_S)
-        return [_value_now(answer, "does not answer: stopped, or not reachable") for answer in answers]
+        if answers:
+            ray.wait(answers, num_returns=len(answers), timeout=STACKS_LIMIT_S)
+        others = [_value_now(answer, "does not answer: stopped, or not reachable") for answer in answers]
+        return [self._own.stacks(), *others]
 
     def _suspended_ranks(self) -> list[int]:
         """Return the ranks on this machine that are stopped from outside; of other machines it is not known."""
@@ -229,11 +257,9 @@ class RayRanks(RankGroup):
                 suspended.append(rank)
         return suspended
 
-    def _raise_death(self, pending: list[Any], answers: list[Any]) -> None:
+    def _raise_death(self, pending: set[Future[Any]], answers: list[Future[Any]]) -> None:
         """Raise RankDied if another rank has died, or dies in a moment: its death causes its neighbours' errors."""
-        if not pending:
-            return
-        ready, _ = ray.wait(pending, num_returns=len(pending), timeout=DEATH_GRACE_S)
+        ready, _ = wait_for_futures(pending, DEATH_GRACE_S)
         for answer in ready:
             self._get(answer, answers)
 

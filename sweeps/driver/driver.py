@@ -4,12 +4,10 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.commits import Commits, units_begun, units_written
@@ -87,8 +85,7 @@ def run_sweep(
         ClusterError: on the site "slurm", there is no head, or another controller has taken over.
         SiteError: a trial does not fit on the nodes of the SLURM site.
     """
-    resources = plan.resources
-    most_slots = most_slots_on(site.name, resources)
+    most_slots = most_slots_on(site.name, plan.resources)
     state = sweep_state(
         plan, run, cache, writer=writer, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display,
         producer=producer,
@@ -97,10 +94,7 @@ def run_sweep(
         state.events("controller_started", detail=f"on site {site.name}")
     if site.name != "serial":
         state.set_wait("Ray to start")  # 20 s, with its imports
-    # GPUs are given to Ray's actors, and a process that uses one cannot be forked
-    forks_ranks = resources.fork_ranks and not resources.gpus_per_rank and state.waiting and site.name != "slurm"
-    with warm_process(TRIAL_TARGET) if forks_ranks else nullcontext() as warm_address:
-        return run_trials(state, lambda: _backend(site.name, state, warm_address), stop_file)
+    return run_trials(state, lambda: _backend(site.name, state), stop_file)
 
 
 def most_slots_on(site_name: str, resources: Resources) -> int | None:
@@ -239,14 +233,14 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
     )
 
 
-def _backend(site_name: str, state: SweepState, warm_address: str | None) -> TrialBackend:
+def _backend(site_name: str, state: SweepState) -> TrialBackend:
     """Return what runs trials on a site; Ray is imported only where it is used."""
     launch = state.launch
     resources = launch.plan.resources
     if site_name == "serial":
         from sweeps.driver.serial_site import SerialSite
 
-        return SerialSite(TRIAL_TARGET, resources, warm_address)
+        return SerialSite(TRIAL_TARGET, resources)
     # Read when Ray is imported. Our own tables and display report the deaths of ranks, once.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     from sweeps.driver.tune_site import TuneSite
@@ -254,9 +248,7 @@ def _backend(site_name: str, state: SweepState, warm_address: str | None) -> Tri
     if site_name == "local":
         from sweeps.driver.local_pool import local_pool
 
-        return TuneSite(
-            TRIAL_TARGET, resources, launch.cache, lambda: local_pool(resources, launch.slots), warm_address
-        )
+        return TuneSite(TRIAL_TARGET, resources, launch.cache, lambda: local_pool(resources, launch.slots))
     from sweeps.driver.slurm_pool import slurm_pool
 
     return TuneSite(

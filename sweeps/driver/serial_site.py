@@ -17,10 +17,9 @@ LOOK_S = 1.0  # while the disk is full
 class SerialSite:
     """A backend of one slot."""
 
-    def __init__(self, target: str, resources: Resources, warm_address: str | None) -> None:
+    def __init__(self, target: str, resources: Resources) -> None:
         self._target = target
         self._resources = resources
-        self._warm_address = warm_address
 
     def run(self, sweep_state: SweepState, stop: StopSignals) -> None:
         """Run all trials; raises Interrupted if `stop` was asked for."""
@@ -29,7 +28,7 @@ class SerialSite:
             while (task := self._next(sweep_state, stop)) is not None:
                 assert not isinstance(task, Blocked), "no other trial runs, so none can block this one"
                 slot.take(task)
-                report = TrialReport(kind="begun", hosts=(socket.gethostname(),))
+                report = TrialReport(kind="placed", hosts=(socket.gethostname(),))
                 sweep_state.report(task.trial_id, report)
                 while not report.ends_attempt:
                     with stop.interruptible():
@@ -45,7 +44,6 @@ class SerialSite:
             self._resources.ranks,
             threads_per_rank=self._resources.threads_per_rank,
             hang_limit_s=self._resources.hang_limit_s,
-            warm_address=self._warm_address,
         )
 
     def _next(self, sweep_state: SweepState, stop: StopSignals) -> TrialTask | Blocked | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial
 
 from transtailor.private_names import PrivateNames
@@ -35,6 +36,13 @@ TUNE = PrivateNames(library="ray[tune]", tried="2.60.0", names=_USES)
 def give_up(tune_controller: Any, trial: Trial) -> None:
     """End a trial, whatever its process does; for the searcher it has completed, without a result."""
     tune_controller.stop_trial(trial)
+
+
+def kill_process(trial: Trial) -> None:
+    """Kill a trial's process, also one that is stopped; Tune hears of its death."""
+    process = trial.temporary_state.ray_actor
+    if process is not None:
+        ray.kill(process)
 
 
 def release(tune_controller: Any, trial: Trial) -> None:

@@ -19,9 +19,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from hpc.ranks.ranks import START_LIMIT_S
+from hpc.ray.limits import limits_hint
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.sweep_state import SweepState
-from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
+from sweeps.driver.tune_private import TUNE, give_up, kill_process, release, tune_settings
 from sweeps.scheduling.trial_queue import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialReport, TrialTask
@@ -29,8 +30,11 @@ from sweeps.worker.slot import REPORT_EVERY_S
 from sweeps.worker.tune_slot import TuneSlot, from_tune, to_tune
 
 CHECK_EVERY_S = 1.0  # whether the pool is still there
+SILENCE_S = 60.0  # of a trial's process beyond its limit for hangs, before it is ended
 MOST_REPORTS_PER_S = 20.0  # of progress, from all slots: each costs Tune some milliseconds
 WORKER_LOST = "a worker of the trial was lost"
+PROCESS_ENDED = "the process of rank 0 ended: was it killed, or memory short?"
+LOG_TAIL_CHARACTERS = 2_000
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
 ROUND_WAVES = 100  # of all slots, in one run of Tune: each costs more than the one before; at a run's end slots wait
@@ -97,7 +101,6 @@ class TuneSite:
         resources: Resources,
         cache: Path,
         open_pool: Callable[[], AbstractContextManager[RayPool]],
-        warm_address: str | None = None,
     ) -> None:
         """Keep what `run` needs; nothing is started.
 
@@ -106,7 +109,6 @@ class TuneSite:
             resources: what each trial needs.
             cache: folder of finished stages.
             open_pool: opens the pool that trials run on.
-            warm_address: of the process that forks ranks; None: Ray's actors are the ranks.
         """
         self._resources = resources
         self._cache = cache
@@ -117,7 +119,6 @@ class TuneSite:
             threads_per_rank=resources.threads_per_rank,
             gpus_per_rank=resources.gpus_per_rank,
             hang_limit_s=resources.hang_limit_s,
-            warm_address=warm_address,
         )
 
     def run(self, sweep_state: SweepState, stop: StopSignals) -> None:
@@ -138,15 +139,13 @@ class TuneSite:
 
     def _round(self, sweep_state: SweepState, stop: StopSignals, pool: RayPool, deaths: list[_Death]) -> None:
         """Run trials until none waits, or as many as one run of Tune may have."""
-        trainable_bundle: dict[str, float] = {}
         rank_bundle = {"CPU": float(self._resources.threads_per_rank)}
         if self._resources.gpus_per_rank:
             rank_bundle["GPU"] = self._resources.gpus_per_rank
-        bundles = [trainable_bundle] + [rank_bundle] * self._resources.ranks
+        bundles = [rank_bundle] * self._resources.ranks  # the trainable is rank 0
         searcher = _TuneSearcher(sweep_state, self._start, self._cache, pool, stop, deaths)
         tune.run(
             TuneSlot,
-            # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
             resources_per_trial=tune.PlacementGroupFactory(bundles, strategy=self._resources.placement.upper()),
             search_alg=searcher,
             scheduler=_LiveFIFO(searcher),
@@ -191,6 +190,9 @@ class _TuneSearcher(Searcher):
         # All by Tune's id of a trial.
         self._running: dict[str, str | None] = {}  # our id; None: the slot waits for a stage, or its process ends
         self._has_slot_since_s: dict[str, float] = {}  # until its process reports something
+        self._heard_s: dict[str, float] = {}  # when it has reported last
+        self._causes: dict[str, str] = {}  # why its process was ended
+        self._last_words: dict[str, str] = {}  # Ray's, on the end of its process
         self._nodes: dict[str, tuple[str, ...]] = {}  # once it has reported them
 
     def suggest(self, trial_id: str) -> Any:
@@ -230,7 +232,6 @@ class _TuneSearcher(Searcher):
         return SlotOrder(
             work=work,
             start=self._start,
-            comes_and_goes=self._pool.comes_and_goes,
             report_every_s=max(REPORT_EVERY_S, len(self._running) / MOST_REPORTS_PER_S),
         )
 
@@ -254,6 +255,20 @@ class _TuneSearcher(Searcher):
         too_long_ago_s = time.monotonic() - START_LIMIT_S
         return [trial_id for trial_id, since_s in self._has_slot_since_s.items() if since_s < too_long_ago_s]
 
+    def take_silent(self) -> list[str]:
+        """Return Tune's ids of trials whose process has said nothing for the limit of hangs and `SILENCE_S`, once."""
+        limit_s = (self._start.hang_limit_s or math.inf) + SILENCE_S
+        too_long_ago_s = time.monotonic() - limit_s
+        silent = [trial_id for trial_id, heard_s in self._heard_s.items() if heard_s < too_long_ago_s]
+        for trial_id in silent:
+            del self._heard_s[trial_id]
+            self._causes[trial_id] = f"nothing came of the process of rank 0 for {limit_s:g} s: was it stopped?"
+        return silent
+
+    def note_end_of_process(self, trial_id: str, words: str) -> None:
+        """Note what Ray says of the end of a trial's process; `on_trial_complete` comes next."""
+        self._last_words[trial_id] = words[-LOG_TAIL_CHARACTERS:]
+
     def take_back(self, pending: Sequence[str]) -> Sequence[str]:
         """Let trials wait again whose slots were lost before their processes have started; return Tune's ids of these.
 
@@ -275,6 +290,7 @@ class _TuneSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take the report of a step that is not the last one."""
         self._has_slot_since_s.pop(trial_id, None)
+        self._heard_s[trial_id] = time.monotonic()
         ours = self._running[trial_id]
         if ours is None:  # the slot has no trial
             return
@@ -290,6 +306,9 @@ class _TuneSearcher(Searcher):
         ours = self._running.pop(trial_id)
         is_late = self._has_slot_since_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
         nodes = self._nodes.pop(trial_id, ())
+        self._heard_s.pop(trial_id, None)
+        cause = self._causes.pop(trial_id, PROCESS_ENDED + limits_hint())
+        words = self._last_words.pop(trial_id, None)
         if ours is None:
             if result and not error:
                 self._sweep_state.add_finished_stages(from_tune(StagesSeen, result).keys)
@@ -297,7 +316,7 @@ class _TuneSearcher(Searcher):
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
             self._sweep_state.note_loss(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
-            self._note_death(ours, "the process that held the trial's ranks ended; was memory short?", None, nodes)
+            self._note_death(ours, cause, words, nodes)
         else:
             self._report(ours, from_tune(TrialReport, result), nodes)
 
@@ -353,7 +372,12 @@ class _LiveFIFO(FIFOScheduler):
         self._live.pop(trial.trial_id, None)
         self._ended.append(trial)
 
-    on_trial_error = on_trial_remove = on_trial_complete
+    on_trial_remove = on_trial_complete
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Remove a trial whose process has ended, and pass on what Ray says of that."""
+        self._searcher.note_end_of_process(trial.trial_id, Path(trial.error_file).read_text())
+        self.on_trial_complete(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first that waits for its process; raise Interrupted on a stop, and see `RayPool.check`."""
@@ -362,6 +386,8 @@ class _LiveFIFO(FIFOScheduler):
         late = set(self._searcher.late_trials()).intersection(pending)  # of others, the ranks have a limit of their own
         for trial_id in late.union(self._searcher.take_back(pending)):
             give_up(tune_controller, self._live[trial_id])
+        for trial_id in self._searcher.take_silent():
+            kill_process(self._live[trial_id])
         while self._ended:
             release(tune_controller, self._ended.pop())
         for trial in self._live.values():

@@ -21,9 +21,6 @@ class Resources(BaseModel):
     hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
     """Seconds without progress (a batch on any rank) after which a trial's ranks are replaced."""
 
-    fork_ranks: bool = True
-    """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh."""
-
     @property
     def says_gpus(self) -> bool:
         """Whether the spec has `gpus_per_rank`; where it has not, the site decides."""

@@ -57,7 +57,7 @@ class StageReport(Record):
 class TrialReport(Record):
     """From a slot to the driver: what happened to its trial."""
 
-    kind: Literal["begun", "placed", "progress", "stage", "finished", "failed", "died", "suspended", "moved"]
+    kind: Literal["placed", "progress", "stage", "finished", "failed", "died", "suspended", "moved"]
     """After the last five the slot has no trial: it is finished; a rank raised an error; a rank died; a rank was
     stopped from outside; the trial has paused because its ranks have to leave their node. After the last three other
     ranks may resume it."""
@@ -67,7 +67,7 @@ class TrialReport(Record):
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
     log_tail: str | None = None  # of kinds "died", "failed" and "suspended"
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
-    hosts: tuple[str, ...] = ()  # of kinds "begun" and "placed": the names of these machines
+    hosts: tuple[str, ...] = ()  # of kind "placed": the names of these machines
 
     @property
     def ends_attempt(self) -> bool:
@@ -100,7 +100,6 @@ class RankStart(Record):
     threads_per_rank: int
     gpus_per_rank: float
     hang_limit_s: float | None
-    warm_address: str | None = None  # see `ProcessRanks`; None: Ray's actors are the ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,5 +108,4 @@ class SlotOrder(Record):
 
     work: TrialTask | StageWait
     start: RankStart
-    comes_and_goes: bool  # see `RayPool`
     report_every_s: float

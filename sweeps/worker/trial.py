@@ -34,14 +34,9 @@ class TrialRank:
     Only rank 0 writes the trial's log. The driver makes the rows of what is reported, from the files of the stages.
     """
 
-    @staticmethod
-    def import_ahead() -> None:
-        """Import what trials will need, for all ranks that are forked from this process."""
-        import_compiler()
-        import_libraries()
-
     def __init__(self) -> None:
-        self.import_ahead()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
+        import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
+        import_libraries()
         keep_freed_memory()
         self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device
         self._is_paused = False

@@ -1,12 +1,11 @@
 """A slot in a process of Ray Tune: runs the trials that the driver gives it, or waits for a stage of another trial."""
 
-import socket
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from ray import tune
 
-from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import RankDied, RankFailed, RankGroup
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.worker.messages import SlotOrder, StagesSeen, StageWait, TrialReport
@@ -17,13 +16,13 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 POLL_S = 0.05  # between two looks into the shared cache: longer the longer the slot waits, up to
 POLL_TO_S = 2.0
-GIVES_UP = ("died", "suspended", "moved")  # reports after which the process ends where nodes come and go
+GIVES_UP = ("failed", "died", "suspended", "moved")  # reports after which the process, which is a rank, has to end
 
 R = TypeVar("R", bound=Record)
 
 
 class TuneSlot(tune.Trainable):
-    """A slot in its own process; one step runs one stage, or a few seconds of it.
+    """A slot in its own process, which is rank 0; one step runs one stage, or a few seconds of it.
 
     Ranks start in the first step: Tune kills a trainable whose setup takes long.
     """
@@ -34,7 +33,7 @@ class TuneSlot(tune.Trainable):
         self._ranks: RayRanks | None = None
         self._nodes = GroupNodes()
         self._asked_to_pause = False
-        self._gives_up = ""  # why, once a node of this process is lost or being drained
+        self._gives_up = ""  # why, once a rank has failed, or is lost or has to leave
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -48,26 +47,24 @@ class TuneSlot(tune.Trainable):
         if isinstance(work, StageWait):
             finished_keys = wait_for_any(Cache(work.cache), work.keys, work.limit_s)
             return to_tune(StagesSeen(keys=finished_keys), done=True)
-        if self._gives_up:  # an error, so that Tune gives up this process and its nodes
+        if self._gives_up:  # an error, so that Tune gives up this process
             raise _GivenUpError(self._gives_up)
         assert self._slot is not None
         report = self._slot.step() if self._has_begun else self._begin(self._slot)
-        if self._order.comes_and_goes and report.kind in GIVES_UP:
+        if report.kind in GIVES_UP:
             self._gives_up = report.cause or report.kind
         return to_tune(report, done=report.ends_attempt and not self._gives_up)
 
     def _begin(self, slot: Slot) -> TrialReport:
-        """Report that this process has started; where nodes come and go, start the ranks and report their nodes."""
+        """Start the ranks, unless they are warm, and report their nodes."""
         self._has_begun = True
-        if not self._order.comes_and_goes:
-            return TrialReport(kind="begun", hosts=(socket.gethostname(),))
         try:
             ranks = slot.start()
         except RankDied as death:
             return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail)
         except RankFailed as failure:
             return failed_report(failure)
-        assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
+        assert isinstance(ranks, RayRanks)
         nodes = tuple(of_rank.node for of_rank in ranks.places)
         hosts = tuple(of_rank.host for of_rank in ranks.places)
         return TrialReport(kind="placed", nodes=nodes, hosts=hosts)
@@ -85,6 +82,8 @@ class TuneSlot(tune.Trainable):
 
     def cleanup(self) -> None:
         """End the ranks."""
+        if self._gives_up:
+            os._exit(1)  # at once: the thread of rank 0 may hang
         if self._slot is not None:
             self._slot.close()
 
@@ -94,7 +93,6 @@ class TuneSlot(tune.Trainable):
         self._order = order
         if isinstance(order.work, StageWait):
             return
-        self._gives_up = ""
         self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
@@ -102,28 +100,19 @@ class TuneSlot(tune.Trainable):
 
     def _make_ranks(self) -> RankGroup:
         start = self._order.start
-        self._ranks = None
-        if start.warm_address is not None:
-            return ProcessRanks(
-                start.target,
-                start.ranks,
-                threads_per_rank=start.threads_per_rank,
-                hang_limit_s=start.hang_limit_s,
-                warm_address=start.warm_address,
-            )
         self._ranks = RayRanks(
             start.target,
             start.ranks,
             threads_per_rank=start.threads_per_rank,
             gpus_per_rank=start.gpus_per_rank,
             hang_limit_s=start.hang_limit_s,
-            watch=self._watch if self._order.comes_and_goes else None,
+            watch=self._watch,
         )
         return self._ranks
 
 
 class _GivenUpError(Exception):
-    """Ends the process of a trial, because a node of it is lost or being drained."""
+    """Ends the process of a trial: a rank has failed, or is lost or has to leave."""
 
 
 def to_tune(message: Record, **more: bool) -> dict[str, Any]:

@@ -47,18 +47,12 @@ END_LIMIT_S = 300.0  # after a launcher's end, until its Ray is gone
 POLL_S = 0.05
 
 
-def is_warm(process: psutil.Process | None) -> bool:
-    """Whether it forks ranks, or is a forked rank, which has the same command line."""
-    return process is not None and "hpc.ranks.warm_process" in process.cmdline()
-
-
 TARGETS: Mapping[str, Callable[[psutil.Process], bool]] = {
     "launcher": lambda process: "launch.py" in " ".join(process.cmdline()),
     "head (GCS)": lambda process: process.name() == "gcs_server",
     "raylet": lambda process: process.name() == "raylet",
     "slot": lambda process: "TuneSlot" in process.name() or "TuneSlot" in " ".join(process.cmdline()),
-    "rank": lambda process: all(map(is_warm, (process, process.parent()))),
-    "warm process": lambda process: is_warm(process) and not is_warm(process.parent()),
+    "rank": lambda process: "_Rank" in process.name() or "_Rank" in " ".join(process.cmdline()),
 }
 """Which process is struck; the driver lives in the launcher's."""
 HOWS = ("SIGKILL", "SIGTERM", "SIGSTOP")

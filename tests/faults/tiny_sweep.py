@@ -9,18 +9,15 @@ import importlib
 import os
 import select
 import signal
-import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tests.faults.moments import Fault, Watch
+from tests.forked_ranks import ForkedRank, be_rank, forking
 
 NAME = "tiny"
 SPEC = f"""
@@ -139,15 +136,12 @@ class TinySweep:
 
     def _be_launched(self, number: int, fault: Fault | None, words: tuple[str, ...]) -> int:
         from hpc.ranks import process_ranks
-        from sweeps.driver import driver
         from tailor.execution import runner
         from transtailor.__main__ import main
 
         os.chdir(self.folder)
         watch = Watch(self.folder, self.trace(number), fault)
-        forked = SimpleNamespace(**vars(subprocess) | {"Popen": _rank_forker(watch)})
-        process_ranks.subprocess = forked  # type: ignore[assignment]
-        driver.warm_process = lambda _: nullcontext()  # type: ignore[assignment]  # this process is warm itself
+        process_ranks.subprocess = forking(watch.inherited, _fork)  # type: ignore[assignment]
         runner.run_trial.__kwdefaults__["checkpoint_every_s"] = 0.0  # as after half a minute in a longer one
         sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial", *words]
         watch.install()
@@ -184,69 +178,15 @@ def warm_up() -> None:
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # imports more than torch itself
     bundle()  # the script of every report, which forks have then, too
     gc.collect()
-    gc.freeze()  # as the product's warm process does
+    gc.freeze()
 
 
-class ForkedRank:
-    """The part of subprocess.Popen that ranks need, for a fork that becomes a rank."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], output: int, keep: tuple[int, ...]) -> None:
-        self.args, self.returncode = command, None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _be_rank(tuple(map(int, command[-3:])), environment, output, keep)
-
-    def poll(self) -> int | None:
-        """The exit status, once it has ended."""
-        if self.returncode is None:
-            process, status = os.waitpid(self.pid, os.WNOHANG)
-            if process:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def kill(self) -> None:
-        """Ends it, if it runs still."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit status; raises subprocess.TimeoutExpired."""
-        until_s = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if until_s is not None and time.monotonic() > until_s:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
-            time.sleep(0.01)
-        return code
-
-
-def _rank_forker(watch: Watch) -> Callable[..., ForkedRank]:
-    def fork(command: list[str], *, env: dict[str, str], pass_fds: list[int], stdout: Any, **_: Any) -> ForkedRank:
-        return ForkedRank(command, env, stdout.fileno(), (*pass_fds, *watch.inherited))
-
-    return fork
-
-
-def _be_rank(numbers: tuple[int, ...], environment: dict[str, str], output: int, keep: tuple[int, ...]) -> NoReturn:
-    """What a fresh rank's program does, without its imports: nothing of the launcher's is left but its memory."""
-    from hpc.ranks.process_ranks import serve
-
-    try:
+def _fork(command: list[str], environment: dict[str, str], output: int, keep: Sequence[int]) -> ForkedRank:
+    process_id = os.fork()
+    if process_id == 0:
         os.setsid()
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *keep}:  # noqa: PTH208
-            try:
-                os.close(number)
-            except OSError:  # the one by which the folder was listed
-                continue
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.environ.update(environment)
-        serve(*numbers)
-    except BaseException:  # noqa: BLE001  # a fork must never go on as its parent
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+        be_rank(tuple(map(int, command[-3:])), os.environ | environment, output, keep)
+    return ForkedRank(command, process_id)
 
 
 def _in_a_fork(act: Callable[[], int], output: Path) -> NoReturn:

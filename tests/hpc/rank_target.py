@@ -3,21 +3,17 @@
 import importlib
 import os
 import signal
-import tempfile
-import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from hpc.ranks import ranks
 from hpc.ranks.ranks import Heartbeat
 
 
 class Plain:
-    """A target without torch, but in a process that forks ranks."""
-
-    @staticmethod
-    def import_ahead() -> None:
-        importlib.import_module("torch")
+    """A target without torch."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -36,24 +32,6 @@ class Plain:
 
     def process_id(self) -> int:
         return os.getpid()
-
-    def parent_id(self) -> int:
-        return os.getppid()
-
-    def folder(self) -> str:
-        return str(Path.cwd())
-
-    def temporary_folder(self) -> str:
-        return tempfile.gettempdir()
-
-    def niceness(self) -> int:
-        return os.nice(0)
-
-    def threads(self) -> int:
-        return int(importlib.import_module("torch").get_num_threads())
-
-    def drawn(self) -> float:
-        return float(importlib.import_module("numpy").random.random())
 
     def compute(self) -> None:
         while True:
@@ -114,14 +92,6 @@ class Watched(Plain):
             pass
 
 
-class Threaded(Plain):
-    """A target whose import leaves a thread behind."""
-
-    @staticmethod
-    def import_ahead() -> None:
-        threading.Thread(target=time.sleep, args=[3600.0], daemon=True).start()
-
-
 class Unclosable(Plain):
     def close(self) -> None:
         time.sleep(3600)
@@ -170,3 +140,39 @@ class Gloo(Plain):
         import torch.distributed
 
         torch.distributed.destroy_process_group()
+
+
+class Holder:
+    """Starts ranks under Ray from the process that is rank 0 of them; errors are returned as their parts."""
+
+    def start(self, target: str, ranks: int, settings: dict[str, Any]) -> tuple[Any, ...]:
+        from hpc.ranks import ray_ranks
+
+        ray_ranks.DEATH_GRACE_S = 30.0  # on a busy machine Ray may tell a death late
+        ray_ranks.STACKS_LIMIT_S = 15.0  # is waited for as a whole where a rank was stopped
+        return self._tried(lambda: self._started(ray_ranks.RayRanks(target, ranks, **settings)))
+
+    def call(self, method: str, *args: Any) -> tuple[Any, ...]:
+        return self._tried(lambda: self._ranks.call(method, *args))
+
+    def close(self, limit_s: float = 60.0) -> tuple[Any, ...]:
+        ranks.CLOSE_LIMIT_S = limit_s
+        return self._tried(self._ranks.close)
+
+    def words_on_the_way(self, method: str, *args: Any) -> tuple[Any, ...]:
+        calling = self._ranks.call_in_steps(method, *args)
+        words = next(calling).words
+        calling.close()
+        return "answers", words
+
+    def _started(self, started: Any) -> list[Any]:
+        self._ranks = started
+        return list(started.places)
+
+    def _tried(self, act: Any) -> tuple[Any, ...]:
+        try:
+            return "answers", act()
+        except ranks.RankDied as death:
+            return type(death).__name__, str(death), death.log_tail
+        except ranks.RankFailed as failure:
+            return "RankFailed", str(failure), failure.traceback

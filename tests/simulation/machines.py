@@ -331,6 +331,13 @@ class Machines:
             slot.said_s = self.world.now_s + self.late_s + self.world.chance.random() * 0.05
             self.late_s, slot.said = 0.0, said
 
+    def kill_process(self, trial: TuneTrial) -> None:
+        """As `sweeps.driver.tune_private.kill_process`."""
+        for slot in self.processes:
+            if slot.trial is trial:
+                for process in slot.all:
+                    self.world.kill(process)
+
     def start_rank(self, slot: SlotProcess) -> Rank:
         """A rank of a slot."""
         rank = Rank(self.world.process(f"{slot.process.name} rank{len(slot.ranks)}"))

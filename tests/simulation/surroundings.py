@@ -70,7 +70,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (runner, "_warm_up", lambda *_: None),
         (driver, "StopSignals", _stop_signals(day)), (driver, "most_at_once", lambda _: SLOTS),
         (local_pool, "local_pool", lambda *_: day.launched.open_machines(world, day.comes_and_goes)),
-        (tune_site, "tune", _tune(day)),
+        (tune_site, "tune", _tune(day)), (tune_site, "kill_process", lambda trial: day.of_slot().kill_process(trial)),
         (trial, "logging", _Logs(world)), (trial, "threading", SimpleNamespace(Timer=_no_timer)),
         (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),
         (files, "_synced", _OfProcess(world)), (sys, "stdout", day.said), (sys, "stderr", day.said),

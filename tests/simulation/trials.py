@@ -33,7 +33,6 @@ method.name = "fine_tune"
 method = {{ name = "prune", criterion = "l1", asked_removed_macs_fraction = 0.3 }}
 [resources]
 hang_limit_s = 20.0
-fork_ranks = false
 """
 SEARCH = """
 name = "day"
@@ -56,7 +55,6 @@ top = 1
 seeds = 2
 [resources]
 hang_limit_s = 20.0
-fork_ranks = false
 """
 SEEDS, EXTENDED = 2, 3
 MACS = 4800

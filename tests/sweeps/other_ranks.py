@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpc.ranks.warm_process import warm_process
 from results.store.writer import Writer
 from sweeps.driver.display import Display
 from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
@@ -41,18 +40,17 @@ def sweep_with_ranks(
     state = sweep_state(
         plan, run, cache, writer=writer, most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
     )  # fmt: skip
-    with warm_process(rank) as warm_address:
-        if site == "serial":
-            open_backend: Callable[[], TrialBackend] = partial(SerialSite, rank, plan.resources, warm_address)
-        else:
-            open_backend = partial(_on_ray, rank, state, warm_address, open_pool)
-        return run_trials(state, open_backend, stop_file)
+    if site == "serial":
+        open_backend: Callable[[], TrialBackend] = partial(SerialSite, rank, plan.resources)
+    else:
+        open_backend = partial(_on_ray, rank, state, open_pool)
+    return run_trials(state, open_backend, stop_file)
 
 
-def _on_ray(rank: str, state: SweepState, warm_address: str, open_pool: OpenPool | None) -> TrialBackend:
+def _on_ray(rank: str, state: SweepState, open_pool: OpenPool | None) -> TrialBackend:
     from sweeps.driver.local_pool import local_pool  # imports Ray
     from sweeps.driver.tune_site import TuneSite
 
     resources = state.launch.plan.resources
     open_pool = open_pool or partial(local_pool, resources, state.launch.slots)
-    return TuneSite(rank, resources, state.launch.cache, open_pool, warm_address)
+    return TuneSite(rank, resources, state.launch.cache, open_pool)

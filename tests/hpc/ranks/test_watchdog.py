@@ -12,7 +12,6 @@ import pytest
 from hpc.ranks import ranks as hpc_ranks
 from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import Heartbeat, Watchdog
-from hpc.ranks.warm_process import warm_process
 from tests.hpc.hangs import HANG_LIMIT_S, STACKS_LIMIT_S, WORK_LIMIT_S, hung_in, stopped_outside, where_rank_0_is
 from tests.hpc.processes import are_ended
 
@@ -20,23 +19,15 @@ HERE = Path(__file__).parents[1]
 Start = Callable[[float], ProcessRanks]
 
 
-@pytest.fixture(scope="module")
-def warm_address() -> Iterator[str]:
-    """Of a process that forks ranks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
-        with warm_process("rank_target:Watched") as address:
-            yield address
-
-
 @pytest.fixture
-def two_ranks(warm_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def two_ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts two ranks with a limit, and ends them in the end."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     monkeypatch.setattr("hpc.ranks.process_ranks.STACKS_LIMIT_S", STACKS_LIMIT_S)
     with ExitStack() as stack:
 
         def start(limit_s: float) -> ProcessRanks:
-            ranks = ProcessRanks("rank_target:Watched", 2, hang_limit_s=limit_s, warm_address=warm_address)
+            ranks = ProcessRanks("rank_target:Watched", 2, hang_limit_s=limit_s)
             stack.callback(ranks.kill)
             return ranks
 

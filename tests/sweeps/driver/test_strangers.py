@@ -127,7 +127,7 @@ def closed_to_strangers(found: dict[Port, Answers]) -> None:
             statuses = set(said[who].values())
             assert OK not in statuses, (port, who, said)
             refused = UNAUTHENTICATED in statuses or said[who]["http"].split()[1:2] in (["401"], ["403"])
-            of_ranks = "hpc.ranks.warm_process" in port.program and set(statuses) <= {"", None}  # torch's store, gloo
+            of_ranks = "TuneSlot" in port.program and set(statuses) <= {"", None}  # torch's store, gloo
             # A process of Ray that only starts, or has no time: it tells nobody anything, the owner neither.
             silent = all(set(answers.values()) <= {"", None, UNIMPLEMENTED} for answers in said.values())
             assert refused or of_ranks or silent, (port, who, said)

@@ -39,10 +39,10 @@ STAGE = StageReport(
         TrialReport(kind="placed", nodes=("a", "b"), hosts=("x", "y")),
         TrialReport(kind="died", cause="rank 0 ended", log_tail="line\nline"),
         SlotOrder(
-            work=TASK, start=START, comes_and_goes=True, report_every_s=2.0
+            work=TASK, start=START, report_every_s=2.0
         ),
         SlotOrder(
-            work=StageWait(keys=("k",), cache=Path("c"), limit_s=1.5), start=START, comes_and_goes=False,
+            work=StageWait(keys=("k",), cache=Path("c"), limit_s=1.5), start=START,
             report_every_s=2.0,
         ),
     ],
