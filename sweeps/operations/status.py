@@ -18,9 +18,9 @@ from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text, log_tail
-from sweeps.operations.control import job_lines, launch_of
+from sweeps.operations.control import job_lines
 from sweeps.planning.devices import devices_text, spec_on_site
-from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run, to_launch
+from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
@@ -28,7 +28,6 @@ from transtailor.errors import UserError
 from transtailor.files import is_there
 from transtailor.lines import hanging, lines_of
 from transtailor.shell import command as to_type
-from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
@@ -94,7 +93,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         rows.hold("trials", "attempts")  # which several queries read
         progress = None if holder is None else _progress(run)
         running, counts = _running_attempts(record, rows, progress, is_run=holder is not None)
-        yield _headline(run, record, holder, counts, now)
+        yield _headline(run, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
@@ -253,18 +252,11 @@ def _running_page(
     yield ""
 
 
-def _headline(
-    run: RunFolder, record: LaunchRecord, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
-) -> str:
+def _headline(run: RunFolder, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime) -> str:
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    history = record.provenance["history"]
-    try:
-        folder, _words = launch_of(run, history)
-        command = f"type in {folder}: {rerun(last_launch(history)['argv'])}"
-    except UserError:  # it was moved, or its spec is gone: the command would launch another run
-        command = f"type: {to_launch(run, history)}"
+    command = f"type: {to_type('run', run.path, '--retry')}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: {_before_an_outcome(cluster)}, {command}"

@@ -60,7 +60,7 @@ def test_what_the_plan_warned_of_is_said_with_the_results(
     run = created_run(replace(plan, warnings=("no training image of 'owl'",)), tmp_path / "runs")
     record = json.loads(run.provenance.read_text())
     record["history"].insert(0, {**record["history"][0], "warnings": []})
-    record["history"][1]["argv"] += ["--again=3f2a"]  # its plan is that of the whole run, too
+    record["history"][1]["options"] = {"again": ["3f2a"]}  # its plan is that of the whole run, too
     run.provenance.write_text(json.dumps(record))
     write_ends(run, [plan.trials[0].trial_id])
     assert "warning   no training image of 'owl'\n" in sweeps_command("status", run.path).stdout
