@@ -402,6 +402,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load, stopped_trial_ids
+    from sweeps.operations.status import best_so_far
 
     if producer is not None:
         plan = producer.plan
@@ -413,6 +414,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         planned_ids = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
+        outcome_lines += write(tuple(best_so_far(rows)), Output())
         outcome_lines.append(bill(rows))
         finds_rows = bool(rows.rows("SELECT trial_id FROM compared_points LIMIT 1"))
     for trial in failed[:FAILURES_SHOWN]:

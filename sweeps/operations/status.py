@@ -15,7 +15,7 @@ from results.store.reader import Run, last_written_us, load
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
-from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
+from sweeps.driver.display import PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text, log_tail
 from sweeps.operations.control import job_lines
@@ -32,12 +32,12 @@ from transtailor.shell import command as to_type
 FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
-BEST = f"""
+BEST = """
 SELECT arm, network, dataset, train_images, metric, validation_score, removed_macs_fraction, seed, trial_id, point,
        count(DISTINCT stage_key) OVER arm AS of_points, count(DISTINCT seed) OVER arm AS of_seeds
 FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
-QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
+QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm
 """
 RUNNING_SHOWN = (
@@ -121,16 +121,20 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield answer_table("status", [record_of_run], shown=("trials", *counts))
         yield ""  # else Markdown would take the next line for a row
         yield from _running_page(record, running, progress, now)
-        # Best point of each arm, with its seed and the number of points that it was chosen from
-        best = rows.rows(BEST)
-        if best:
-            yield Heading("best so far, by validation")
-        yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
-        if best:
-            yield ""
+        yield from best_so_far(rows)
         for below in below_heads(rows):
             yield f"baseline  {below}"
         yield from _failures(run, rows)
+
+
+def best_so_far(rows: Run) -> Iterator[Part]:
+    """Yield the best point of each arm by validation, with its seed and the number of points that it is the best of."""
+    best = rows.rows(BEST)
+    if best:
+        yield Heading("best so far, by validation")
+    yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
+    if best:
+        yield ""
 
 
 def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
