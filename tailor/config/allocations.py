@@ -95,10 +95,6 @@ class Allocation(Settings):
         """
         return {"asked_removed_macs_fraction": asked_removed_macs_fraction}
 
-    def unread(self) -> set[str]:
-        """Return the names of its settings that have no effect beside its others; by default none."""
-        return set()
-
     @abstractmethod
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the stages from scores to a pruned model; return the outcome of the last stage."""

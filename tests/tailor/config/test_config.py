@@ -49,7 +49,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: given -0.1; "),
     (
         {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
-        r"beta_normalisation = 'rms' has no effect; leave it out",
+        r"beta_normalisation = 'rms' has no effect: .*beta = 'sqrt', 'fold' or 'grad'; leave it out",
     ),
     (
         {"network": "digits_resnet", "method": {"name": "transtailor", "beta": "sqrt", "placement": "before_norm"}},
@@ -57,7 +57,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method": {"name": "prune", "first_regulariser": "slimming"}},
-        r"first_regulariser has no effect with order = 'head_first'",
+        r"first_regulariser = .* has no effect: it is read only with order = 'tune_first'",
     ),
     ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
 ]
@@ -76,11 +76,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"network": "digits_resnet", "method": {"name": "transtailor", "steps": 9}},
         r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
     ),
-    ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
-    ({"method": {"name": "gbn"}}, r"'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
+    (
+        {"method": {"name": "prune", "criterion": "bn_gamma"}},
+        r"'bn_gamma' needs BatchNorm's .* digits_vgg has no norm",
+    ),
+    ({"method": {"name": "gbn"}}, r"'gbn' needs BatchNorm's .*, and digits_vgg has no norm"),
     (
         {"network": "digits_resnet", "method": {"name": "gbn"}, "optimisation": {"regulariser": "l2_sp"}},
-        r"'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
+        r"optimisation.regulariser = .*l2_sp.* has no effect: .* a penalty of its own",
     ),
     (
         {"method": {"name": "sfp", "evaluated": "masked"}, "pruning": {"measure_norms": True}},
@@ -88,16 +91,16 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}},
-        r"width_multiple = 8 has no effect on target_aware_adaptation",
+        r"width_multiple = 8 has no effect: .*target_aware_adaptation",
     ),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
-        r"counts zeros behind a ReLU, and efficientnet_b0 has SiLU",
+        r"'apoz' needs activations from 0 on, .*efficientnet_b0 has SiLU",
     ),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
-        r"cannot be moved through the SiLU of efficientnet_b0 .*; choose placement = 'after_norm', or beta = 'grad' or",
+        r"of efficientnet_b0, which can lose filters, has no activation module .*; choose placement = 'after_norm'",
     ),
     *(
         (
@@ -113,7 +116,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"method": {"name": "prune", "weights": "reinitialised"}, "optimisation": {"regulariser": name}},
-            rf"trains from scratch, and optimisation.regulariser = '{name}' pulls the weights to the pre-trained ones",
+            rf"'{name}' needs pre-trained weights, .*weights = 'reinitialised' trains from scratch",
         )
         for name in ("l2_sp", "delta")
     ),
@@ -125,8 +128,11 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"network": "digits_resnet", "method": BEHIND_ACTIVATIONS, "pruning": {"residual": "coupled"}},
         r"\S+ of digits_resnet, which can lose filters, has no activation module",
     ),
-    (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
-    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole one"),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}},
+        r"pac_net.* needs .* and photographs has no source task",
+    ),
+    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole network"),
     ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: given 1.0; .*less than 1"),
     (
         {"method": HEAD, "source": {"weights": __file__}},
@@ -246,13 +252,13 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 WITHOUT_TORCH = """
 import sys
 import tailor.facts.manifest, tailor.prepare.prepare, tailor.networks.fetch
-from tailor.facts import feasibility_table, weights
+from tailor.facts import weights
 from tailor.facts.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 
 dry_run(parse_trial({"method": {"name": "transtailor"}}, "test"))
-assert feasibility_table.table() and weights.table() and NETWORKS["resnet18"]
+assert weights.table() and NETWORKS["resnet18"]
 heavy = {"torch", "timm", "ray", "sklearn", "numpy", "pandas", "PIL", "rich", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
