@@ -23,36 +23,27 @@ from results.text.names import at_budget
 
 TRANSTAILOR = "transtailor"
 
-_POINTS = """
+POINTS_OF_ARMS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key, metric, validation_score, validation_images, test_score, test_images,
-    names_one_class, trained_epochs, tuning_json, tuning_order,
-    coalesce(arm = arm_of_trial AND points_planned > 1 AND trial_id NOT IN {finished}, false) AS may_go_on
-FROM {points} LEFT JOIN (
-    SELECT DISTINCT ON (trial_id) trial_id, arm AS arm_of_trial, points_planned, tuning_json, tuning_order
-    FROM planned ORDER BY trial_id, written_at DESC
+    names_one_class, trained_epochs, coalesce(tuning_json, '') AS tuning_json,
+    greatest(1, tried, count(DISTINCT tuning_order) FILTER (is_finished) OVER (
+        PARTITION BY network, dataset, train_images, arm, seed
+    )) AS best_of,
+    is_finished AND point = max(point) OVER (PARTITION BY trial_id) AS is_end
+FROM compared_points LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
+) USING (trial_id) LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, arm,
+        count(DISTINCT tuning_order) OVER (PARTITION BY network, dataset, train_images, arm, seed) AS tried
+    FROM planned SEMI JOIN trials USING (trial_id) ORDER BY trial_id, written_at DESC
+) USING (trial_id, arm) LEFT JOIN (
+    SELECT DISTINCT trial_id, true AS is_finished FROM trials WHERE status = 'finished'
 ) USING (trial_id)
-ORDER BY network, dataset, arm, method, seed, trial_id, point
+QUALIFY is_compared
+ORDER BY network, dataset, train_images, arm, method, seed, trial_id, point
 """
-FINISHED = "(SELECT trial_id FROM trials WHERE status = 'finished')"
-POINTS_OF_ARMS = _POINTS.format(
-    finished=FINISHED,
-    points=f"""(
-    FROM compared_points WHERE asked_removed_macs_fraction IS NOT NULL OR trial_id IN {FINISHED}
-)""",
-)
-"""Without those of unfinished trials whose path a rule ends: nothing says yet which of them is the last."""
-POINTS_OF_PATHS = _POINTS.format(
-    finished=FINISHED,
-    points=f"""(
-    SELECT measured.* REPLACE (of_trial.arm AS arm, of_trial.label AS label, of_trial.method AS method)
-    FROM measured_points AS measured JOIN (
-        SELECT trial_id, arm, label, method FROM planned
-    ) AS of_trial USING (trial_id) SEMI JOIN compared_points USING (trial_id)
-    WHERE trial_id IN {FINISHED}
-)""",
-)
-"""Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
+"""`best_of`: from how many settings of [tuning] the point was chosen: those whose trials finished or failed."""
 
 REPEATS_DIFFER = (
     "a seed's score is a mean over another number of trials than its control's, as where one arm alone has several"
@@ -70,13 +61,6 @@ class Environment(NamedTuple):
 
 
 EnvironmentsByTrial = dict[str, frozenset[Environment]]
-
-
-class Setting(NamedTuple):
-    """One setting of a spec's [tuning]: its place there, from 0, and its values as JSON."""
-
-    order: int
-    values: str
 
 
 @dataclass(frozen=True)
@@ -100,9 +84,9 @@ class Point:
     test_images: int
     names_one_class: bool = False  # on the whole test split
     trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
-    setting: Setting | None = None  # of the spec's [tuning]; None without it
+    setting: str = ""  # of the spec's [tuning], as JSON; empty without it
     best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
-    may_go_on: bool = False  # its trial may have further points of this arm
+    is_end: bool = True  # whether it is the last of its trial's path
 
 
 @dataclass(frozen=True)
@@ -211,7 +195,7 @@ class Pairing:
 
 
 def points_of(run: Run) -> list[Point]:
-    """Return all recorded operating points, those of unfinished trials too, but none of failed trials.
+    """Return the operating points that are compared, those with `is_compared`.
 
     Raises:
         ResultsError: those of a problem have several metrics, so that no two arms can be compared; or several runs have
@@ -230,11 +214,6 @@ def points_of(run: Run) -> list[Point]:
     return points
 
 
-def paths_of(run: Run) -> list[Point]:
-    """Return the points of each finished trial's path, for rules that choose on a path; as `points_of` else."""
-    return [_point(row) for row in run.rows(POINTS_OF_PATHS)]
-
-
 def environments_of(run: Run) -> EnvironmentsByTrial:
     """Return the environments that computed the stages of each trial, by trial id."""
     by_trial: dict[str, set[Environment]] = {}
@@ -251,7 +230,7 @@ def arms_of(
 ) -> list[Arm]:
     """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by arm and seed."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
-    for point in last_points(points):
+    for point in points:
         groups.setdefault((point.problem, point.arm, point.method, point.asked), []).append(point)
     failed = failed or {}
     arms = []
@@ -259,12 +238,6 @@ def arms_of(
         arms.append(arm_of(group, environments, failed.get((problem, name), Counter())))
     arms.sort(key=lambda arm: (arm.problem, best_first(arm), arm.name, budget_order(arm.asked)))
     return _rank(arms)
-
-
-def last_points(points: Iterable[Point]) -> list[Point]:
-    """Return the last point of each trial at each asked budget, which stands for the trial."""
-    last = {(point.trial_id, point.asked): point for point in points}
-    return list(last.values())
 
 
 def budget_order(asked: float | None) -> tuple[bool, float]:
@@ -413,7 +386,6 @@ def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
 def _point(row: dict[str, Any]) -> Point:
     asked = row["asked_removed_macs_fraction"]
     by_rule = asked is None or math.isnan(asked)
-    order = row["tuning_order"]
     return Point(
         problem=Problem.of(row),
         label=row["label"],
@@ -432,8 +404,9 @@ def _point(row: dict[str, Any]) -> Point:
         test_images=row["test_images"],
         names_one_class=bool(row["names_one_class"]),
         trained_epochs=row["trained_epochs"],
-        may_go_on=row["may_go_on"],
-        setting=None if order is None else Setting(order, row["tuning_json"]),
+        setting=row["tuning_json"],
+        best_of=row["best_of"],
+        is_end=bool(row["is_end"]),
     )
 
 

@@ -10,7 +10,6 @@ from results.arms.comparison import Arm, arms_of
 from results.arms.counts import failed_by_arm
 from results.arms.findings import Findings
 from results.arms.selection import is_at
-from results.arms.tuning import best_settings
 from results.statistics.equivalence import MARGIN, Judged, Printed, agree, ahead
 from results.statistics.means import mean_interval
 
@@ -28,13 +27,9 @@ class MeasuredScores:
 
     def __init__(self, findings: Findings) -> None:
         self._at_budgets = findings.tested
-        ends = {point.trial_id: replace(point, asked=None) for point in findings.paths}
-        best = best_settings(ends.values(), findings.ended)
-        self._at_ends = [
-            arm
-            for arm in arms_of(best, findings.environments, failed_by_arm(findings.run))
-            if arm.test.mean is not None
-        ]
+        ends = [replace(point, asked=None) for point in findings.points if point.is_end]
+        arms = arms_of(ends, findings.environments, failed_by_arm(findings.run))
+        self._at_ends = [arm for arm in arms if arm.test.mean is not None]
 
     def arms(self, label: str, row: Record, asked: float | None) -> list[Arm]:
         """Return the arms of a label on a row's network and data set, at a budget; None: at the ends of their paths."""

@@ -62,7 +62,7 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
     yield from notes(without_control(tested, problems, compared[0][0].name))
-    yield from notes([*nan_lines(findings.best, asked), *support_lines(run, problems)])
+    yield from notes([*nan_lines(findings.points, asked), *support_lines(run, problems)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"

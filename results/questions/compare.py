@@ -141,7 +141,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield from notes(lines, base.problem)
         yield ""
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
-    yield from notes(nan_lines(findings.best, asked))
+    yield from notes(nan_lines(findings.points, asked))
     yield from _pooled_page(run, compared)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from results.arms.comparison import Point, arm_of, compare, environments_of, paths_of
+from results.arms.comparison import Point, arm_of, compare, environments_of, points_of
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
-from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.paths import stop_rule
@@ -20,6 +19,9 @@ SHOWN = (
 )  # fmt: skip
 
 
+PATHS = "FROM measured_points ORDER BY trial_id, point"
+
+
 def stop_page(run: Run, tolerance: float) -> Iterator[Part]:
     """Yield a table of the points chosen on each arm's paths, compared with the ends of these paths, seed by seed.
 
@@ -31,13 +33,18 @@ def stop_page(run: Run, tolerance: float) -> Iterator[Part]:
     Raises:
         ResultsError: no trial has several points.
     """
-    points = paths_of(run)
-    ends = {point.trial_id: replace(point, asked=None) for point in points}
-    best = {point.trial_id for point in best_settings(ends.values(), ended_settings(run))}
+    ends = {point.trial_id: point for point in points_of(run) if point.is_end}
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
-    for point in points:
-        if point.trial_id in best:
-            paths.setdefault((point.problem, point.arm), {}).setdefault(point.trial_id, []).append(point)
+    for row in run.rows(PATHS):
+        if row["trial_id"] in ends:
+            end = ends[row["trial_id"]]
+            point = replace(
+                end, point=row["point"], asked=row["asked_removed_macs_fraction"], removed=row["removed_macs_fraction"],
+                model_key=row["model_key"], validation=row["validation_score"], test=row["test_score"],
+                test_images=row["test_images"], names_one_class=bool(row["names_one_class"]),
+                trained_epochs=row["trained_epochs"],
+            )  # fmt: skip
+            paths.setdefault((end.problem, end.arm), {}).setdefault(end.trial_id, []).append(point)
     environments = environments_of(run)
     records = []
     problems = set()

@@ -49,12 +49,6 @@ def test_seeds_are_the_unit_and_trials_of_one_seed_are_averaged_first() -> None:
     assert arm.test.mean == pytest.approx(0.8)
 
 
-def test_the_last_point_of_a_trial_at_a_budget_stands_for_it() -> None:
-    (arm,) = arms_of([point(point=0, test=0.1), point(point=1, test=0.7)], {})
-    assert arm.test.mean == 0.7
-    assert len(arm.points) == 1
-
-
 def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None:
     points = [
         point(label="good on test", validation=0.5, test=0.99),

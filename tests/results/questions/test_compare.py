@@ -304,19 +304,6 @@ def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tm
     assert set(table(lines(run, "base", None))) == {"at 40", "by ms", "by a rule", "whole"}
 
 
-def test_at_a_budget_an_arm_that_may_prune_yet_does_not_count_as_one_that_prunes_nothing(tmp_path: Path) -> None:
-    """Its trials have only the unpruned network so far: they still run."""
-    trials = [Trial(label="full", seed=seed, right=(90 + seed,), asked=(0.0,)) for seed in range(3)]
-    trials += [Trial(label="ours", seed=seed, right=(70 + seed,)) for seed in range(3)]
-    late = [Trial(label="late", seed=s, right=(95,), asked=(0.0, 0.2), ended="missing") for s in range(3)]
-    with load(write_run(tmp_path, [*trials, *late])) as run:
-        found = list(markdown_lines(versus_arm_page(run, "full", 0.2)))
-        notes = published_table(run, asked=0.2).notes
-    assert set(table(found)) == {"ours"}
-    said = "Not shown, as without a point at 20.0% fewer MACs: late (not pruned yet)."
-    assert said in "\n".join(found) and said in notes
-
-
 def test_intervals_at_any_time_give_no_verdict_where_the_other_comparison_gives_none(tmp_path: Path) -> None:
     base = [Trial(label="base", seed=seed, right=(50 + seed % 3, 40), asked=(0.0, 0.4)) for seed in range(12)]
     tuned = [
