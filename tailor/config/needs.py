@@ -5,8 +5,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tailor.common.registry import function_of
-from tailor.facts.feasibility_table import Prunable, table
-from tailor.facts.networks import is_of_family
+from tailor.facts.asked import ask
+from tailor.facts.feasibility_table import Prunable, read_prunable
+from tailor.facts.networks import is_asked
 from tailor.stages import GroupRule
 
 NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is applied instead
@@ -124,27 +125,16 @@ def refuse_missing(config: Any, parts: Mapping[str, frozenset[str]]) -> None:
                 raise ValueError(f"{part} needs {NEEDS[word].needed}, and {lacking}; {NEEDS[word].advice}")
 
 
+@lru_cache(maxsize=1024)  # a plan has few of these
+def _prunable(network: str, rule: GroupRule, input_shape: tuple[int, ...]) -> Prunable | None:
+    if is_asked(network):
+        return read_prunable(ask("prunable", network, rule.identity(), input_shape))
+    if not rule.exclude and not rule.is_whole:
+        return None
+    counted: Prunable = function_of("tailor.pruning.feasibility_count:prunable")(network, rule, input_shape)
+    return counted
+
+
 def find_prunable(config: Any) -> Prunable | None:
-    """What the trial's network can lose under its rule; None if it is not known."""
-    rule = config.pruning.rule
-    by_rule = prunable_by_rule(config.network)
-    if rule.exclude or (by_rule is None and rule.is_whole):
-        prunable, _ = analyse(config.network, rule)
-        return prunable
-    return None if by_rule is None else by_rule.get(rule.name)
-
-
-@lru_cache
-def analyse(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
-    """What a network can lose under a rule that no table has, and which kinds of groups it has; once per process."""
-    analysed: tuple[Prunable, frozenset[str]] = function_of("tailor.pruning.feasibility_count:prunable")(network, rule)
-    return analysed
-
-
-@lru_cache
-def prunable_by_rule(network: str) -> dict[str, Prunable] | None:
-    """Name of each rule -> what the network can lose under it; None if it is not known."""
-    if not is_of_family(network):
-        return table().get(network)
-    rules: dict[str, Prunable] = function_of("tailor.pruning.feasibility_count:rules")(network)
-    return rules
+    """What the trial's network can lose under its rule; None if it is not known before it was tried: of a user's."""
+    return _prunable(config.network, config.pruning.rule, config.data.input_shape)

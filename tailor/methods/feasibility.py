@@ -3,11 +3,9 @@
 import json
 
 from tailor.common.plugin_digests import digest_of
-from tailor.config.needs import analyse, find_prunable, prunable_by_rule
+from tailor.config.needs import find_prunable
 from tailor.config.trial import TrialConfig
-from tailor.facts.feasibility_table import macs_left
 from tailor.facts.networks import NETWORKS
-from tailor.stages import GroupRule
 
 ROUNDING = 1e-9  # of a share of the MACs
 
@@ -29,16 +27,13 @@ def most_removable(config: TrialConfig) -> float:
         return 1.0
     if not is_prunable(config):
         return 0.0
-    reads_any_size = any(stride for stride, *_ in prunable.grids)
-    if data.input_shape != NETWORKS[config.network].input_shape and not reads_any_size:
-        return 1.0
     kept_fractions = []
     for filters, filters_each in prunable.widths:
         fewest = pruning.widths.fewest(filters, filters_each, pruning.minimum_filters_fraction)
         kept_fractions.append(fewest / filters)
     classes = data.info.target_classes
-    least = macs_left(prunable.grids, data.input_shape, classes, kept_fractions)
-    original = macs_left(prunable.grids, data.input_shape, classes, [1.0] * len(prunable.widths))
+    least = prunable.macs_left(classes, kept_fractions)
+    original = prunable.macs_left(classes, [1.0] * len(prunable.widths))
     return 1.0 - least / original
 
 
@@ -78,14 +73,9 @@ def _choices(config: TrialConfig, most: float) -> str:
 def refuse_missing_kinds(config: TrialConfig) -> None:
     """Raise ValueError if the settings prune heads, a stream or groups of convolutions and the network has none."""
     rule = config.pruning.rule
-    by_rule = prunable_by_rule(config.network)
+    prunable = find_prunable(config)
     for kind, value in rule.wholes.items():
-        if by_rule is None or rule.exclude:
-            _, kinds = analyse(config.network, rule)
-            has_kind = kind in kinds
-        else:
-            has_kind = GroupRule(**{kind: value}).name in by_rule  # type: ignore[arg-type]
-        if not has_kind:
+        if prunable is not None and kind not in prunable.kinds:
             other = "resnext50_32x4d" if kind == "conv_groups" else "a transformer such as vit_b_16 or swin_t"
             raise ValueError(
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "

@@ -23,7 +23,7 @@ from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
 from tailor.model.programs import onnx_bytes
-from tailor.networks.timm_builders import first_record
+from tailor.networks.timm_builders import record
 from tests.commands import parsed, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import SMALL_SPEC, created_run, ends_written
@@ -190,7 +190,7 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
     for name in ("timm", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     calls: list[Callable[[], Any]] = [
-        lambda: first_record("timm/resnet26"),
+        lambda: record("timm/resnet26"),
         lambda: onnx_bytes(cast(Any, None), cast(Any, None)),
         PrivateNames(library="torch", tried="1", names={"torch.nothing_of_the_kind": "a test"}).check,
     ]

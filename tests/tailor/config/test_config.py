@@ -252,13 +252,13 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 WITHOUT_TORCH = """
 import sys
 import tailor.facts.manifest, tailor.prepare.prepare, tailor.networks.fetch
-from tailor.facts import feasibility_table, weights
+from tailor.facts import weights
 from tailor.facts.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 
 dry_run(parse_trial({"method": {"name": "transtailor"}}, "test"))
-assert feasibility_table.table() and weights.table() and NETWORKS["resnet18"]
+assert weights.table() and NETWORKS["resnet18"]
 heavy = {"torch", "timm", "ray", "sklearn", "numpy", "pandas", "PIL", "rich", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
