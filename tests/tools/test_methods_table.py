@@ -17,9 +17,9 @@ from tools.methods_table import arms, outcome, outcomes, random_pixels, rule_of,
 from tools.networks_document import MOST_USED, load_table
 from tools.networks_saved import YES
 
-NO_NORM = dict.fromkeys(("gbn", "prune, bn_gamma"), "reads BatchNorm's factors, and")
-SOME_NORMS = dict.fromkeys(NO_NORM, ", which can lose filters, has none")
-NO_RELU = {"target_aware_adaptation": "needs activations from 0 on", "prune, apoz": "counts zeros behind a ReLU"}
+NO_NORM = dict.fromkeys(("gbn", "prune, bn_gamma"), "has no norm; choose another")
+SOME_NORMS = dict.fromkeys(NO_NORM, "has none; choose another")
+NO_RELU = dict.fromkeys(("target_aware_adaptation", "prune, apoz"), "needs activations from 0 on")
 REFUSED = {
     **dict.fromkeys(MOST_USED, {}),
     "vgg16": NO_NORM,
