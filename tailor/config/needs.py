@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from tailor.common.registry import function_of
 from tailor.facts.asked import ask
-from tailor.facts.feasibility_table import Prunable, read_prunable
 from tailor.facts.networks import is_asked
+from tailor.facts.prunable import Prunable
 from tailor.stages import GroupRule
 
 NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is applied instead
@@ -37,6 +37,14 @@ def _without_activation(config: Any) -> str:
     prunable = find_prunable(config)
     layer = prunable.without_activation if prunable else ""
     return f"{layer} of {config.network}, which can lose filters, has no activation module of its own" if layer else ""
+
+
+def _unprunable(config: Any) -> str:
+    prunable, pruning = find_prunable(config), config.pruning
+    if prunable is None or prunable.widths:
+        return ""
+    settings = f"pruning.residual = {pruning.residual!r} and pruning.linear = {str(pruning.linear).lower()}"
+    return f"no layer of {config.network} can lose filters with {settings}"
 
 
 def _negative_activation(config: Any) -> str:
@@ -73,6 +81,7 @@ NEEDS = {
         "feature maps of convolutions",
         "leave it out",
     ),
+    "prunable": Need(_unprunable, "filters that can go", "set pruning.linear = true or residual = 'coupled'"),
     "filters": Need(
         _without("the trial prunes more than filters", lambda c: not c.pruning.rule.is_whole),
         "filters that are pruned alone",
@@ -128,7 +137,7 @@ def refuse_missing(config: Any, parts: Mapping[str, frozenset[str]]) -> None:
 @lru_cache(maxsize=1024)  # a plan has few of these
 def _prunable(network: str, rule: GroupRule, input_shape: tuple[int, ...]) -> Prunable | None:
     if is_asked(network):
-        return read_prunable(ask("prunable", network, rule.identity(), input_shape))
+        return Prunable(**ask("prunable", network, rule.identity(), input_shape))
     if not rule.exclude and not rule.is_whole:
         return None
     counted: Prunable = function_of("tailor.pruning.feasibility_count:prunable")(network, rule, input_shape)
