@@ -56,7 +56,14 @@ class PruningConfig(GroupRule):
     """Whose images and labels score the filters and train the factors: the `target`'s, or those of a donor: another
     data set by its name, the target's `source` task, or what is made of the target's images, `noise` of their colours,
     their phases `scrambled`, their labels `shuffled`. A donor has a head of its own, and as many training images."""
-    optimiser_state: Literal["reset", "kept"] = "reset"
+    optimiser_state: Annotated[
+        Literal["reset", "kept"],
+        ReadIf(
+            lambda c: c.optimisation.optimiser == "sgd" and c.optimisation.momentum > 0.0,
+            "optimisation.optimiser = 'sgd' and a momentum",
+            refused=True,
+        ),
+    ] = "reset"
     """Whether momentum is kept over a pruning, from one fine-tuning to the next."""
 
     @property

@@ -328,16 +328,6 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _momentum_can_be_kept(self) -> "TrialConfig":
-        has_momentum = self.optimisation.optimiser == "sgd" and bool(self.optimisation.momentum)
-        if self.pruning.optimiser_state == "kept" and not has_momentum:
-            raise ValueError(
-                "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
-                "set optimisation.optimiser = 'sgd' and a momentum, or leave optimiser_state out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _donor_is_possible(self) -> "TrialConfig":
         name = self.pruning.scores_from
         if name == "target":

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from tailor.common.settings import Count, Fraction, ReadIf
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.path import exceeds_tolerance
 from tailor.methods.recipe import Recipe
 from tailor.pruning.adaptation_rules import best_point
@@ -22,7 +21,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 class TargetAwareAdaptation(Method):
     """Fine-tune; then remove filters with weak activations on the target, a few layers at a time, and tune again."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"filters"})
+    needs: ClassVar[frozenset[str]] = frozenset({"filters", "prunable"})
     prunes_to_a_budget: ClassVar[bool] = False
     name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
     statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
@@ -43,10 +42,6 @@ class TargetAwareAdaptation(Method):
     """Stop by the rule below instead of following the whole path (C)."""
     tolerance_fraction: Annotated[Fraction, ReadIf(lambda c: c.method.stop_early, "stop_early = true")] = 0.01
     """Drop of the score below the best so far that the rule tolerates (C)."""
-
-    def check(self, config: TrialConfig) -> None:
-        """Refuse a network that can lose no filter."""
-        refuse_unprunable(config)
 
     @property
     def parts(self) -> dict[str, frozenset[str]]:

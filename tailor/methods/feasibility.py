@@ -25,7 +25,7 @@ def most_removable(config: TrialConfig) -> float:
     prunable = find_prunable(config)
     if prunable is None:
         return 1.0
-    if not is_prunable(config):
+    if not prunable.widths:
         return 0.0
     kept_fractions = []
     for filters, filters_each in prunable.widths:
@@ -81,22 +81,3 @@ def refuse_missing_kinds(config: TrialConfig) -> None:
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
                 f"leave pruning.{kind} out, or choose {other}"
             )
-
-
-def is_prunable(config: TrialConfig) -> bool:
-    """Whether the trial's network can lose a filter; True if it is not known.
-
-    The groups of filters are the same for images of any size.
-    """
-    prunable = find_prunable(config)
-    return prunable is None or bool(prunable.widths)
-
-
-def refuse_unprunable(config: TrialConfig) -> None:
-    """Raise ValueError if the trial's network can lose no filter under its rule of groups; for a method's `check`."""
-    if not is_prunable(config):
-        pruning = config.pruning
-        raise ValueError(
-            f"no layer of {config.network} can lose filters with pruning.residual = {pruning.residual!r} and "
-            f"pruning.linear = {str(pruning.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
-        )

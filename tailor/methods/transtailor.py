@@ -13,7 +13,7 @@ from tailor.config.allocations import Global, ToLatency
 from tailor.config.pruning import OF_SURGERY
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.facts.networks import NETWORKS
-from tailor.methods.feasibility import refuse_impossible, refuse_unprunable
+from tailor.methods.feasibility import refuse_impossible
 from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe
 from tailor.stages import (
@@ -102,8 +102,9 @@ class TransTailor(Method):
     @property
     def parts(self) -> dict[str, frozenset[str]]:
         """With the placement of the factors."""
-        after = self.placement == "after_activation"
-        return super().parts | {f"placement = {self.placement!r}": frozenset(("activation",) if after else ())}
+        after = ("activation",) if self.placement == "after_activation" else ()
+        kept = () if self.removes else ("prunable",)  # only prunable filters have factors
+        return super().parts | {f"placement = {self.placement!r}": frozenset((*after, *kept))}
 
     @property
     def removes(self) -> bool:
@@ -148,9 +149,7 @@ class TransTailor(Method):
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and settings of the factors that do not fit together."""
-        if self.prune_by == "nothing":
-            refuse_unprunable(config)  # only prunable filters have factors
-        else:
+        if self.removes:
             refuse_impossible(config, self.steps * self.step_removed_macs_fraction)
         mode = self.mode(config.network)
         info = NETWORKS[config.network]

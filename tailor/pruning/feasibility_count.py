@@ -4,8 +4,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from tailor.facts.feasibility_table import CLASSES, STAYS, Prunable, Term, Width
 from tailor.facts.networks import NETWORKS
+from tailor.facts.prunable import CLASSES, STAYS, Prunable, Term, Width
 from tailor.model import cost
 from tailor.networks import building
 from tailor.pruning.group_records import Group, members_of

@@ -149,7 +149,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},
-        r"optimiser_state = 'kept' keeps the momentum of SGD",
+        r"optimiser_state = 'kept' .* only with optimisation.optimiser = 'sgd' and a momentum",
     ),
 ]
 

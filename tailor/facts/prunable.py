@@ -1,8 +1,7 @@
 """What a network can lose, without torch, so that an impossible budget is refused before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 CLASSES = 5  # outputs of the networks' heads that are analysed
 
@@ -19,9 +18,9 @@ STAYS = -1  # in place of a width: what no group has
 class Prunable:
     """What a network can lose under one rule of groups, of images of one shape."""
 
-    widths: tuple[Width, ...]
-    terms: tuple[Term, ...]  # what is left as groups shrink
-    kinds: tuple[str, ...]  # of groups that there are
+    widths: Sequence[Width]
+    terms: Sequence[Term]  # what is left as groups shrink
+    kinds: Sequence[str]  # of groups that there are
     without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
     without_activation: str  # the same for an activation module that no other layer uses, for factors
 
@@ -39,11 +38,3 @@ class Prunable:
         """
         fractions = [*kept_fractions, 1.0]  # the last one is that of STAYS
         return sum((classes if head else 1) * macs * fractions[i] * fractions[j] for head, i, j, macs in self.terms)
-
-
-def read_prunable(answer: dict[str, Any]) -> Prunable:
-    """Return it from JSON."""
-    rows = {name: tuple(tuple(row) for row in answer[name]) for name in ("widths", "terms")}
-    return Prunable(
-        **{field.name: answer[field.name] for field in fields(Prunable)} | rows | {"kinds": tuple(answer["kinds"])}
-    )
