@@ -19,50 +19,6 @@ from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
 HEAD = {"name": "head_only"}
-MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
-    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, .*head_only"),
-    ({"method": 3}, r"method: "),
-    ({}, r"method is missing"),
-    ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
-    ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
-    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: given -1.0; "),
-    ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
-    ({"method": HEAD, "metric": "balanced"}, r"metric: given 'balanced'; .*'balanced_accuracy\'"),
-    (
-        {"method": HEAD, "metric": "top_5"},
-        r"metric: .*top_5 is always 1 of 5 classes; type accuracy or balanced_accuracy",
-    ),
-    ({"method": HEAD, "metric": "r_squared"}, r"metric: .*r_squared needs a target with real values.*leave metric out"),
-    ({"method": HEAD, "metric": "log_loss"}, r"metric: .*log_loss decides nothing.*test_log_loss.*Type accuracy"),
-    (
-        {"method": HEAD, "metric": "macro_f1", "network": "friedman_mlp", "data": {"name": "friedman1"}},
-        r"metric: .*macro_f1 needs a target with classes.*leave metric out",
-    ),
-    ({"method": HEAD, "seed": True}, r"seed: given True; .*integer"),
-    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: .*no such allocation: 'globl'; did you mean"),
-    (
-        {"method": {"name": "prune", "allocation": {"name": "uniform", "draws": 3}}},
-        r"unknown key 'method.allocation.draws'.*valid: name",
-    ),
-    ({"method": HEAD, "optimisation": {"regulariser": "l2sp"}}, r"no such regulariser: 'l2sp'; did you mean 'l2_sp'\?"),
-    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: given -0.1; "),
-    (
-        {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
-        r"beta_normalisation = 'rms' has no effect: .*beta = 'sqrt', 'fold' or 'grad'; leave it out",
-    ),
-    (
-        {"network": "digits_resnet", "method": {"name": "transtailor", "beta": "sqrt", "placement": "before_norm"}},
-        r"the norm of digits_resnet cancels a factor before it",
-    ),
-    (
-        {"method": {"name": "prune", "first_regulariser": "slimming"}},
-        r"first_regulariser = .* has no effect: it is read only with order = 'tune_first'",
-    ),
-    ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
-]
-
-
 WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
 ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
 BEHIND_ACTIVATIONS = {"name": "transtailor", "beta": "sqrt", "placement": "after_activation"}
@@ -161,13 +117,6 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=message):
         parse_trial(raw, "test")
-
-
-@pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
-def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        parse_trial(raw, "demo.toml [trial]")
-    assert str(caught.value).startswith("demo.toml [trial]: ")
 
 
 def test_all_mistakes_are_named_at_once() -> None:
