@@ -8,7 +8,7 @@ from typing import Any
 from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
 from hpc.slurm.jobs import BY_SLURM
-from results.arms.below_head import below_heads
+from results.arms.below_head import MEANING, below_heads
 from results.store.completeness import failed_trials
 from results.store.points import points_file
 from results.store.reader import Run, last_written_us, load
@@ -129,8 +129,8 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
         if best:
             yield ""
-        for below in below_heads(rows):
-            yield f"baseline  {below}"
+        for problem, arm in below_heads(rows):
+            yield f"baseline  {arm}, {problem}: {MEANING}."
         yield from _failures(run, rows)
 
 
