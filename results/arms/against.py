@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from results.arms.comparison import Arm, best_first, budget_order, is_shorter
+from results.arms.comparison import Arm, best_first, best_test_first, budget_order, is_shorter
 from results.arms.names import BASELINE
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.errors import ResultsError
@@ -24,8 +24,8 @@ def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | No
         base = at_smallest_budget(shown, name)
         if base is not None:
             compared.append((base, _pairs(shown, base)))
-    if not compared:
-        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+    if not compared and asked is not None:  # without a budget, the arm has a point
+        at = f"{percent(asked, 1)}% fewer MACs"
         raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
     if not any(pairs for _, pairs in compared):
         raise ResultsError(
@@ -42,7 +42,7 @@ def at_smallest_budget(shown: Sequence[Arm], name: str) -> Arm | None:
 
 def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
     """List every arm but the base with its control, in the order of the rows."""
-    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), best_test_first(arm), arm.name))
     return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
 
 

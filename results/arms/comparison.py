@@ -226,7 +226,7 @@ def arms_of(
 
 def budget_order(asked: float | None) -> tuple[bool, float]:
     """Sort key of asked budgets; those that a rule decided come last."""
-    return asked is None, asked or 0.0
+    return asked is None, -1.0 if asked is None else asked
 
 
 def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
@@ -346,10 +346,18 @@ def best_first(arm: Arm) -> float:
     return math.inf if arm.validation.mean is None else -round(arm.validation.mean, 12)
 
 
+def best_test_first(arm: Arm) -> float:
+    """Sort key: the largest mean test score first; arms without one last."""
+    return math.inf if arm.test.mean is None else -arm.test.mean
+
+
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     """Return TransTailor's arms at a budget, those of the label of that name first."""
-    of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
-    at_budget = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
+    at_budget = [
+        arm
+        for arm in arms
+        if arm.method == TRANSTAILOR and arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+    ]
     return sorted(at_budget, key=lambda arm: arm.label != TRANSTAILOR)
 
 

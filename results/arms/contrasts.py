@@ -20,6 +20,7 @@ from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import compare_pairs, holm
 from results.statistics.sets import over_sets
+from results.store.completeness import failed_trials
 from results.store.reader import Run
 from transtailor.names import nearest
 
@@ -40,8 +41,7 @@ _NO_SETTING = ("data.name", "last_point", *SEEDS, *PLACES)
 _AT_RANDOM = (("method.criterion", "random"), ("method.prune_by", "random"))
 
 PLANNED = """
-SELECT trial_id, arm, head_arm, label, network, dataset, train_images, seed, config_json, tuning_json, tuning_order,
-    trial_id IN (SELECT trial_id FROM trials WHERE status = 'failed') AS has_failed
+SELECT trial_id, arm, head_arm, label, network, dataset, train_images, seed, config_json, tuning_json, tuning_order
 FROM planned
 """
 
@@ -110,7 +110,11 @@ def contrasts(
         raise ResultsError("--against is a value of one setting: name that with --of")
     if asked is not None:
         budgets = sorted({cell.place.asked for cell in cells if cell.place.asked})
-        cells = [cell for cell in cells if math.isclose(cell.place.asked or 0.0, asked, abs_tol=1e-6)]
+        cells = [
+            cell
+            for cell in cells
+            if cell.place.asked is not None and math.isclose(cell.place.asked, asked, abs_tol=1e-6)
+        ]
         if not cells:
             known = ", ".join(f"{budget:g}" for budget in budgets) or "none"
             raise ResultsError(f"no trial has a test score at {asked:g} of the MACs removed; budgets: {known}")
@@ -128,6 +132,7 @@ def contrasts(
 def _cells(run: Run, *, of_arms: bool) -> list[ContrastCell]:
     """Read the compared points of finished trials, by place and settings; failed trials are counted, too."""
     planned = {row["trial_id"]: row for row in run.rows(PLANNED)}
+    lost = {row["trial_id"] for row in failed_trials(run)}
     tuned: set[str] = set()
     for row in planned.values():
         if row["tuning_json"] is not None:
@@ -143,7 +148,7 @@ def _cells(run: Run, *, of_arms: bool) -> list[ContrastCell]:
         }
         key = _key(row, {ARM: row["arm"]} if of_arms else settings[trial_id])
         orders.setdefault(key, set()).add(row["tuning_order"])
-        failed.setdefault(key, Counter()).update([row["seed"]] * row["has_failed"])
+        failed.setdefault(key, Counter()).update([row["seed"]] * (trial_id in lost))
     tried = {key: len(of_key) for key, of_key in orders.items()}
     points = [point for point in points_of(run) if point.test is not None and point.trial_id in planned]
     groups: dict[tuple[Place, tuple[Any, ...]], list[Point]] = {}

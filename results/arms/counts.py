@@ -3,7 +3,7 @@
 from collections import Counter
 
 from results.arms.problem import Problem
-from results.store.completeness import TRIAL_STATES
+from results.store.completeness import TRIAL_STATES, failed_trials
 from results.store.reader import Run
 from transtailor.plural import first_few
 
@@ -15,11 +15,6 @@ SELECT network, dataset, train_images, arm FROM ({TRIAL_STATES})
 GROUP BY ALL HAVING count(*) FILTER (state = 'finished') = 0 ORDER BY ALL
 """
 MOST_NAMED = 6
-FAILED_TRIALS = """
-SELECT network, dataset, train_images, arm, seed FROM planned
-WHERE trial_id IN (SELECT trial_id FROM trials WHERE status = 'failed')
-"""
-
 SEEDS_OF_ARMS = """
 SELECT DISTINCT network, dataset, train_images, unnest([arm, head_arm]) AS arm, seed FROM planned
 """
@@ -41,9 +36,9 @@ def planned_seeds(run: Run) -> PlannedSeeds:
 def failed_by_arm(run: Run) -> dict[tuple[Problem, str], Counter[int]]:
     """Count the failed trials of each seed of every problem and arm that has some."""
     failed: dict[tuple[Problem, str], Counter[int]] = {}
-    for row in run.rows(FAILED_TRIALS):
-        problem = Problem.of(row)
-        failed.setdefault((problem, row["arm"]), Counter())[row["seed"]] += 1
+    for row in failed_trials(run):
+        if row["arm"] is not None:  # it was planned
+            failed.setdefault((Problem.of(row), row["arm"]), Counter())[row["seed"]] += 1
     return failed
 
 

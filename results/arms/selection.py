@@ -171,8 +171,8 @@ def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float 
         (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
         which = "but those of failed or unfinished trials, or of a search's proposals" if written["points"] else "yet"
         return f"no operating points {which}; to see its trials, type: {run.to_type('status')}"
-    has_scores = any(point.test is not None for point in points)
-    if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
+    scores = [point.test for point in points if point.test is not None]
+    if scores and len(scores) == len(points) and not any(map(math.isfinite, scores)):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
     if asked is not None:
         return _explain_no_budget(points, score, asked)

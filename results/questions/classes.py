@@ -66,7 +66,7 @@ def class_table(run: Run, first: Arm, second: Arm) -> Table:
     for (label, pairs), p_holm in zip(paired.items(), corrected, strict=True):
         difference = pairs.difference
         seeds = sorted(first_scores[label].keys() & second_scores[label].keys())
-        word = "better" if (difference.mean or 0.0) > 0 else "worse"
+        word = "better" if difference.mean is not None and difference.mean > 0 else "worse"
         records.append({
             **first.problem.record, "metric": first.metric, "arm": str(first), "against": str(second), "label": label,
             "class_name": names.get(label), "score": fmean(first_scores[label][seed] for seed in seeds),

@@ -17,7 +17,7 @@ from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
 from results.arms.selection import no_arm_typed, not_at_budget, without_control, without_score
-from results.arms.verdict import comparison_record, no_verdict
+from results.arms.verdict import NO_VERDICT, comparison_record, verdict_word
 from results.command_options import against_option, over_option
 from results.errors import ResultsError
 from results.question import question
@@ -105,8 +105,8 @@ def _records(rows: Sequence[ComparedRow], facts: Facts) -> list[dict[str, Any]]:
     for row in rows:
         mean = row.pairing.result.difference
         needed = detectable = None
-        if mean.deviation and not no_verdict(row.pairing):
-            needed = None if mean.mean is None else pairs_for(mean.mean / mean.deviation)
+        if mean.mean is not None and mean.deviation and verdict_word(row.pairing) not in NO_VERDICT:
+            needed = pairs_for(mean.mean / mean.deviation)
             detectable = detectable_effect(mean.n) * mean.deviation
         records.append({
             **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
@@ -301,12 +301,13 @@ def _layers(findings: Findings, panel: int, scale: Scale, arms: Sequence[str], e
 
 def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
     mean = pairing.result.difference
+    assert mean.mean is not None  # a pairing without a pair is not drawn
     interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
     return {
         "panel": panel,
         "arm": pairing.arm,
         "name": pairing.first,
-        "x": scale.factor * (mean.mean or 0.0),
+        "x": scale.factor * mean.mean,
         "low": None if mean.low is None else scale.factor * mean.low,
         "high": None if mean.high is None else scale.factor * mean.high,
         "settled": not pairing.doubts,

@@ -44,10 +44,12 @@ def printed_numbers(numbers: Sequence[Mapping[str, Any]]) -> list[Chart]:
         for number in scores:
             if number["metric"] != metric:
                 continue
-            printed, measured, deviation = number["printed"], number["measured"], number["deviation"] or 0.0
+            printed, measured, deviation = number["printed"], number["measured"], number["deviation"]
             where, name = f"{number['paper']}, {number['place']}", _row_name(number)
             names.setdefault(where, []).append(name)
-            ends = [None] * 3 if measured is None else [measured, measured - deviation, measured + deviation]
+            ends = [measured, None, None]
+            if measured is not None and deviation is not None:
+                ends = [measured, measured - deviation, measured + deviation]
             shown = [None if end is None else scale.factor * end for end in (*ends, printed)]
             for column, value in zip(extra.values(), (where, name, *shown, True), strict=True):
                 column.append(value)

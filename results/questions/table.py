@@ -7,6 +7,7 @@ lost seeds is shown, but not compared. If several problems have one metric, a la
 seed: the seed is the unit of every column.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -188,7 +189,7 @@ def _mark(
     generator: np.random.Generator,
 ) -> list[str]:
     """Compare the best of a column with its other complete rows, set their cells, and return the notes."""
-    best = max(complete, key=lambda name: (cells[name].value.mean or 0.0, name))
+    best = max(complete, key=lambda name: (_mean_or_least(cells[name]), name))
     family = {_row_of(complete[best]): best}  # the rows to compare, equal ones once, the best first
     for name, arms in complete.items():
         family.setdefault(_row_of(arms), name)
@@ -227,12 +228,17 @@ def _mark(
     return lines
 
 
+def _mean_or_least(cell: Cell) -> float:
+    return -math.inf if cell.value.mean is None else cell.value.mean
+
+
 def _place(pairing: Pairing, p: float | None) -> Place:
     """Place the second arm of a pairing relative to the first, which is the best of its column."""
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     # The best has the highest mean over all its seeds; over those of the pair it need not.
-    is_behind = (pairing.result.difference.mean or 0.0) > 0 and p is not None and p <= SIGNIFICANCE
+    ahead = pairing.result.difference.mean
+    is_behind = ahead is not None and ahead > 0 and p is not None and p <= SIGNIFICANCE
     return "behind" if is_behind and not pairing.doubts else "tie"
 
 

@@ -120,8 +120,9 @@ def _best_first(arms: Sequence[Arm]) -> list[Arm]:
     """Order the arms of a problem by the test score of each at its best budget, and the budgets of an arm by size."""
     best: dict[str, float] = {}
     for arm in arms:
-        best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
-    return sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked)))
+        if arm.test.mean is not None:
+            best[arm.name] = max(arm.test.mean, best.get(arm.name, -math.inf))
+    return sorted(arms, key=lambda arm: (-best.get(arm.name, -math.inf), arm.name, comparison.budget_order(arm.asked)))
 
 
 def _compared(arm: Arm, compared: Sequence[tuple[Arm, Arm, Pairing]]) -> dict[str, Any]:

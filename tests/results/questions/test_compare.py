@@ -171,6 +171,18 @@ def test_seeds_needed_and_detectable_are_those_of_the_differences_and_none_witho
     }  # fmt: skip
 
 
+def test_a_row_that_lost_a_seed_and_has_a_verdict_says_what_it_needs(tmp_path: Path) -> None:
+    trials = [Trial(label="base", seed=seed, right=(90 + seed % 3,)) for seed in range(12)]
+    trials += [
+        Trial(label="arm", seed=seed, right=(50 + seed % 2,), ended="failed" if seed == 11 else "finished")
+        for seed in range(12)
+    ]
+    with load(write_run(tmp_path, trials)) as run:
+        (row,) = answer_of(versus_arm_page(run, "base", 0.2)).tables["compare"].records
+    assert (row["verdict"], row["failed_trials"]) == ("worse", 1)
+    assert row["pairs_needed"] is not None and row["detectable_difference"] is not None
+
+
 def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: Path) -> None:
     trials = [
         Trial(label=label, seed=seed, network=network, right=(right + seed,))
