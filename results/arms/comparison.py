@@ -8,7 +8,7 @@ Only comparisons read the test split; ranks come from the validation split.
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -45,10 +45,6 @@ ORDER BY network, dataset, train_images, arm, method, seed, trial_id, point
 """
 """`best_of`: from how many settings of [tuning] the point was chosen: those whose trials finished or failed."""
 
-REPEATS_DIFFER = (
-    "a seed's score is a mean over another number of trials than its control's, as where one arm alone has several"
-    " values of source.seed; give both the same"
-)
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 
 
@@ -142,7 +138,6 @@ class Pairing:
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     `trained_longer`: whether the first has trained for more epochs on the target than the second, in any problem.
-    `repeats_differ`: whether a seed's scores are means over different numbers of trials.
     """
 
     problem: Problem | None
@@ -156,26 +151,15 @@ class Pairing:
     second_models: frozenset[str]
     first_best_of: frozenset[int]
     second_best_of: frozenset[int]
-    environments: frozenset[Environment]
     problems: int = 1
     failed: int = 0
     trained_longer: bool = False
-    repeats_differ: bool = False
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether the stages behind it were computed on several kinds of hardware, ranks or torch versions."""
-        return len(self.environments) > 1
+    pairs: tuple[tuple[Arm, Arm], ...] = ()
 
     @property
     def p_of_family(self) -> float | None:
         """The p that enters a correction; None without pairs."""
         return self.result.largest_p
-
-    @property
-    def shares_models(self) -> bool:
-        """Whether several pairs have the same model, so that n is smaller than it looks."""
-        return min(len(self.first_models), len(self.second_models)) < self.problems * self.result.difference.n
 
     @property
     def tuning_budgets_differ(self) -> bool:
@@ -242,7 +226,7 @@ def arms_of(
 
 def budget_order(asked: float | None) -> tuple[bool, float]:
     """Sort key of asked budgets; those that a rule decided come last."""
-    return asked is None, asked or 0.0
+    return asked is None, -1.0 if asked is None else asked
 
 
 def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
@@ -267,10 +251,8 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     second_scores = mean_by_seed(second_arms)
     seeds = first_scores.keys() & second_scores.keys()
     all_seeds: set[int] = set()
-    environments: set[Environment] = set()
     for arm in both:
         all_seeds.update(arm.test_by_seed)
-        environments |= arm.environments
     failed: dict[tuple[Problem, str], Counter[int]] = {}
     for arm in both:  # one can be in several pairs, or at two budgets, of which one has scores that are not numbers
         failed[arm.problem, arm.name] = failed.get((arm.problem, arm.name), Counter()) | arm.failed
@@ -287,18 +269,11 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         second_models=_models_of(second_arms, seeds),
         first_best_of=_best_of(first_arms),
         second_best_of=_best_of(second_arms),
-        environments=frozenset(environments),
         problems=len(pairs),
         failed=sum(of_arm.total() for of_arm in failed.values()),
+        pairs=tuple(pairs),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
-        repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )
-
-
-def repeats_lines(pairings: Iterable[Pairing]) -> list[str]:
-    """Name the arms of which a seed's score is a mean over another number of trials than its control's."""
-    names = sorted({pairing.arm for pairing in pairings if pairing.repeats_differ})
-    return [f"{'; '.join(names)}: {REPEATS_DIFFER}."] if names else []
 
 
 def is_shorter(control: Arm, arm: Arm) -> bool:
@@ -315,11 +290,6 @@ def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     for seed in sorted(seeds):
         means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
     return means
-
-
-def _repeats(arm: Arm, seeds: Collection[int]) -> Counter[int]:
-    """Count the trials behind the test score of each of these seeds."""
-    return Counter(point.seed for point in arm.points if point.seed in seeds and point.test is not None)
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
@@ -376,10 +346,18 @@ def best_first(arm: Arm) -> float:
     return math.inf if arm.validation.mean is None else -round(arm.validation.mean, 12)
 
 
+def best_test_first(arm: Arm) -> float:
+    """Sort key: the largest mean test score first; arms without one last."""
+    return math.inf if arm.test.mean is None else -arm.test.mean
+
+
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     """Return TransTailor's arms at a budget, those of the label of that name first."""
-    of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
-    at_budget = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
+    at_budget = [
+        arm
+        for arm in arms
+        if arm.method == TRANSTAILOR and arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+    ]
     return sorted(at_budget, key=lambda arm: arm.label != TRANSTAILOR)
 
 

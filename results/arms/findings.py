@@ -7,6 +7,7 @@ from functools import cached_property
 from results.arms import comparison
 from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point
 from results.arms.counts import failed_by_arm
+from results.arms.flags import Facts
 from results.arms.problem import Problem
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.store.reader import Run
@@ -48,6 +49,11 @@ class Findings:
     def budgets(self) -> list[float]:
         """The budgets of TransTailor's arms with a test score, as shares of the MACs that they remove, in order."""
         return sorted({arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked})
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the rows say of the arms beside their scores, for their flags."""
+        return Facts(self.run)
 
     @cached_property
     def settings(self) -> TrialSettings:

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -29,7 +28,7 @@ class Selection:
 
     arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
     score: str  # one of `SCORES`
-    nan_lines: list[str]  # a sentence for each arm with points whose score is NaN or infinite
+    without_score: list[str]  # a sentence that names arms of which no score is a finite number
 
 
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
@@ -53,7 +52,7 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
     arms = [arm for arm in _select_at_budget(of_all, asked) if arm.test.mean is not None]
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(run, points, score, asked))
-    return Selection(arms, score, nan_lines(points, asked))
+    return Selection(arms, score, without_score(_select_at_budget(of_all, asked)))
 
 
 def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
@@ -160,17 +159,10 @@ def no_arm_typed(run: Run, or_type: str = "") -> ResultsError:
     return ResultsError(f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}{or_type}")
 
 
-def nan_lines(points: Sequence[Point], asked: float | None = None) -> list[str]:
-    """Return a sentence for each arm with NaN or infinite test scores at a budget, also for one without any other."""
-    counts = Counter(
-        (point.problem, point.arm)
-        for point in _select_at_budget(points, asked)
-        if point.test is not None and not math.isfinite(point.test)
-    )
-    return [
-        f"{arm}, {problem}: {count} with a NaN or infinite score, left out of the mean."
-        for (problem, arm), count in sorted(counts.items())
-    ]
+def without_score(arms: Sequence[Arm]) -> list[str]:
+    """Return a sentence that names the arms of which all scores are NaN or infinite; empty if there are none."""
+    lost = [f"{arm}, {arm.problem}" for arm in arms if arm.test.mean is None and arm.failed]
+    return [f"Not shown, as no score is a finite number: {'; '.join(lost)}."] if lost else []
 
 
 def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:
@@ -179,8 +171,8 @@ def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float 
         (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
         which = "but those of failed or unfinished trials, or of a search's proposals" if written["points"] else "yet"
         return f"no operating points {which}; to see its trials, type: {run.to_type('status')}"
-    has_scores = any(point.test is not None for point in points)
-    if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
+    scores = [point.test for point in points if point.test is not None]
+    if scores and len(scores) == len(points) and not any(map(math.isfinite, scores)):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
     if asked is not None:
         return _explain_no_budget(points, score, asked)

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.arms import comparison
-from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, Point
 from results.arms.counts import failed_by_arm
-from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
+from results.arms.flags import flag_lines, flags_of
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.verdict import comparison_record, verdict
 from results.columns import columns_from
@@ -40,9 +38,8 @@ BUDGET_MISSED_FRACTION = 0.01
 
 
 def headline(findings: Findings) -> str:
-    """Write the verdicts of the first comparison, pooled if there are several problems; and a baseline that broke."""
-    verdicts = settled.headline(findings) if is_settled_run(findings.run) else _verdicts(findings)
-    return " ".join([*([verdicts] if verdicts else []), *below_head_lines(findings.run, findings.problems)])
+    """Write the verdicts of the first comparison, pooled if there are several problems."""
+    return settled.headline(findings) if is_settled_run(findings.run) else _verdicts(findings)
 
 
 def _verdicts(findings: Findings) -> str:
@@ -123,8 +120,9 @@ def _best_first(arms: Sequence[Arm]) -> list[Arm]:
     """Order the arms of a problem by the test score of each at its best budget, and the budgets of an arm by size."""
     best: dict[str, float] = {}
     for arm in arms:
-        best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
-    return sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked)))
+        if arm.test.mean is not None:
+            best[arm.name] = max(arm.test.mean, best.get(arm.name, -math.inf))
+    return sorted(arms, key=lambda arm: (-best.get(arm.name, -math.inf), arm.name, comparison.budget_order(arm.asked)))
 
 
 def _compared(arm: Arm, compared: Sequence[tuple[Arm, Arm, Pairing]]) -> dict[str, Any]:
@@ -170,12 +168,9 @@ def named_section(findings: Findings) -> Section | None:
         if len(section.blocks) == _MOST_VERDICTS:
             section.blocks.append(Words(f"The table has {len(pairings) - _MOST_VERDICTS} more comparisons."))
             break
-        words = verdict(pairing)
-        if pairing.shares_models:
-            words += " Several pairs have the same model, so n is smaller than it looks."
-        section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
+        section.blocks.append(Words(verdict(pairing), bold=f"{where}, against {pairing.second}"))
     if pairings:
-        table = tables.pairings_table(pairings, comparison.POINTS_OF_ARMS, where=True)
+        table = tables.pairings_table(pairings, findings.facts, comparison.POINTS_OF_ARMS, where=True)
         section.blocks.append(TableBlock(table, derived=True))
     return section
 
@@ -196,17 +191,9 @@ def _named_pairings(findings: Findings, budget: float) -> list[Pairing]:
 
 def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
-    lines = one_class_lines(findings.tested)
-    if not is_settled_run(findings.run):
-        lines += extension_notes(findings.run, [arm.name for arm in findings.tested])
+    lines = list(flag_lines({"flags": flags_of([(arm, None)], findings.facts)} for arm in findings.tested))
     if len({point.best_of for point in findings.points}) > 1:
         lines.append(f"{_tuned(findings)} Comparisons of such arms are marked and do not settle anything.")
-    lost = sum(arm.not_finite for arm in findings.arms)
-    if lost:
-        lines.append(
-            f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
-            " arms may look too good."
-        )
     uneven = [arm for arm in findings.arms if len(arm.test_images) > 1]
     if uneven:
         lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, uneven))}.")

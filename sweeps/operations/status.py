@@ -8,7 +8,7 @@ from typing import Any
 from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
 from hpc.slurm.jobs import BY_SLURM
-from results.arms.below_head import below_heads
+from results.arms.below_head import MEANING, below_heads
 from results.store.completeness import failed_trials
 from results.store.points import points_file
 from results.store.reader import Run, last_written_us, load
@@ -122,8 +122,8 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield ""  # else Markdown would take the next line for a row
         yield from _running_page(record, running, progress, now)
         yield from best_so_far(rows)
-        for below in below_heads(rows):
-            yield f"baseline  {below}"
+        for problem, arm in below_heads(rows):
+            yield f"baseline  {arm}, {problem}: {MEANING}."
         yield from _failures(run, rows)
 
 
