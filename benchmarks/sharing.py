@@ -38,7 +38,7 @@ from results.sharing import (
 )
 from results.store.reader import Run, load
 from sweeps.planning.cost import cost_of
-from sweeps.planning.hours import Durations, durations_in
+from sweeps.planning.hours import Durations, durations_in, precisions_of
 from sweeps.planning.plan import Plan, choose_probe, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 from transtailor.plural import counted
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         command = (options.spec, assignments, "--site", options.site)
         probe = launch(folder / "probe", *command, "--only", choose_probe(plan.trials).trial_id)
-        durations = durations_in(probe.run.parent, plan.resources)
+        durations = durations_in(probe.run.parent, plan.resources, precisions_of(plan))
         assert durations is not None
         before = launch(folder / "before", *command)
         scripts = launch(folder / "scripts", *command, "--no-sharing")

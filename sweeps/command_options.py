@@ -1,13 +1,7 @@
 """Options that several commands on sweeps have."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import click
-
 from results.command_output import output_options
 from transtailor import cli
-from transtailor.shell import launch_words
 
 AGAIN_OPTION = "--again"  # only some trials of a run
 cache_option = cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
@@ -25,14 +19,6 @@ def run_options(function: cli.Function) -> cli.Function:
     for decorate in reversed(_OF_LAUNCH):
         function = decorate(function)
     return plan_options(output_options(function))
-
-
-def options_of_launch(launch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a launch that provenance.json has; none if what was typed is no launch."""
-    try:
-        return _launch.make_context("run", launch_words([str(word) for word in launch["argv"]])).params
-    except (click.ClickException, click.exceptions.Exit):
-        return {}
 
 
 _OF_PLAN = (
@@ -76,9 +62,3 @@ _OF_LAUNCH = (
     cli.option("--plan", is_flag=True, help="show trials and cost; run and write nothing"),
     cli.option("--retry", is_flag=True, help="SPEC is a run: launch it as it was last; failed trials run again"),
 )
-
-
-@click.command()
-@run_options
-def _launch(**_: object) -> None:
-    """Only parses."""

@@ -29,7 +29,7 @@ def launch(*arguments: object, folder: Path) -> Said:
 
 
 def transtailor_command(*arguments: object, folder: Path) -> Said:
-    """`transtailor ...`; not for `run --retry`, which becomes another program."""
+    """`transtailor ...`, in a folder."""
     return _call(COMMAND, arguments, folder)
 
 

@@ -51,6 +51,7 @@ SHORT = {
     ("results.render.figures", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
     ("results.report.page", "ThreadPoolExecutor"): "its one call has a limit",
     ("tailor.execution.cache", "file.readline"): "a file on a disk",
+    ("tailor.facts.asked", "child.stdout.readline"): "its child counts, and what it is asked was said",
     ("tools.fault_scale", "subprocess.run"): "the program `timeout` ends it",
     ("tools.golden_launch", "ThreadPoolExecutor"): "each of its calls has a limit",
     ("tools.networks_saved", "process.stdout.readline"): "developers run it and watch it",

@@ -21,7 +21,7 @@ import duckdb
 from results.questions.compare import versus_arm_page
 from results.store.reader import Run
 from results.store.schema import TABLES
-from results.store.views import literal, quote, select
+from results.store.views import computed_views, literal, quote, select
 from results.text.formats import markdown_lines
 from transtailor.files import write_file
 from transtailor.sources import ROOT
@@ -29,21 +29,23 @@ from transtailor.sources import ROOT
 EVIDENCE = ROOT / "docs" / "results" / "evidence"
 ARM = "network, dataset, train_images, label, arm, method"
 POINTS = f"""
-CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), md5(concat_ws(' ', network, dataset,
-    train_images, seed, macs, params, validation_score, validation_loss, test_score)) AS model_key FROM (
-    SELECT NULL::VARCHAR AS arm, NULL::BOOLEAN AS names_one_class WHERE false  -- which older files do not have
+CREATE TABLE kept AS SELECT * REPLACE (coalesce(arm, label) AS arm, md5(concat_ws(' ', network, dataset,
+    train_images, seed, macs, params, validation_score, validation_loss, test_score)) AS model_key) FROM (
+    FROM measured_points  -- which has no row yet, but columns that older files do not have
         UNION ALL BY NAME FROM read_parquet({{file}})
         WHERE point > 0 OR method NOT IN ('transtailor', 'gbn'));
+DROP VIEW measured_points;
+ALTER TABLE kept RENAME TO measured_points;
 CREATE TABLE planned AS
     SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, NULL::BIGINT AS points_planned,
         NULL::VARCHAR[] AS stage_keys, NULL::VARCHAR AS config_json, now() AS written_at
-    FROM (SELECT DISTINCT {ARM} FROM compared_points)
-    JOIN (SELECT DISTINCT network, dataset, train_images, seed FROM compared_points)
+    FROM (SELECT DISTINCT {ARM} FROM measured_points)
+    JOIN (SELECT DISTINCT network, dataset, train_images, seed FROM measured_points)
         USING (network, dataset, train_images)
-    LEFT JOIN (SELECT DISTINCT {ARM}, seed, trial_id FROM compared_points) USING ({ARM}, seed);
+    LEFT JOIN (SELECT DISTINCT {ARM}, seed, trial_id FROM measured_points) USING ({ARM}, seed);
 UPDATE planned SET trial_id = concat_ws(' ', {ARM}, seed) WHERE trial_id IS NULL;
 CREATE TABLE trials AS SELECT trial_id,
-    if(trial_id IN (SELECT trial_id FROM compared_points), 'finished', 'failed') AS status, NULL::BIGINT AS attempts,
+    if(trial_id IN (SELECT trial_id FROM measured_points), 'finished', 'failed') AS status, NULL::BIGINT AS attempts,
     NULL::DOUBLE AS seconds, NULL::VARCHAR AS error, NULL::TIMESTAMPTZ AS ended_at FROM planned;
 """
 GIVEN = ("planned", "trials")
@@ -122,7 +124,11 @@ def kept_run(points: str) -> Iterator[Run]:
         for name, table in TABLES.items():
             if name not in GIVEN:
                 connection.execute(f"CREATE VIEW {quote(name)} AS {select(table, {}, several=False)}")
+        views = computed_views(several=False)
+        for name in ("timed_on", "latencies", "measured_points"):
+            connection.execute(f"CREATE VIEW {name} AS {views[name]}")
         connection.execute(POINTS.format(file=literal(str(file))))
+        connection.execute(f"CREATE VIEW compared_points AS {views['compared_points']}")
         yield Run({points: file}, connection)
 
 

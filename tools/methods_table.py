@@ -1,7 +1,7 @@
 """Which method runs on which network: `python -m tools.methods_table`.
 
 Every method, and `prune` with every criterion, trains briefly on a few images of random pixels. After each network the
-command updates tailor/facts/torchvision_networks.json and docs/networks.md.
+command updates docs/networks.json and docs/networks.md.
 """
 
 import argparse

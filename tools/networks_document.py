@@ -1,7 +1,4 @@
-"""The table of torchvision's classifiers: its facts in tailor/facts and its page, docs/networks.md.
-
-Plans read the facts without torch; the page is written only from these facts.
-"""
+"""The table of torchvision's classifiers: docs/networks.json, and its page, docs/networks.md, written from it."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from typing import Any
 import torchvision
 
 from tailor.deploy.card import escape
-from tailor.facts.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
+from tailor.facts.networks import INPUT_SHAPE, NetworkInfo
 from tailor.pruning.network_facts import CLASSES
 from tools.networks_saved import YES
 from transtailor.files import write_file
@@ -24,6 +21,7 @@ MOST_USED = (  # with these, ONNX and every method are tried, too
     *("efficientnet_b0", "densenet121", "regnet_y_400mf", "convnext_tiny", "vit_b_16"),
 )
 DOCUMENT = Path(__file__).parent.parent / "docs" / "networks.md"
+TABLE = DOCUMENT.with_suffix(".json")
 COLUMNS = (
     *("network", "head", "parameters", "MACs", "inside", "coupled", "inside + linear", "coupled + linear"),
     *("can go", "passes", "rebuilt", "torch.export", "ONNX", "rule, or why not"),
@@ -75,7 +73,7 @@ class Checked:
 
 def load_table() -> dict[str, dict[str, Any]]:
     """Network -> its `NetworkInfo` ("info"), its `Checked` ("checked") and the results of methods ("methods")."""
-    lines: dict[str, dict[str, Any]] = json.loads(TORCHVISION_FILE.read_bytes())
+    lines: dict[str, dict[str, Any]] = json.loads(TABLE.read_bytes())
     return lines
 
 
@@ -83,7 +81,7 @@ def update_table(name: str, line: dict[str, Any]) -> None:
     """Replace these parts of a network's entry, in the file and on the page."""
     lines = load_table()
     lines[name] = lines.get(name, {}) | line
-    write_file(TORCHVISION_FILE, json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n")
+    write_file(TABLE, json.dumps({key: lines[key] for key in sorted(lines)}, indent=1) + "\n")
     write_file(DOCUMENT, page(lines))
 
 

@@ -1,6 +1,6 @@
 """The facts of torchvision's classifiers, measured by building and pruning each: `python -m tools.networks_table`.
 
-Writes tailor/facts/torchvision_networks.json, which plans read without torch, and docs/networks.md.
+Writes docs/networks.json, and docs/networks.md from it.
 """
 
 import argparse
@@ -15,20 +15,19 @@ from torch import Tensor
 from torchvision import models
 
 from tailor.data.task_data import generator
-from tailor.facts.networks import INPUT_SHAPE, NETWORKS, NetworkInfo
+from tailor.facts.networks import INPUT_SHAPE, NETWORKS
 from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import candidates, groups
-from tailor.pruning.network_facts import CLASSES, find_facts
+from tailor.pruning.network_facts import CLASSES
 from tailor.stages import GroupRule
 from tools import networks_document
 from tools.networks_document import MOST_USED, NOT_TRIED, REMOVED_MACS_FRACTION, TOLERANCE, Checked
 from tools.networks_saved import save_example, try_export, try_rebuild
 
-OWN_BUILDERS = {name: f"tailor.networks.torchvision_builders:{name}" for name in ("googlenet", "inception_v3")}
 RULES = (
     GroupRule(),
     GroupRule(residual="coupled"),
@@ -46,7 +45,7 @@ def main(arguments: list[str]) -> int:
     for name in asked.names or models.list_models(module=models):
         if asked.untried and not is_untried(name):
             continue
-        info, checked = describe(name), check(name)
+        info, checked = NETWORKS[name], check(name)
         print(f"{name}: {networks_document.summary(checked)}", flush=True)  # noqa: T201
         networks_document.update_table(name, {"info": asdict(info), "checked": asdict(checked)})
     return 0
@@ -58,14 +57,6 @@ def is_untried(name: str) -> bool:
         return True
     checked = Checked(**line["checked"])
     return NOT_TRIED in (checked.rebuilt, checked.torch_export, *([checked.onnx] if name in MOST_USED else []))
-
-
-def describe(name: str) -> NetworkInfo:
-    """The facts of one of torchvision's classifiers that a plan needs."""
-    if name not in NETWORKS:
-        builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
-        NETWORKS.add(name, NetworkInfo(description=f"torchvision's {name}, without weights.", builder=builder))
-    return find_facts(name)
 
 
 def check(name: str) -> Checked:

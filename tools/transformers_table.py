@@ -79,9 +79,8 @@ def main(arguments: list[str]) -> int:
 
 
 def names() -> list[str]:
-    """timm's networks of the list, and all classifiers of torchvision, the small ones first."""
-    of_torchvision = sorted(models.list_models(module=models), key=lambda name: NETWORKS[name].params_count)
-    return [*(f"timm/{name}" for name in TIMM), *of_torchvision]
+    """timm's networks of the list, and all classifiers of torchvision."""
+    return [*(f"timm/{name}" for name in TIMM), *models.list_models(module=models)]
 
 
 def line_of(name: str) -> dict[str, Any]:

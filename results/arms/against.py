@@ -1,9 +1,8 @@
 """Which arms of a run are compared with one of them, and which control each of them has."""
 
-import shlex
 from collections.abc import Sequence
 
-from results.arms.comparison import Arm, best_first, budget_order, is_shorter
+from results.arms.comparison import Arm, best_first, best_test_first, budget_order, is_shorter
 from results.arms.names import BASELINE
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.errors import ResultsError
@@ -25,8 +24,8 @@ def compared_arms(run: Run, arms: Sequence[Arm], against: str, asked: float | No
         base = at_smallest_budget(shown, name)
         if base is not None:
             compared.append((base, _pairs(shown, base)))
-    if not compared:
-        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+    if not compared and asked is not None:  # without a budget, the arm has a point
+        at = f"{percent(asked, 1)}% fewer MACs"
         raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
     if not any(pairs for _, pairs in compared):
         raise ResultsError(
@@ -43,7 +42,7 @@ def at_smallest_budget(shown: Sequence[Arm], name: str) -> Arm | None:
 
 def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
     """List every arm but the base with its control, in the order of the rows."""
-    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), best_test_first(arm), arm.name))
     return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
 
 
@@ -64,22 +63,3 @@ def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
         return base
     _, control = min(as_long, key=lambda known: (known[0], known[1].label, best_first(known[1]), known[1].name))
     return control
-
-
-def control_lines(base: Arm, pairs: Sequence[Pair]) -> list[str]:
-    """Say which arms are compared with another arm than the base, and whether those of other budgets are with it."""
-    lines = []
-    for control in sorted({str(control) for _, control in pairs} - {str(base)}):
-        of_control = [pair for pair in pairs if str(pair[1]) == control]
-        first, trained = of_control[0]
-        names = "; ".join(sorted({arm.name for arm, _ in of_control}))
-        most = max(arm.trained_epochs or 0.0 for arm, _ in of_control)
-        at = f" --at {first.asked:g}" if first.asked else ""
-        lines.append(
-            f"{names} (up to {most:g} epochs): compared with {control} ({trained.trained_epochs:g} epochs), as {base}"
-            f" ({base.trained_epochs:g} epochs) trained less. To see {base} beside {first}, with the other sign, type"
-            f" --against {shlex.quote(first.name)}{at}."
-        )
-    if base.name in {arm.name for arm, _ in pairs}:
-        lines.append(f"Rows at other budgets, too, are compared with {base}; to compare at one budget, add --at.")
-    return lines

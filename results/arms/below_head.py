@@ -4,14 +4,10 @@ Read from the validation split alone. Imports no scipy, which takes a second: `s
 """
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
 
 from results.arms.names import BASELINE, HEAD_ONLY
 from results.arms.problem import Problem
 from results.store.reader import Run
-from results.text.number_format import SCALES
-from transtailor.plural import counted
 
 BELOW_HEADS = f"""
 WITH scores AS (
@@ -38,44 +34,18 @@ GROUP BY ALL ORDER BY ALL
 trial began with; of several settings of [tuning], at the best by validation. Only where a trial measures that fit."""
 
 
-@dataclass(frozen=True)
-class BelowHead:
-    """An arm of full fine-tuning that ended below its head's fit, on average and in most seeds."""
-
-    problem: Problem
-    arm: str
-    metric: str
-    difference: float  # of the validation scores, mean over the seeds; below 0
-    below: int  # seeds in which it is below
-    seeds: int
-
-    def __str__(self) -> str:
-        scale = SCALES[self.metric]
-        return (
-            f"{self.arm}, {self.problem}, ended below the fit of its own head: by"
-            f" {scale.value(-self.difference)}{scale.difference_unit} on the validation split, in {self.below} of"
-            f" {counted(self.seeds, 'seed')}. Unless that is chance, its fine-tuning went wrong, and what is compared"
-            " with it looks better for that; try more optimisation.epochs, or a lower optimisation.learning_rate."
-        )
+MEANING = (
+    "it or its control is a full fine-tuning that ended below the fit of its own head, on the validation split, in most"
+    " seeds. Unless that is chance, its fine-tuning went wrong, and what is compared with it looks better for that; try"
+    " more optimisation.epochs, or a lower optimisation.learning_rate"
+)
 
 
-def below_heads(run: Run) -> list[BelowHead]:
-    """Return the arms of full fine-tuning that ended below the fit of their own head, by problem and name."""
-    below_of_arms = []
+def below_heads(run: Run) -> list[tuple[Problem, str]]:
+    """Return the arms of full fine-tuning that ended below the fit of their own head, on average and in most seeds."""
+    arms = []
     for row in run.rows(BELOW_HEADS):
         differences = row["differences"]
-        mean = math.fsum(differences) / len(differences)
-        below = sum(difference < 0.0 for difference in differences)
-        if mean < 0.0 and 2 * below > len(differences):
-            problem = Problem.of(row)
-            below_of_arms.append(BelowHead(problem, row["arm"], row["metric"], mean, below, len(differences)))
-    return below_of_arms
-
-
-def below_head_lines(run: Run, problems: Collection[Problem], arms: Collection[str] | None = None) -> list[str]:
-    """Write a sentence for each of them in these problems; of these arms, or of all."""
-    lines = []
-    for below in below_heads(run):
-        if below.problem in problems and (arms is None or below.arm in arms):
-            lines.append(str(below))
-    return lines
+        if math.fsum(differences) < 0.0 and 2 * sum(each < 0.0 for each in differences) > len(differences):
+            arms.append((Problem.of(row), row["arm"]))
+    return arms

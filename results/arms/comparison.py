@@ -8,7 +8,7 @@ Only comparisons read the test split; ranks come from the validation split.
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -23,41 +23,28 @@ from results.text.names import at_budget
 
 TRANSTAILOR = "transtailor"
 
-_POINTS = """
+POINTS_OF_ARMS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key, metric, validation_score, validation_images, test_score, test_images,
-    names_one_class, trained_epochs, tuning_json, tuning_order,
-    coalesce(arm = arm_of_trial AND points_planned > 1 AND trial_id NOT IN {finished}, false) AS may_go_on
-FROM {points} LEFT JOIN (
-    SELECT DISTINCT ON (trial_id) trial_id, arm AS arm_of_trial, points_planned, tuning_json, tuning_order
-    FROM planned ORDER BY trial_id, written_at DESC
+    names_one_class, trained_epochs, coalesce(tuning_json, '') AS tuning_json,
+    greatest(1, tried, count(DISTINCT tuning_order) FILTER (is_finished) OVER (
+        PARTITION BY network, dataset, train_images, arm, seed
+    )) AS best_of,
+    is_finished AND point = max(point) OVER (PARTITION BY trial_id) AS is_end
+FROM compared_points LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
+) USING (trial_id) LEFT JOIN (
+    SELECT DISTINCT ON (trial_id) trial_id, arm,
+        count(DISTINCT tuning_order) OVER (PARTITION BY network, dataset, train_images, arm, seed) AS tried
+    FROM planned SEMI JOIN trials USING (trial_id) ORDER BY trial_id, written_at DESC
+) USING (trial_id, arm) LEFT JOIN (
+    SELECT DISTINCT trial_id, true AS is_finished FROM trials WHERE status = 'finished'
 ) USING (trial_id)
-ORDER BY network, dataset, arm, method, seed, trial_id, point
+QUALIFY is_compared
+ORDER BY network, dataset, train_images, arm, method, seed, trial_id, point
 """
-FINISHED = "(SELECT trial_id FROM trials WHERE status = 'finished')"
-POINTS_OF_ARMS = _POINTS.format(
-    finished=FINISHED,
-    points=f"""(
-    FROM compared_points WHERE asked_removed_macs_fraction IS NOT NULL OR trial_id IN {FINISHED}
-)""",
-)
-"""Without those of unfinished trials whose path a rule ends: nothing says yet which of them is the last."""
-POINTS_OF_PATHS = _POINTS.format(
-    finished=FINISHED,
-    points=f"""(
-    SELECT measured.* REPLACE (of_trial.arm AS arm, of_trial.label AS label, of_trial.method AS method)
-    FROM measured_points AS measured JOIN (
-        SELECT trial_id, arm, label, method FROM planned
-    ) AS of_trial USING (trial_id) SEMI JOIN compared_points USING (trial_id)
-    WHERE trial_id IN {FINISHED}
-)""",
-)
-"""Each finished trial's path from its beginning, also where that is the fit of a head: all points are of its arm."""
+"""`best_of`: from how many settings of [tuning] the point was chosen: those whose trials finished or failed."""
 
-REPEATS_DIFFER = (
-    "a seed's score is a mean over another number of trials than its control's, as where one arm alone has several"
-    " values of source.seed; give both the same"
-)
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
 
 
@@ -70,13 +57,6 @@ class Environment(NamedTuple):
 
 
 EnvironmentsByTrial = dict[str, frozenset[Environment]]
-
-
-class Setting(NamedTuple):
-    """One setting of a spec's [tuning]: its place there, from 0, and its values as JSON."""
-
-    order: int
-    values: str
 
 
 @dataclass(frozen=True)
@@ -100,9 +80,9 @@ class Point:
     test_images: int
     names_one_class: bool = False  # on the whole test split
     trained_epochs: int | None = None  # epochs on the target behind this model; None where no row says so
-    setting: Setting | None = None  # of the spec's [tuning]; None without it
+    setting: str = ""  # of the spec's [tuning], as JSON; empty without it
     best_of: int = 1  # how many settings it was chosen from by validation; 1 if nothing was chosen
-    may_go_on: bool = False  # its trial may have further points of this arm
+    is_end: bool = True  # whether it is the last of its trial's path
 
 
 @dataclass(frozen=True)
@@ -158,7 +138,6 @@ class Pairing:
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     `trained_longer`: whether the first has trained for more epochs on the target than the second, in any problem.
-    `repeats_differ`: whether a seed's scores are means over different numbers of trials.
     """
 
     problem: Problem | None
@@ -172,26 +151,15 @@ class Pairing:
     second_models: frozenset[str]
     first_best_of: frozenset[int]
     second_best_of: frozenset[int]
-    environments: frozenset[Environment]
     problems: int = 1
     failed: int = 0
     trained_longer: bool = False
-    repeats_differ: bool = False
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether the stages behind it were computed on several kinds of hardware, ranks or torch versions."""
-        return len(self.environments) > 1
+    pairs: tuple[tuple[Arm, Arm], ...] = ()
 
     @property
     def p_of_family(self) -> float | None:
         """The p that enters a correction; None without pairs."""
         return self.result.largest_p
-
-    @property
-    def shares_models(self) -> bool:
-        """Whether several pairs have the same model, so that n is smaller than it looks."""
-        return min(len(self.first_models), len(self.second_models)) < self.problems * self.result.difference.n
 
     @property
     def tuning_budgets_differ(self) -> bool:
@@ -211,7 +179,7 @@ class Pairing:
 
 
 def points_of(run: Run) -> list[Point]:
-    """Return all recorded operating points, those of unfinished trials too, but none of failed trials.
+    """Return the operating points that are compared, those with `is_compared`.
 
     Raises:
         ResultsError: those of a problem have several metrics, so that no two arms can be compared; or several runs have
@@ -230,11 +198,6 @@ def points_of(run: Run) -> list[Point]:
     return points
 
 
-def paths_of(run: Run) -> list[Point]:
-    """Return the points of each finished trial's path, for rules that choose on a path; as `points_of` else."""
-    return [_point(row) for row in run.rows(POINTS_OF_PATHS)]
-
-
 def environments_of(run: Run) -> EnvironmentsByTrial:
     """Return the environments that computed the stages of each trial, by trial id."""
     by_trial: dict[str, set[Environment]] = {}
@@ -251,7 +214,7 @@ def arms_of(
 ) -> list[Arm]:
     """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by arm and seed."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
-    for point in last_points(points):
+    for point in points:
         groups.setdefault((point.problem, point.arm, point.method, point.asked), []).append(point)
     failed = failed or {}
     arms = []
@@ -261,15 +224,9 @@ def arms_of(
     return _rank(arms)
 
 
-def last_points(points: Iterable[Point]) -> list[Point]:
-    """Return the last point of each trial at each asked budget, which stands for the trial."""
-    last = {(point.trial_id, point.asked): point for point in points}
-    return list(last.values())
-
-
 def budget_order(asked: float | None) -> tuple[bool, float]:
     """Sort key of asked budgets; those that a rule decided come last."""
-    return asked is None, asked or 0.0
+    return asked is None, -1.0 if asked is None else asked
 
 
 def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
@@ -294,10 +251,8 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     second_scores = mean_by_seed(second_arms)
     seeds = first_scores.keys() & second_scores.keys()
     all_seeds: set[int] = set()
-    environments: set[Environment] = set()
     for arm in both:
         all_seeds.update(arm.test_by_seed)
-        environments |= arm.environments
     failed: dict[tuple[Problem, str], Counter[int]] = {}
     for arm in both:  # one can be in several pairs, or at two budgets, of which one has scores that are not numbers
         failed[arm.problem, arm.name] = failed.get((arm.problem, arm.name), Counter()) | arm.failed
@@ -314,18 +269,11 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         second_models=_models_of(second_arms, seeds),
         first_best_of=_best_of(first_arms),
         second_best_of=_best_of(second_arms),
-        environments=frozenset(environments),
         problems=len(pairs),
         failed=sum(of_arm.total() for of_arm in failed.values()),
+        pairs=tuple(pairs),
         trained_longer=any(is_shorter(second, first) for first, second in pairs),
-        repeats_differ=any(_repeats(first, seeds) != _repeats(second, seeds) for first, second in pairs),
     )
-
-
-def repeats_lines(pairings: Iterable[Pairing]) -> list[str]:
-    """Name the arms of which a seed's score is a mean over another number of trials than its control's."""
-    names = sorted({pairing.arm for pairing in pairings if pairing.repeats_differ})
-    return [f"{'; '.join(names)}: {REPEATS_DIFFER}."] if names else []
 
 
 def is_shorter(control: Arm, arm: Arm) -> bool:
@@ -342,11 +290,6 @@ def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     for seed in sorted(seeds):
         means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
     return means
-
-
-def _repeats(arm: Arm, seeds: Collection[int]) -> Counter[int]:
-    """Count the trials behind the test score of each of these seeds."""
-    return Counter(point.seed for point in arm.points if point.seed in seeds and point.test is not None)
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
@@ -403,17 +346,24 @@ def best_first(arm: Arm) -> float:
     return math.inf if arm.validation.mean is None else -round(arm.validation.mean, 12)
 
 
+def best_test_first(arm: Arm) -> float:
+    """Sort key: the largest mean test score first; arms without one last."""
+    return math.inf if arm.test.mean is None else -arm.test.mean
+
+
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     """Return TransTailor's arms at a budget, those of the label of that name first."""
-    of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
-    at_budget = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
+    at_budget = [
+        arm
+        for arm in arms
+        if arm.method == TRANSTAILOR and arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+    ]
     return sorted(at_budget, key=lambda arm: arm.label != TRANSTAILOR)
 
 
 def _point(row: dict[str, Any]) -> Point:
     asked = row["asked_removed_macs_fraction"]
     by_rule = asked is None or math.isnan(asked)
-    order = row["tuning_order"]
     return Point(
         problem=Problem.of(row),
         label=row["label"],
@@ -432,8 +382,9 @@ def _point(row: dict[str, Any]) -> Point:
         test_images=row["test_images"],
         names_one_class=bool(row["names_one_class"]),
         trained_epochs=row["trained_epochs"],
-        may_go_on=row["may_go_on"],
-        setting=None if order is None else Setting(order, row["tuning_json"]),
+        setting=row["tuning_json"],
+        best_of=row["best_of"],
+        is_end=bool(row["is_end"]),
     )
 
 

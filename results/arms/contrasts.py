@@ -7,10 +7,11 @@ data sets" are this one question. The unit is the seed: the differences of one s
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from results.arms.comparison import budget_order
+from results.arms.comparison import Arm, Point, arm_of, budget_order, environments_of, points_of
+from results.arms.flags import FLAGS, Facts, flags_of
 from results.arms.names import PLACES, SEEDS
 from results.arms.problem import Problem
 from results.arms.trial_settings import texts_of
@@ -19,6 +20,7 @@ from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import compare_pairs, holm
 from results.statistics.sets import over_sets
+from results.store.completeness import failed_trials
 from results.store.reader import Run
 from transtailor.names import nearest
 
@@ -39,14 +41,8 @@ _NO_SETTING = ("data.name", "last_point", *SEEDS, *PLACES)
 _AT_RANDOM = (("method.criterion", "random"), ("method.prune_by", "random"))
 
 PLANNED = """
-SELECT trial_id, arm, head_arm, label, network, dataset, train_images, seed, config_json, tuning_json, tuning_order,
-    trial_id IN (SELECT trial_id FROM trials WHERE status = 'failed') AS has_failed
+SELECT trial_id, arm, head_arm, label, network, dataset, train_images, seed, config_json, tuning_json, tuning_order
 FROM planned
-"""
-SCORES = """
-SELECT trial_id, arm, metric, asked_removed_macs_fraction AS asked, removed_macs_fraction AS removed, seed, test_score
-FROM points SEMI JOIN planned USING (trial_id) WHERE is_compared AND test_score IS NOT NULL
-ORDER BY network, dataset, train_images, asked, trial_id
 """
 
 
@@ -64,17 +60,15 @@ class ContrastCell:
 
     Attributes:
         settings: dotted key -> value as text, without what repeats a trial; of whole arms only `ARM`.
-        scores: seed -> test scores.
-        failed: seed -> trials that failed, or whose score is not a number.
+        arm: their points together, as one arm.
         tried: how many settings of [tuning] the best one was chosen from by validation.
     """
 
     place: Place
     label: str
     settings: Mapping[str, str]
-    scores: dict[int, list[float]] = field(default_factory=dict)
-    failed: Counter[int] = field(default_factory=Counter)
-    tried: int = 1
+    arm: Arm
+    tried: int
 
 
 class Contrasts(NamedTuple):
@@ -116,11 +110,16 @@ def contrasts(
         raise ResultsError("--against is a value of one setting: name that with --of")
     if asked is not None:
         budgets = sorted({cell.place.asked for cell in cells if cell.place.asked})
-        cells = [cell for cell in cells if math.isclose(cell.place.asked or 0.0, asked, abs_tol=1e-6)]
+        cells = [
+            cell
+            for cell in cells
+            if cell.place.asked is not None and math.isclose(cell.place.asked, asked, abs_tol=1e-6)
+        ]
         if not cells:
             known = ", ".join(f"{budget:g}" for budget in budgets) or "none"
             raise ResultsError(f"no trial has a test score at {asked:g} of the MACs removed; budgets: {known}")
-    records = [row for name in of or names for row in _of_setting(name, cells, against, within)]
+    facts = Facts(run)
+    records = [row for name in of or names for row in _of_setting(name, cells, against, within, facts)]
     if not records:
         raise ResultsError(
             f"no two finished trials differ in {of[0] if len(of) == 1 else 'one setting'} alone; to see what is there"
@@ -133,6 +132,7 @@ def contrasts(
 def _cells(run: Run, *, of_arms: bool) -> list[ContrastCell]:
     """Read the compared points of finished trials, by place and settings; failed trials are counted, too."""
     planned = {row["trial_id"]: row for row in run.rows(PLANNED)}
+    lost = {row["trial_id"] for row in failed_trials(run)}
     tuned: set[str] = set()
     for row in planned.values():
         if row["tuning_json"] is not None:
@@ -148,30 +148,24 @@ def _cells(run: Run, *, of_arms: bool) -> list[ContrastCell]:
         }
         key = _key(row, {ARM: row["arm"]} if of_arms else settings[trial_id])
         orders.setdefault(key, set()).add(row["tuning_order"])
-        failed.setdefault(key, Counter()).update([row["seed"]] * row["has_failed"])
+        failed.setdefault(key, Counter()).update([row["seed"]] * (trial_id in lost))
     tried = {key: len(of_key) for key, of_key in orders.items()}
-    cells: dict[tuple[Any, ...], ContrastCell] = {}
-    pruning: set[tuple[Problem, str]] = set()
-    for point in run.rows(SCORES):
-        row = planned[point["trial_id"]]
-        is_head = point["arm"] == row["head_arm"] != row["arm"]  # the fit of a head, which is the same for many arms
-        if is_head and not of_arms:
-            continue
-        asked = None if point["asked"] is None or math.isnan(point["asked"]) else round(point["asked"], 9)
-        of_trial = {ARM: point["arm"]} if of_arms else settings[point["trial_id"]]
-        place = Place(Problem.of(row), point["metric"], asked)
-        key = _key(row, of_trial)
-        cell = cells.setdefault(
-            (place, key),
-            ContrastCell(place, row["label"], of_trial, failed=+failed.get(key, Counter()), tried=tried.get(key, 1)),
-        )
-        if math.isfinite(point["test_score"]):
-            cell.scores.setdefault(point["seed"], []).append(point["test_score"])
-        else:
-            cell.failed[point["seed"]] += 1
-        if asked or point["removed"] > 0.0:
-            pruning.add((place.problem, point["arm"]))
-    found = list(cells.values())
+    points = [point for point in points_of(run) if point.test is not None and point.trial_id in planned]
+    groups: dict[tuple[Place, tuple[Any, ...]], list[Point]] = {}
+    for point in sorted(points, key=lambda point: (point.problem, budget_order(point.asked), point.trial_id)):
+        row = planned[point.trial_id]
+        is_head = point.arm == row["head_arm"] != row["arm"]  # the fit of a head, which is the same for many arms
+        if of_arms or not is_head:
+            key = _key(row, {ARM: point.arm} if of_arms else settings[point.trial_id])
+            groups.setdefault((Place(point.problem, point.metric, point.asked), key), []).append(point)
+    environments = environments_of(run)
+    found = []
+    for (place, key), group in groups.items():
+        first = group[0]
+        of_trial = {ARM: first.arm} if of_arms else settings[first.trial_id]
+        arm = arm_of(group, environments, failed.get(key))
+        found.append(ContrastCell(place, planned[first.trial_id]["label"], of_trial, arm, tried.get(key, 1)))
+    pruning = {(point.problem, point.arm) for point in points if point.asked or point.removed > 0.0}
     return [*found, *_at_all_budgets(found, pruning)] if of_arms else found
 
 
@@ -215,7 +209,7 @@ def _settings_that_vary(cells: Sequence[ContrastCell]) -> tuple[list[str], dict[
 
 
 def _of_setting(
-    name: str, cells: Sequence[ContrastCell], against: str | None, within: str | None
+    name: str, cells: Sequence[ContrastCell], against: str | None, within: str | None, facts: Facts
 ) -> list[dict[str, Any]]:
     """Return the rows of one setting, level by level: each problem, then the data sets together."""
     with_it = [cell for cell in cells if name in cell.settings]
@@ -226,7 +220,7 @@ def _of_setting(
     for level, values in levels.items():
         of_level: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for (problem, metric, asked, value), pairs in _matched(name, with_it, values, reference, within):
-            row = _row(pairs)
+            row = _row(pairs, facts)
             if row is not None:
                 named = {
                     **problem.record, "network": problem.network or level, "metric": metric,
@@ -295,18 +289,17 @@ def _matched(
             yield place, pairs
 
 
-def _row(pairs: Sequence[tuple[ContrastCell, ContrastCell]]) -> dict[str, Any] | None:
+def _row(pairs: Sequence[tuple[ContrastCell, ContrastCell]], facts: Facts) -> dict[str, Any] | None:
     """Compare the first cells with the second ones, averaged within each seed; None if no seed has both."""
     scores: tuple[dict[int, list[float]], ...] = ({}, {})
     for pair in pairs:
-        for seed in sorted(pair[0].scores.keys() & pair[1].scores.keys()):
+        for seed in sorted(pair[0].arm.test_by_seed.keys() & pair[1].arm.test_by_seed.keys()):
             for cell, of_seeds in zip(pair, scores, strict=True):
-                of_seed = cell.scores[seed]
-                of_seeds.setdefault(seed, []).append(math.fsum(of_seed) / len(of_seed))
+                of_seeds.setdefault(seed, []).append(cell.arm.test_by_seed[seed])
     first, second = ({seed: math.fsum(few) / len(few) for seed, few in of_seeds.items()} for of_seeds in scores)
     if not first:
         return None
-    of_cells = [cell.failed for cell in {id(cell): cell for pair in pairs for cell in pair}.values()]
+    of_cells = [cell.arm.failed for cell in {id(cell): cell for pair in pairs for cell in pair}.values()]
     failed = sum(of_cell.total() for of_cell in of_cells)
     result = compare_pairs(first, second, {seed for of_cell in of_cells for seed in of_cell})
     mean = result.difference
@@ -317,6 +310,7 @@ def _row(pairs: Sequence[tuple[ContrastCell, ContrastCell]]) -> dict[str, Any] |
         "reference_score": math.fsum(second.values()) / mean.n, "difference": mean.mean, "difference_low": mean.low,
         "difference_high": mean.high, "p": result.p, "smallest_p": result.smallest_p, "verdict": verdict,
         "new_set_low": None, "new_set_high": None, "failed_trials": failed, "p_of_family": result.largest_p,
+        "flags": flags_of([(one.arm, other.arm) for one, other in pairs], facts),
     }  # fmt: skip
 
 
@@ -339,6 +333,7 @@ def _over(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "new_set_low": over.new_low, "new_set_high": over.new_high,
         "failed_trials": sum(row["failed_trials"] for row in rows),
         "p_of_family": None if verdict == "incomplete" else over.p,
+        "flags": [flag for flag in FLAGS if any(flag in row["flags"] for row in rows)],
     }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ WITH source AS (
     GROUP BY trial_id HAVING count(*) = 1
 ), ends AS (
     SELECT arm, seed, trial_id, point, validation_score FROM compared_points
-    WHERE {where} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    WHERE is_compared AND {where}
+        AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), chosen AS (
     SELECT * FROM ends JOIN source USING (trial_id)

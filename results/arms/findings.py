@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from results.arms import comparison, tuning
-from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Setting
+from results.arms import comparison
+from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point
 from results.arms.counts import failed_by_arm
+from results.arms.flags import Facts
 from results.arms.problem import Problem
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
-from results.arms.tuning import Tried
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES, Scale
@@ -19,18 +19,12 @@ USUAL_BUDGET = 0.2
 
 @dataclass(frozen=True)
 class Findings:
-    """The operating points of a run and its arms.
-
-    Attributes:
-        points: all of them; `best`: those of the best setting of [tuning] by validation.
-    """
+    """The operating points of a run that are compared, and its arms."""
 
     run: Run
     points: list[Point]
-    best: list[Point]
-    ended: Mapping[Tried, set[Setting]]  # the settings whose trials have ended
     environments: EnvironmentsByTrial
-    arms: list[Arm]  # of `best`
+    arms: list[Arm]
     methods: Mapping[str, str]  # name of an arm -> method, of the plan and of the points
     scales: Mapping[Problem, Scale]  # how the scores of each problem are written
     problems: list[Problem]  # those with test scores, in order
@@ -57,9 +51,9 @@ class Findings:
         return sorted({arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked})
 
     @cached_property
-    def paths(self) -> list[Point]:
-        """The points of each trial's whole path, all of the trial's own arm, as `comparison.paths_of`."""
-        return comparison.paths_of(self.run)
+    def facts(self) -> Facts:
+        """What the rows say of the arms beside their scores, for their flags."""
+        return Facts(self.run)
 
     @cached_property
     def settings(self) -> TrialSettings:
@@ -74,15 +68,11 @@ def findings_of(run: Run) -> Findings:
     """Read what a run has so far. Raises as `comparison.points_of`."""
     points = comparison.points_of(run)
     environments = comparison.environments_of(run)
-    ended = tuning.ended_settings(run)
-    best = tuning.best_settings(points, ended)
     return Findings(
         run=run,
         points=points,
-        best=best,
-        ended=ended,
         environments=environments,
-        arms=comparison.arms_of(best, environments, failed_by_arm(run)),
+        arms=comparison.arms_of(points, environments, failed_by_arm(run)),
         methods={row["arm"]: row["method"] for row in run.rows(METHODS)},
         scales={point.problem: SCALES[point.metric] for point in reversed(points)},
         problems=sorted({point.problem for point in points if point.test is not None}),

@@ -9,8 +9,8 @@ from typing import Any
 from results.arms.comparison import Arm, arms_of
 from results.arms.counts import failed_by_arm
 from results.arms.findings import Findings
+from results.arms.flags import Facts, flags_of
 from results.arms.selection import is_at
-from results.arms.tuning import best_settings
 from results.statistics.equivalence import MARGIN, Judged, Printed, agree, ahead
 from results.statistics.means import mean_interval
 
@@ -18,9 +18,10 @@ ROWS = "FROM printed ORDER BY ALL"
 CLAIM_VERDICTS = {"within": "holds", "not within": "does not hold"}
 
 Record = dict[str, Any]
-Values = tuple[Arm | None, Mapping[int, float], int, int]
-"""An arm, seed -> score or difference, the images of the smallest test split among them, and their failed trials."""
-NO_ARM: Values = (None, {}, 1, 0)
+Values = tuple[Arm | None, Arm | None, Mapping[int, float], int, int]
+"""An arm, the other of a difference, seed -> score or difference, the images of the smallest test split among them, and
+their failed trials."""
+NO_ARM: Values = (None, None, {}, 1, 0)
 
 
 class MeasuredScores:
@@ -28,13 +29,9 @@ class MeasuredScores:
 
     def __init__(self, findings: Findings) -> None:
         self._at_budgets = findings.tested
-        ends = {point.trial_id: replace(point, asked=None) for point in findings.paths}
-        best = best_settings(ends.values(), findings.ended)
-        self._at_ends = [
-            arm
-            for arm in arms_of(best, findings.environments, failed_by_arm(findings.run))
-            if arm.test.mean is not None
-        ]
+        ends = [replace(point, asked=None) for point in findings.points if point.is_end]
+        arms = arms_of(ends, findings.environments, failed_by_arm(findings.run))
+        self._at_ends = [arm for arm in arms if arm.test.mean is not None]
 
     def arms(self, label: str, row: Record, asked: float | None) -> list[Arm]:
         """Return the arms of a label on a row's network and data set, at a budget; None: at the ends of their paths."""
@@ -47,11 +44,11 @@ class MeasuredScores:
         """Return for each arm of a row itself, seed -> score or difference, and the images of the smallest split."""
         own = self.arms(row["label"], row, row["asked_removed_macs_fraction"])
         if row["against"] is None:
-            return [(arm, arm.test_by_seed, min(arm.test_images), arm.failed.total()) for arm in own]
+            return [(arm, None, arm.test_by_seed, min(arm.test_images), arm.failed.total()) for arm in own]
         others = self.arms(row["against"], row, None)
         return [
             (
-                arm, _differences(arm, other), min(arm.test_images | other.test_images),
+                arm, other, _differences(arm, other), min(arm.test_images | other.test_images),
                 (arm.failed + other.failed).total(),
             )
             for arm in own for other in others if arm.problem == other.problem
@@ -76,16 +73,17 @@ def judge(findings: Findings, margin: float = MARGIN) -> tuple[list[Record], lis
     rows = findings.run.rows(ROWS)
     numbers = [row for row in rows if row["claim"] is None]
     claims = [row for row in rows if row["claim"] is not None]
-    return _judge_numbers(numbers, measured, margin), _judge_claims(claims, measured)
+    facts = findings.facts
+    return _judge_numbers(numbers, measured, margin, facts), _judge_claims(claims, measured, facts)
 
 
-def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: float) -> list[Record]:
+def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: float, facts: Facts) -> list[Record]:
     found: list[tuple[Record, Values]] = []
     for row in rows:
         found += [(row, values) for values in measured.values(row) or [NO_ARM]]
     tests = Counter((row["paper"], row["place"]) for row, _ in found)
     records = []
-    for row, (arm, by_seed, images, failed) in found:
+    for row, (arm, other, by_seed, images, failed) in found:
         value = row["value"] if row["against"] is None else row["difference"]
         judged = agree(
             list(by_seed.values()),
@@ -113,6 +111,7 @@ def _judge_numbers(rows: Sequence[Record], measured: MeasuredScores, margin: flo
             "measured": None if judged.difference is None else value + judged.difference, "seeds": judged.seeds,
             "off": judged.difference, "off_low": judged.low, "off_high": judged.high, "margin": margin,
             "tests": tests[row["paper"], row["place"]], "verdict": verdict, "seeds_needed": seeds_needed,
+            "flags": [] if arm is None else flags_of([(arm, other)], facts),
         })  # fmt: skip
     return records
 
@@ -122,7 +121,7 @@ def _said(judged: Judged, failed: int) -> tuple[str, int | None]:
     return ("incomplete", None) if failed else (judged.verdict, judged.seeds_needed)
 
 
-def _judge_claims(rows: Sequence[Record], measured: MeasuredScores) -> list[Record]:
+def _judge_claims(rows: Sequence[Record], measured: MeasuredScores, facts: Facts) -> list[Record]:
     rows_of_claim: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     names = ("paper", "place", "network", "metric", "label", "against")
     for row in rows:
@@ -138,6 +137,7 @@ def _judge_claims(rows: Sequence[Record], measured: MeasuredScores) -> list[Reco
             "difference_low": judged.low, "difference_high": judged.high, "seeds": judged.seeds,
             "tests": tests[claim[0], claim[1]], "verdict": CLAIM_VERDICTS.get(verdict, verdict),
             "seeds_needed": seeds_needed,
+            "flags": flags_of([(arm, other) for of_row in values for arm, other, *_ in of_row if arm], facts),
         })  # fmt: skip
     return records
 
@@ -146,8 +146,8 @@ def _judge_claim(values_of_rows: Sequence[Sequence[Values]], tests: int) -> Judg
     """Judge the mean over rows, seed by seed; a row with several arms, or none, has no seeds."""
     if any(len(values) != 1 for values in values_of_rows):
         return ahead([], tests=tests)
-    by_seed = [values[0][1] for values in values_of_rows]
-    images = [values[0][2] for values in values_of_rows]
+    by_seed = [values[0][2] for values in values_of_rows]
+    images = [values[0][3] for values in values_of_rows]
     seeds = set.intersection(*(set(differences) for differences in by_seed))
     means = [math.fsum(differences[seed] for differences in by_seed) / len(by_seed) for seed in sorted(seeds)]
     return ahead(means, tests=tests, least_deviation=1 / (max(images) * len(by_seed)))

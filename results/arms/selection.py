@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,7 +11,6 @@ from results.arms.counts import failed_by_arm
 from results.arms.looks import Comparison
 from results.arms.names import arms_called
 from results.arms.problem import Problem
-from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
 from results.text.number_format import percent
@@ -30,7 +28,7 @@ class Selection:
 
     arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
     score: str  # one of `SCORES`
-    nan_lines: list[str]  # a sentence for each arm with points whose score is NaN or infinite
+    without_score: list[str]  # a sentence that names arms of which no score is a finite number
 
 
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
@@ -47,12 +45,14 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
         ResultsError: no such score, no arm at that budget, or no finite score.
     """
     check_score(score)
-    points = _score_points(run, points_of(run), score)
+    points = points_of(run)
+    if score == "validation_score":
+        points = [replace(point, test=point.validation, test_images=point.validation_images) for point in points]
     of_all = arms_of(points, environments_of(run), failed_by_arm(run))
     arms = [arm for arm in _select_at_budget(of_all, asked) if arm.test.mean is not None]
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(run, points, score, asked))
-    return Selection(arms, score, nan_lines(points, asked))
+    return Selection(arms, score, without_score(_select_at_budget(of_all, asked)))
 
 
 def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
@@ -72,7 +72,7 @@ def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmO
     if asked is None:
         return list(arms)
     at_budget = [arm for arm in arms if is_at(arm, asked)]
-    pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0 or _may_go_on(arm)}
+    pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
     return at_budget + [arm for arm in arms if _name(arm) not in pruning and not is_at(arm, asked)]
 
 
@@ -89,9 +89,7 @@ def not_at_budget(arms: Sequence[Arm], asked: float | None) -> list[str]:
                 budgets.add("not asked as a share of the MACs" if arm.asked is None else f"{percent(arm.asked, 1)}%")
     if not budgets_of:
         return []
-    left_out = [
-        f"{name} ({', '.join(sorted(budgets)) or 'not pruned yet'})" for name, budgets in sorted(budgets_of.items())
-    ]
+    left_out = [f"{name} ({', '.join(sorted(budgets))})" for name, budgets in sorted(budgets_of.items())]
     return [f"Not shown, as without a point at {percent(asked, 1)}% fewer MACs: {'; '.join(left_out)}."]
 
 
@@ -108,11 +106,6 @@ def without_control(arms: Sequence[Arm], compared: Container[Problem], control: 
 def _name(arm: ArmOrPoint) -> str:
     """Return the name of an arm, or of the arm that a point belongs to."""
     return arm.name if isinstance(arm, Arm) else arm.arm
-
-
-def _may_go_on(arm: ArmOrPoint) -> bool:
-    """Whether a trial of an arm still runs, so that the arm may prune something yet."""
-    return any(point.may_go_on for point in arm.points) if isinstance(arm, Arm) else arm.may_go_on
 
 
 def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
@@ -166,35 +159,20 @@ def no_arm_typed(run: Run, or_type: str = "") -> ResultsError:
     return ResultsError(f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}{or_type}")
 
 
-def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
-    """Return the points of the best setting of each arm, seed and budget, with the score in place of the test score."""
-    chosen = best_settings(points, ended_settings(run))
-    if score == "test_score":
-        return chosen
-    return [replace(point, test=point.validation, test_images=point.validation_images) for point in chosen]
-
-
-def nan_lines(points: Sequence[Point], asked: float | None = None) -> list[str]:
-    """Return a sentence for each arm with NaN or infinite test scores at a budget, also for one without any other."""
-    counts = Counter(
-        (point.problem, point.arm)
-        for point in _select_at_budget(points, asked)
-        if point.test is not None and not math.isfinite(point.test)
-    )
-    return [
-        f"{arm}, {problem}: {count} with a NaN or infinite score, left out of the mean."
-        for (problem, arm), count in sorted(counts.items())
-    ]
+def without_score(arms: Sequence[Arm]) -> list[str]:
+    """Return a sentence that names the arms of which all scores are NaN or infinite; empty if there are none."""
+    lost = [f"{arm}, {arm.problem}" for arm in arms if arm.test.mean is None and arm.failed]
+    return [f"Not shown, as no score is a finite number: {'; '.join(lost)}."] if lost else []
 
 
 def _explain_no_arm(run: Run, points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
         (written,) = run.rows("SELECT count(*) AS points FROM operating_points")
-        which = "but those of failed trials, or of a search that has not confirmed any" if written["points"] else "yet"
+        which = "but those of failed or unfinished trials, or of a search's proposals" if written["points"] else "yet"
         return f"no operating points {which}; to see its trials, type: {run.to_type('status')}"
-    has_scores = any(point.test is not None for point in points)
-    if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
+    scores = [point.test for point in points if point.test is not None]
+    if scores and len(scores) == len(points) and not any(map(math.isfinite, scores)):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
     if asked is not None:
         return _explain_no_budget(points, score, asked)

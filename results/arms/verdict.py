@@ -7,6 +7,9 @@ from results.statistics.pairs import Paired, doubts
 from results.text.number_format import SCALES
 from transtailor.plural import counted
 
+NO_VERDICT = ("incomplete", "not equally tuned")
+"""Words of comparisons that are open whatever their pairs show."""
+
 
 def no_verdict(pairing: Pairing) -> str:
     """Return why a page that does not count lost pairs says nothing of these: incomplete, not equally tuned; or empty.

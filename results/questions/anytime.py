@@ -6,20 +6,19 @@ For runs to which seeds were added after looking at results, and for arms that a
 from collections.abc import Iterator
 from typing import Any
 
-from results.arms.against import compared_arms, control_lines
-from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm, Pairing, compare, repeats_lines
+from results.arms.against import compared_arms
+from results.arms.comparison import Arm, compare
+from results.arms.counts import trials_line
 from results.arms.findings import findings_of
-from results.arms.one_class import one_class_lines
-from results.arms.selection import nan_lines, not_at_budget, without_control
-from results.arms.shared_training import support_lines
+from results.arms.flags import flag_lines, flags_of
+from results.arms.selection import not_at_budget, without_control, without_score
 from results.arms.verdict import no_verdict
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES
 from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
-from results.text.shown import interval, verdict_text
+from results.text.shown import FLAGS, interval, verdict_text
 
 FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
 BEST_AT = 25
@@ -33,7 +32,7 @@ def _verdict_text(record: TableRecord) -> str:
 SHOWN = (
     "asked_removed_macs_fraction", "arm", Shown("pairs", "seeds"), "difference",
     interval("difference_low", "difference", "95% at any time"), interval("together_low", "difference", "all together"),
-    Shown("verdict", text=_verdict_text), "against",
+    Shown("verdict", text=_verdict_text), "against", FLAGS,
 )  # fmt: skip
 
 
@@ -46,23 +45,21 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     findings = findings_of(run)
     tested = findings.tested
     compared = compared_arms(run, findings.arms, against, asked)
+    flagged: list[dict[str, Any]] = []
     for base, pairs in compared:
         yield Heading(str(base.problem))
         yield ""
         yield f"Compared with {base}."
         yield ""
-        pairings = [compare([pair]) for pair in pairs]
-        records = [_record(*pair, pairing, len(pairs)) for pair, pairing in zip(pairs, pairings, strict=True)]
+        records = [_record(*pair, len(pairs)) | {"flags": flags_of([pair], findings.facts)} for pair in pairs]
+        flagged += records
         yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
-        controls = {control.name for _, control in pairs}
-        lines = not_at_budget([arm for arm in tested if arm.problem == base.problem], asked)
-        lines += below_head_lines(run, [base.problem], controls) + control_lines(base, pairs)
-        lines += one_class_lines([base, *(arm for arm, _ in pairs)])
-        yield from notes(lines + repeats_lines(pairings), base.problem)
     problems = {base.problem for base, _ in compared}
+    yield from notes(flag_lines(flagged))
+    yield from notes(not_at_budget([arm for arm in tested if arm.problem in problems], asked))
     yield from notes(without_control(tested, problems, compared[0][0].name))
-    yield from notes([*nan_lines(findings.best, asked), *support_lines(run, problems)])
+    yield from notes([*without_score(findings.arms), trials_line(run)])
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
@@ -71,7 +68,8 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     )
 
 
-def _record(arm: Arm, control: Arm, pairing: Pairing, comparisons: int) -> dict[str, Any]:
+def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
+    pairing = compare([(arm, control)])
     seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
     differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
     alone: tuple[float | None, float | None] = (None, None)

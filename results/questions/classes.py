@@ -8,10 +8,11 @@ from typing import Any
 from results.arms.against import at_smallest_budget
 from results.arms.class_names import class_names
 from results.arms.comparison import Arm, baseline_of, compare, transtailor_at
+from results.arms.counts import trials_line
 from results.arms.findings import Findings
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
-from results.arms.shared_training import support_lines
 from results.arms.verdict import no_verdict
 from results.command_options import at_option
 from results.errors import ResultsError
@@ -22,8 +23,8 @@ from results.statistics.pairs import compare_pairs, doubts, holm
 from results.store.reader import Run
 from results.store.views import is_of_points, literal
 from results.text.number_format import SCALES
-from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
-from results.text.shown import DIFFERENCE_INTERVAL
+from results.text.page import Heading, Part, Shown, Table, answer_table, notes
+from results.text.shown import DIFFERENCE_INTERVAL, FLAGS
 from transtailor import cli
 
 SCORES = """
@@ -32,7 +33,7 @@ FROM predictions WHERE split = 'test' AND {points} GROUP BY trial_id, label ORDE
 """
 SHOWN = (
     Shown("class_name", text=true_class), Shown("pairs", "seeds"), Shown("score", "first {mark}"),
-    Shown("against_score", "second {mark}"), "difference", DIFFERENCE_INTERVAL, "p", "p_holm", "verdict",
+    Shown("against_score", "second {mark}"), "difference", DIFFERENCE_INTERVAL, "p", "p_holm", "verdict", FLAGS,
 )  # fmt: skip
 
 Scores = dict[int, dict[int, float]]
@@ -60,18 +61,19 @@ def class_table(run: Run, first: Arm, second: Arm) -> Table:
     reason = no_verdict(compare([(first, second)]))
     corrected = holm([None if reason else pairs.p for pairs in paired.values()])
     names = class_names(run, first.problem.dataset)
+    flags = flags_of([(first, second)], Facts(run))
     records: list[dict[str, Any]] = []
     for (label, pairs), p_holm in zip(paired.items(), corrected, strict=True):
         difference = pairs.difference
         seeds = sorted(first_scores[label].keys() & second_scores[label].keys())
-        word = "better" if (difference.mean or 0.0) > 0 else "worse"
+        word = "better" if difference.mean is not None and difference.mean > 0 else "worse"
         records.append({
             **first.problem.record, "metric": first.metric, "arm": str(first), "against": str(second), "label": label,
             "class_name": names.get(label), "score": fmean(first_scores[label][seed] for seed in seeds),
             "against_score": fmean(second_scores[label][seed] for seed in seeds), "pairs": difference.n,
             "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high,
             "p": pairs.p, "smallest_p": pairs.smallest_p, "p_holm": p_holm,
-            "verdict": reason or ("inconclusive" if doubts(pairs) else word),
+            "verdict": reason or ("inconclusive" if doubts(pairs) else word), "flags": flags,
         })  # fmt: skip
     return answer_table("classes", records, shown=SHOWN, sql=_query(first))
 
@@ -175,8 +177,6 @@ def classes(run: Run, first: str, second: str, at: float | None = None) -> Itera
             confused.append(confusion_records(run, paired, class_names(run, problem.dataset)))
         yield answer_table("classes", [*confused[0], *confused[1]], "confusion")
         lines = [*mistakes_lines(confused)]
-        if first_arm.environments != second_arm.environments or first_arm.is_mixed:
-            lines.append("Computed on mixed hardware, ranks or torch versions.")
         yield from notes(lines, problem)
         yield ""
-    yield from map(Note, support_lines(run, {first_arm.problem for first_arm, *_ in compared}))
+    yield from notes([*flag_lines(row for *_, table in compared for row in table.records), trials_line(run)])

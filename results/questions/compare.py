@@ -9,19 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms import comparison
-from results.arms.against import Pair, compared_arms, control_lines
-from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order, repeats_lines
-from results.arms.extensions import extension_notes
-from results.arms.far_behind import far_behind_lines
+from results.arms.against import Pair, compared_arms
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
+from results.arms.counts import trials_line
 from results.arms.findings import Findings, findings_of
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.looks import is_settled_run
-from results.arms.names import BASELINE
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.selection import nan_lines, no_arm_typed, not_at_budget, without_control
-from results.arms.shared_training import support_lines
-from results.arms.verdict import comparison_record, no_verdict, verdict_word
+from results.arms.selection import no_arm_typed, not_at_budget, without_control, without_score
+from results.arms.verdict import NO_VERDICT, comparison_record, verdict_word
 from results.command_options import against_option, over_option
 from results.errors import ResultsError
 from results.question import question
@@ -32,13 +28,13 @@ from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, tooltip
-from results.sign_flip import SIGNIFICANCE, pairs_needed
+from results.sign_flip import SIGNIFICANCE
 from results.statistics.pairs import holm
 from results.statistics.power import POWER, detectable_effect, pairs_for
 from results.store.reader import Run
 from results.text.number_format import SCALES, Scale
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
-from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, WON_LOST_TIED
+from results.text.shown import DIFFERENCE_INTERVAL, FLAGS, VERDICT, WON_LOST_TIED
 from transtailor import cli
 from transtailor.plural import counted
 
@@ -48,14 +44,30 @@ COMPARISON = (
 BUDGET = Shown("asked_removed_macs_fraction", is_text=True)
 SHOWN = (
     BUDGET, "removed_macs_fraction", "arm", "score", *COMPARISON, "pairs_needed", "detectable_difference", "against",
+    FLAGS,
 )  # fmt: skip
-SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON, "against")
+SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON, "against", FLAGS)
 # On a narrow screen the last ones are left out: what was found stands first.
-USUAL = ("arm", "removed_macs_fraction", "difference", "verdict", "score", "difference_low", "won_lost_tied", "p")
+USUAL = (
+    "arm", "removed_macs_fraction", "difference", "verdict", "flags", "score", "difference_low", "won_lost_tied", "p",
+)  # fmt: skip
 USUAL_POOLED = (
-    "arm", "asked_removed_macs_fraction", "difference", "verdict", "pairs", "difference_low", "won_lost_tied", "p",
+    "arm", "asked_removed_macs_fraction", "difference", "verdict", "flags", "pairs", "difference_low",
+    "won_lost_tied", "p",
 )  # fmt: skip
 
+READ = (
+    "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half. Seeds"
+    f" needed: pairs that find the measured difference, taken for true, with a power of {POWER:g}; detectable: the"
+    " smallest true difference that the present pairs find with it.",
+    "p (Holm) is corrected over each table, in which rows of the same models are one comparison; verdicts are not. An"
+    " arm that trained longer than a fine-tuning is compared with the shortest one that trained as long, if there is"
+    " one. Rows of all budgets are compared with one arm; --at names a budget.",
+)
+POOLED = (
+    "All together: networks and data sets are fixed, not sampled, and weigh the same. n counts seeds that all of them"
+    " have; the result does not extend to other networks or data sets."
+)
 Models = tuple[frozenset[str], frozenset[str]]
 
 
@@ -86,20 +98,20 @@ def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     return dict(zip(family, corrected, strict=True))
 
 
-def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
+def _records(rows: Sequence[ComparedRow], facts: Facts) -> list[dict[str, Any]]:
     """Return a record for each row, with p corrected as one family, and the seeds that a row with a verdict needs."""
     p_holm = _correct_p(rows)
     records = []
     for row in rows:
         mean = row.pairing.result.difference
         needed = detectable = None
-        if mean.deviation and not no_verdict(row.pairing):
-            needed = None if mean.mean is None else pairs_for(mean.mean / mean.deviation)
+        if mean.mean is not None and mean.deviation and verdict_word(row.pairing) not in NO_VERDICT:
+            needed = pairs_for(mean.mean / mean.deviation)
             detectable = detectable_effect(mean.n) * mean.deviation
         records.append({
             **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
             "against_score": row.control.test.mean, "p_holm": p_holm.get(row.models),
-            "pairs_needed": needed, "detectable_difference": detectable,
+            "pairs_needed": needed, "detectable_difference": detectable, "flags": flags_of(row.pairs, facts),
         })  # fmt: skip
     return records
 
@@ -116,11 +128,11 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
     findings = findings_of(run)
-    tested = findings.tested  # of which some may have no point there
     compared = [
         (base, [ComparedRow([pair]) for pair in pairs])
         for base, pairs in compared_arms(run, findings.arms, against, asked)
     ]
+    flagged: list[dict[str, Any]] = []
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -128,21 +140,36 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         score = f"test {scale.noun} {scale.value(base.test.mean)}{scale.unit}"
         yield f"Compared with {base}: {score} over {counted(base.test.n, 'seed')}."
         yield ""
-        yield answer_table("compare", _records(rows), shown=SHOWN, usual=_with_control(USUAL, rows))
+        records = _records(rows, findings.facts)
+        flagged += records
+        yield answer_table("compare", records, shown=SHOWN, usual=_with_control(USUAL, rows))
         yield ""
-        controls = {base.name, *(row.control.name for row in rows)}
-        compared_names = {row.arm.name for row in rows} | controls
-        of_problem = [arm for arm in tested if arm.problem == base.problem]
-        lines = not_at_budget(of_problem, asked) + below_head_lines(run, [base.problem], controls) + _notes(rows)
-        lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
-        pairs = [row.pairs[0] for row in rows]
-        lines += [*far_behind_lines(run, pairs), *control_lines(base, pairs)]
-        lines += one_class_lines([base, *(arm for arm, _ in pairs)])
-        yield from notes(lines, base.problem)
+    pooled, split = _pooled(compared)
+    records = _records(pooled, findings.facts)
+    if pooled:
+        yield Heading("All together")
         yield ""
+        yield "The unit is the seed: both arms' scores are averaged over problems first, then compared."
+        yield ""
+    shown = SHOWN_POOLED if pooled else ()
+    yield answer_table("compare", records, "pooled", shown=shown, usual=_with_control(USUAL_POOLED, pooled))
+    if pooled:
+        yield ""
+    yield from notes(READ)
+    if pooled:
+        yield Note(POOLED)
+    if split:
+        has, is_not = ("has", "is") if split == 1 else ("have", "are")
+        yield Note(
+            f"{counted(split, 'arm')} {has} other controls on other networks or data sets, and {is_not} not averaged"
+            " over them."
+        )
+    yield from notes(flag_lines([*flagged, *records]))
+    tested = findings.tested  # of which some may have no point there
+    of_problems = [arm for arm in tested if arm.problem in {base.problem for base, _ in compared}]
+    yield from notes(not_at_budget(of_problems, asked))
     yield from notes(without_control(tested, {base.problem for base, _ in compared}, compared[0][0].name))
-    yield from notes(nan_lines(findings.best, asked))
-    yield from _pooled_page(run, compared)
+    yield from notes([*without_score(findings.arms), trials_line(run)])
 
 
 def _with_control(usual: Sequence[str], rows: Sequence[ComparedRow]) -> Sequence[str]:
@@ -153,110 +180,19 @@ def _with_control(usual: Sequence[str], rows: Sequence[ComparedRow]) -> Sequence
     return [*usual[:place], "against", *usual[place:]]
 
 
-def _pooled_page(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:
-    """Yield the same over all problems of one metric, for pairs of arms that several problems have."""
+def _pooled(compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> tuple[list[ComparedRow], int]:
+    """Return the rows over all problems of one metric, for pairs of arms that several problems have.
+
+    And the number of arms that have other controls in other problems, and are not averaged over them.
+    """
     groups: dict[tuple[str, tuple[bool, float], str, str], list[Pair]] = {}
     for _, rows in compared:
         for row in rows:
             key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name, str(row.control))
             groups.setdefault(key, []).append(row.pairs[0])
-    pooled = []
-    times_alone: Counter[tuple[str, tuple[bool, float], str]] = Counter()  # of arms, each with a control of its own
-    for key in sorted(groups):
-        if len(groups[key]) > 1:
-            pooled.append(ComparedRow(groups[key]))
-        else:
-            times_alone[key[:3]] += 1
-    split = sum(times > 1 for times in times_alone.values())
-    if split:
-        has, is_not = ("has", "is") if split == 1 else ("have", "are")
-        yield Note(
-            f"{counted(split, 'arm')} {has} other controls on other networks or data sets, and {is_not} not averaged"
-            " over them."
-        )
-    if not pooled:
-        yield answer_table("compare", [], "pooled")
-        return
-    yield Heading("All together")
-    yield ""
-    yield "The unit is the seed: both arms' scores are averaged over problems first, then compared."
-    yield ""
-    usual = _with_control(USUAL_POOLED, pooled)
-    yield answer_table("compare", _records(pooled), "pooled", shown=SHOWN_POOLED, usual=usual)
-    yield ""
-    lines = [
-        "Networks and data sets are fixed, not sampled, and weigh the same. n counts seeds that all of them have; the"
-        " result does not extend to other networks or data sets."
-    ]
-    lines += [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])]
-    yield from notes(lines, "All together")
-    yield ""
-
-
-def _notes(rows: Sequence[ComparedRow]) -> list[str]:
-    """Say how many verdicts remain after correction, and which rows to read with care."""
-    corrected = _correct_p(rows)
-    settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
-    left = sum(p is not None and p <= SIGNIFICANCE for p in map(corrected.get, settled))
-    compared = [row for row in rows if corrected.get(row.models) is not None]
-    family = len({row.models for row in compared})
-    comparisons = counted(family, "comparison")
-    has_small_p = any(p is not None and p <= SIGNIFICANCE for p in corrected.values())
-    none = "no verdict" if has_small_p else "none"
-    of_settled = f"{left or 'none'} of {len(settled)} (better or worse)" if settled else none
-    could = ""
-    if compared and not any(row.pairing.result.can_reach(SIGNIFICANCE / family) for row in compared):
-        could = f"; with {pairs_needed(SIGNIFICANCE / family)} or more pairs, one could be"
-    lines = [
-        "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half. Seeds"
-        f" needed: pairs that find the measured difference, taken for true, with a power of {POWER:g}; detectable: the"
-        " smallest true difference that the present pairs find with it."
-    ]
-    if compared:
-        lines.append(
-            f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {of_settled}"
-            f" {'are' if left > 1 else 'is'} significant{could}."
-        )
-    paired = [row for row in rows if row.pairing.result.difference.n]
-    repeated = len(paired) - len(corrected)
-    if repeated:
-        lines.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
-    pairings = [row.pairing for row in rows]
-    incomplete = sum(pairing.failed > 0 for pairing in pairings)
-    if incomplete:
-        lines.append(
-            f"{counted(incomplete, 'row')} with failed trials or NaN scores: shown over the others. A verdict holds"
-            " also with each lost pair counted against it; else it is incomplete. `transtailor run RUN --retry` runs"
-            " them again."
-        )
-    lines += _longer_lines(rows)
-    for have_it, what in (
-        ([one.is_mixed for one in pairings], "mixed hardware, ranks or torch versions"),
-        ([one.result.unpaired > 0 for one in pairings], "seeds of one arm only: those seeds are left out"),
-        ([one.shares_models for one in pairings], "fewer distinct models than pairs: n is smaller than it looks"),
-    ):
-        if any(have_it):
-            lines.append(f"{counted(sum(have_it), 'comparison')} with {what}.")
-    lines += repeats_lines(pairings)
-    same = sorted({row.arm.name for row in paired if row.pairing.first_models == row.pairing.second_models})
-    if same:
-        lines.append(f"{'; '.join(same)}: the very models of the control; the other settings change nothing here.")
-    return lines
-
-
-def _longer_lines(rows: Sequence[ComparedRow]) -> Iterator[str]:
-    """Count the arms that trained longer than their controls, and say what to add where these are fine-tuning."""
-    by_control: dict[bool, set[str]] = {}  # whether the control is a fine-tuning, which can be one of the same length
-    for row in rows:
-        if row.pairing.trained_longer and row.arm.removed > 0.0:
-            by_control.setdefault(row.control.method == BASELINE, set()).add(row.arm.name)
-    for is_fine_tuning, longer in sorted(by_control.items()):
-        baseline = "its baseline" if len(longer) == 1 else "their baselines"
-        remedy = " To rule this out, add a fine-tuning of the same length to the spec." if is_fine_tuning else ""
-        yield (
-            f"{counted(len(longer), 'pruned arm')} trained longer than {baseline}, which may explain part of the"
-            f" difference.{remedy}"
-        )
+    alone = Counter(key[:3] for key, pairs in groups.items() if len(pairs) == 1)
+    pooled = [ComparedRow(groups[key]) for key in sorted(groups) if len(groups[key]) > 1]
+    return pooled, sum(times > 1 for times in alone.values())
 
 
 _MOST_BUDGETS = 4
@@ -365,12 +301,13 @@ def _layers(findings: Findings, panel: int, scale: Scale, arms: Sequence[str], e
 
 def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
     mean = pairing.result.difference
+    assert mean.mean is not None  # a pairing without a pair is not drawn
     interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
     return {
         "panel": panel,
         "arm": pairing.arm,
         "name": pairing.first,
-        "x": scale.factor * (mean.mean or 0.0),
+        "x": scale.factor * mean.mean,
         "low": None if mean.low is None else scale.factor * mean.low,
         "high": None if mean.high is None else scale.factor * mean.high,
         "settled": not pairing.doubts,
@@ -414,7 +351,7 @@ def section(findings: Findings) -> Section | None:
         if drawn is None:
             continue
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(of_problem, comparison.POINTS_OF_ARMS, where=False)
+        table = tables.pairings_table(of_problem, findings.facts, comparison.POINTS_OF_ARMS, where=False)
         section_against.blocks.append(Figure(f"against{number}", drawn))
         section_against.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
     return section_against

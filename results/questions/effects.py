@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from results.arms.comparison import environments_of
-from results.arms.contrasts import SCORES, Contrasts, contrasts
+from results.arms.comparison import POINTS_OF_ARMS
+from results.arms.contrasts import Contrasts, contrasts
+from results.arms.counts import trials_line
 from results.arms.findings import Findings
+from results.arms.flags import flag_lines
 from results.arms.problem import Problem
-from results.arms.shared_training import support_lines
 from results.command_options import at_option
 from results.errors import ResultsError
 from results.question import question
@@ -19,7 +20,7 @@ from results.store.reader import Run
 from results.text.names import problem_text
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, Table, TableRecord, answer_table, notes
-from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, interval
+from results.text.shown import DIFFERENCE_INTERVAL, FLAGS, VERDICT, interval
 from transtailor import cli
 
 
@@ -33,6 +34,7 @@ WHERE = Shown("dataset", "where", _where)
 SHOWN = (
     "setting", "level", "reference", WHERE, "asked_removed_macs_fraction", "pairs", "reference_score", "difference",
     DIFFERENCE_INTERVAL, "p", "smallest_p", "p_holm", VERDICT, interval("new_set_low", "difference", "a new set"),
+    FLAGS,
 )  # fmt: skip
 USUAL = ("level", "dataset", "asked_removed_macs_fraction", "difference", "difference_low", "p", "verdict")
 READ = (
@@ -68,11 +70,7 @@ def effects_page(
     yield ""
     yield effects_table(found)
     yield ""
-    problems = {Problem.of(row) for row in found.records if row["dataset"]}
-    lines = [*tied_lines(found), *READ, *support_lines(run, problems)]
-    if len(set().union(*environments_of(run).values())) > 1:
-        lines.append("Computed on mixed hardware, ranks or torch versions, which may cause an effect.")
-    yield from notes(lines)
+    yield from notes([*tied_lines(found), *READ, *flag_lines(found.records), trials_line(run)])
 
 
 def tied_lines(found: Contrasts) -> list[str]:
@@ -127,7 +125,7 @@ def chart(findings: Findings, problem: Problem, found: Contrasts) -> Chart | Non
             title=f"difference in test {scale.noun}{scale.difference_axis_unit}",
             tip={"name": "value", "x": f"difference{scale.difference_unit}|+.{scale.digits}f", "verdict": "verdict"},
         ),
-        Table(records=records, sql=SCORES.strip()),
+        Table(records=records, sql=POINTS_OF_ARMS.strip()),
         extra,
         note=f"{hidden} more settings are in the table." if hidden else "",
         derived=True,
@@ -151,7 +149,9 @@ def section(findings: Findings) -> Section:
         drawn = chart(findings, problem, found)
         if drawn is not None:
             section_effects.blocks.append(Figure(f"effects{index}", drawn))
-    table = effects_table(found, sql=SCORES, note=" ".join([*tied_lines(found), *READ]))
+    table = effects_table(
+        found, sql=POINTS_OF_ARMS.strip(), note=" ".join([*tied_lines(found), *READ, *flag_lines(found.records)])
+    )
     section_effects.blocks.append(TableBlock(table, "All differences", derived=True))
     return section_effects
 

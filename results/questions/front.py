@@ -6,14 +6,13 @@ The Pareto front of score against MACs, parameters, latency or hours.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
+from results.arms.counts import trials_line
 from results.arms.findings import Findings
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, fronts_of
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import select_arms
-from results.arms.shared_training import support_lines
 from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
 from results.command_options import over_option
 from results.question import question
@@ -38,11 +37,16 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
     )  # fmt: skip
     circumstance = circumstance_text(circumstances_of(run)[0]) if cost in TIMED else None
     of_all = {"scored_by": score, "cost_column": cost, "circumstance": circumstance}
+    facts = Facts(run)
+    records = {
+        problem: [_record(point) | of_all | {"flags": flags_of([(point.arm, None)], facts)} for point in front]
+        for problem, front in fronts.items()
+    }
     for problem, front in fronts.items():
         where = f", {circumstance}" if circumstance else ""
         yield Heading(f"{problem}: {score.split('_')[0]} {SCALES[front[0].arm.metric].mark} against {cost}{where}")
         yield ""
-        yield answer_table("front", [_record(point) | of_all for point in front], shown=shown)
+        yield answer_table("front", records[problem], shown=shown)
         yield ""
     yield Note(
         "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
@@ -52,16 +56,17 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
     yield from map(
         Note,
         [
-            *below_head_lines(run, fronts),
-            *one_class_lines(chosen.arms),
-            *_marks(fronts, cost),
-            *chosen.nan_lines,
+            *flag_lines(record for of_problem in records.values() for record in of_problem),
+            *chosen.without_score,
             *_without_cost(run, fronts, chosen.arms, cost),
         ],
     )
+    if cost == DEVICE_HOURS:
+        devices = sorted({one.device for arm in chosen.arms for one in arm.environments})
+        yield Note(f"{cost}: hours x ranks of all stages of a point, without sharing, on {', '.join(devices)}.")
     if cost in TIMED:
         yield from map(Note, circumstance_lines(run))
-    yield from map(Note, support_lines(run, fronts))
+    yield Note(trials_line(run))
 
 
 def _record(point: FrontPoint) -> dict[str, Any]:
@@ -74,32 +79,6 @@ def _record(point: FrontPoint) -> dict[str, Any]:
 
 def _share_text(record: TableRecord) -> str:
     return "one seed" if record["share_on_front"] is None else number(record["share_on_front"], 2)
-
-
-def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
-    """Say which hours and means to read with care."""
-    notes = []
-    points: list[FrontPoint] = []
-    for front in fronts.values():
-        points += front
-    arms = [point.arm for point in points]
-    if cost == DEVICE_HOURS:
-        devices: set[str] = set()
-        for arm in arms:
-            devices |= {environment.device for environment in arm.environments}
-        notes.append(
-            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(sorted(devices))}."
-        )
-        if len(devices) > 1:
-            notes.append("Hours on different devices cannot be compared.")
-    if any(arm.is_mixed for arm in arms):
-        notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
-    lost = sum(bool(arm.failed) for arm in arms)
-    if lost:
-        notes.append(
-            f"{counted(lost, 'arm')} with failed trials or NaN scores: a mean over the others may look too good."
-        )
-    return notes
 
 
 def _without_cost(

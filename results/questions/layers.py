@@ -27,7 +27,7 @@ from results.text.page import Table
 WIDTHS = """
 WITH chosen AS (
     SELECT trial_id, point, arm, seed FROM compared_points
-    WHERE {trials} AND {problem}
+    WHERE is_compared AND {problem}
         AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 )
@@ -53,7 +53,7 @@ WITH chosen AS (
         WHEN min(train_images) OVER of_set < max(train_images) OVER of_set
             THEN ' (' || train_images || ' training images)' ELSE '' END AS dataset
     FROM compared_points
-    WHERE {trials} AND network = {network} AND arm = {arm}
+    WHERE is_compared AND network = {network} AND arm = {arm}
         AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     WINDOW of_set AS (PARTITION BY dataset)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
@@ -111,14 +111,6 @@ def _budget_of(findings: Findings, problem: Problem) -> float | None:
     return min(arms_at, key=lambda asked: (-len(arms_at[asked]), abs(asked - _NEAR_BUDGET)), default=None)
 
 
-def _trials_compared(findings: Findings, asked: float) -> str:
-    """Return the SQL condition that leaves, of [tuning], the trials that are best at a budget, or by a rule."""
-    if all(point.setting is None for point in findings.points):
-        return "true"
-    trials = {point.trial_id for point in findings.best if point.asked in (None, asked)}
-    return f"trial_id IN ({', '.join(map(literal, sorted(trials)))})"
-
-
 def compared_filters(findings: Findings) -> str:
     """Return the SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
     budgets_asked = {asked for _, _, asked, _ in budgets(findings)}
@@ -137,10 +129,7 @@ def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[
         problem, asked, at: from `budgets`.
     """
     charts: dict[str, Chart] = {}
-    trials = _trials_compared(findings, asked)
-    data = query_table(
-        findings.run, WIDTHS.format(trials=trials, problem=problem_condition(problem), asked=repr(asked))
-    )
+    data = query_table(findings.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
     if data.records:
         title = f"{problem}: filters left in each layer (%) {at}"
         text = "format(100 * datum.kept_fraction, '.0f')"
@@ -176,8 +165,7 @@ def over_data(findings: Findings, network: str) -> dict[str, Chart]:
         return -len(datasets_of[key]), method != TRANSTAILOR, abs(asked - _NEAR_BUDGET), arm, asked
 
     _, arm, asked = min(on_several, key=preference)
-    trials = _trials_compared(findings, asked)
-    kept = OVER_DATA.format(trials=trials, network=literal(network), arm=literal(arm), asked=repr(asked))
+    kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
     widths_of_data = query_table(findings.run, kept + OF_DATA)
     pairs = query_table(findings.run, kept + BETWEEN_DATA)
     at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms.comparison import POINTS_OF_ARMS
+from results.arms.counts import trials_line
 from results.arms.findings import Findings, findings_of
+from results.arms.flags import flag_lines
 from results.arms.printed_verdicts import ROWS, judge, rows_in_words
-from results.arms.shared_training import support_lines
 from results.command_options import refuse_points
 from results.errors import ResultsError
 from results.question import question
@@ -19,9 +20,9 @@ from results.statistics.equivalence import ALPHA, MARGIN
 from results.store.reader import Run
 from results.text.names import problem_text
 from results.text.number_format import SCALES
-from results.text.page import Note, Part, Shown, Table, TableRecord, answer_table
+from results.text.page import Part, Shown, Table, TableRecord, answer_table, notes
 from results.text.scales import scaled
-from results.text.shown import PROBLEM, interval
+from results.text.shown import FLAGS, PROBLEM, interval
 from transtailor import cli
 
 _NAMED = (
@@ -43,10 +44,12 @@ def printed_numbers(numbers: Sequence[Mapping[str, Any]]) -> list[Chart]:
         for number in scores:
             if number["metric"] != metric:
                 continue
-            printed, measured, deviation = number["printed"], number["measured"], number["deviation"] or 0.0
+            printed, measured, deviation = number["printed"], number["measured"], number["deviation"]
             where, name = f"{number['paper']}, {number['place']}", _row_name(number)
             names.setdefault(where, []).append(name)
-            ends = [None] * 3 if measured is None else [measured, measured - deviation, measured + deviation]
+            ends = [measured, None, None]
+            if measured is not None and deviation is not None:
+                ends = [measured, measured - deviation, measured + deviation]
             shown = [None if end is None else scale.factor * end for end in (*ends, printed)]
             for column, value in zip(extra.values(), (where, name, *shown, True), strict=True):
                 column.append(value)
@@ -109,12 +112,12 @@ VERDICT = Shown("verdict", text=_verdict, is_text=True)
 NUMBERS = (
     "place", Shown("arm", text=_arm_text, is_text=True), PROBLEM, "asked_removed_macs_fraction",
     Shown("printed", text=_printed_text), Shown("measured", text=_measured_text), "seeds", "off",
-    interval("off_low", "difference", "interval"), VERDICT,
+    interval("off_low", "difference", "interval"), VERDICT, FLAGS,
 )  # fmt: skip
 USUAL = ("place", "arm", "problem", "asked_removed_macs_fraction", "printed", "measured", "verdict")
 CLAIMS = (
     "place", "label", Shown("against", "is ahead of"), "network", "datasets", "difference",
-    interval("difference_low", "difference", "interval"), "seeds", VERDICT,
+    interval("difference_low", "difference", "interval"), "seeds", VERDICT, FLAGS,
 )  # fmt: skip
 
 
@@ -158,7 +161,8 @@ def printed(run: Run, margin: float = MARGIN) -> Iterator[Part]:
     yield ""
     yield from rows_in_words(numbers.records)
     yield ""
-    yield from map(Note, [*_reading(margin), *support_lines(run, findings.problems)])
+    flagged = [*numbers.records, *claims.records]
+    yield from notes([*_reading(margin), *flag_lines(flagged), trials_line(run)])
 
 
 def section(findings: Findings) -> Section | None:

@@ -91,11 +91,8 @@ def headline(findings: Findings) -> str:
     (row,) = findings.run.rows(PROPOSALS)
     if not row["searched"]:
         return ""
-    ends = {}
-    for point in findings.points:
-        if point.test is not None:
-            ends[point.trial_id] = replace(point, asked=None)
-    arms = arms_of(ends.values(), findings.environments, failed_by_arm(findings.run))
+    ends = [replace(point, asked=None) for point in findings.points if point.is_end and point.test is not None]
+    arms = arms_of(ends, findings.environments, failed_by_arm(findings.run))
     arms = [arm for arm in arms if arm.rank is not None]  # with a score, and without failed trials
     if not arms:
         why = "none is confirmed with new seeds ([confirm])"

@@ -10,9 +10,10 @@ from typing import Any
 
 from scipy import special
 
-from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, budget_order, is_shorter
+from results.arms.counts import trials_line
 from results.arms.findings import Findings, findings_of
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.looks import (
     SETTLED,
     Comparison,
@@ -23,10 +24,8 @@ from results.arms.looks import (
     looks_by_comparison,
     recorded_looks,
 )
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, is_at, not_at_budget
-from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
@@ -73,7 +72,8 @@ def looks_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
             "no look yet: the sweep takes the first one when its seeds have run; to see how far it is, type:"
             f" {run.to_type('status')}"
         )
-    tested = findings_of(run).tested
+    findings = findings_of(run)
+    tested = findings.tested
     if against not in known and arm_called(run, tested, against) not in known:
         names = ", ".join(sorted(known))
         raise ResultsError(
@@ -87,16 +87,18 @@ def looks_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
             budgets = ", ".join(f"{budget:g}" for budget in sorted({key.asked for key in looks if key.asked})) or "none"
             raise ResultsError(f"no comparison at {asked:g} of the MACs removed was looked at; budgets: {budgets}")
     problems = sorted({key.problem for key in shown})
+    flagged: list[Mapping[str, Any]] = []
     for problem in problems:
         yield Heading(str(problem))
         yield ""
         yield f"Compared with {', '.join(sorted(known))}, while seeds were added."
         yield ""
-        yield _table(tested, {key: shown[key] for key in shown if key.problem == problem})
+        table = _table(tested, {key: shown[key] for key in shown if key.problem == problem}, findings.facts)
+        flagged += table.records
+        yield table
         yield ""
-        lines = not_at_budget([arm for arm in tested if arm.problem == problem], asked)
-        yield from notes([*lines, *below_head_lines(run, [problem], known)], problem)
-    yield from notes([*explanations(shown, tested), *one_class_lines(tested), *support_lines(run, problems)])
+    yield from notes([*explanations(shown), *flag_lines(flagged)])
+    yield from notes([*not_at_budget([arm for arm in tested if arm.problem in problems], asked), trials_line(run)])
     yield answer_table("compare", [], "pooled")
 
 
@@ -119,7 +121,7 @@ def _has_trained_longer(tested: Sequence[Arm], comparison: Comparison) -> bool:
     return arm is not None and control is not None and is_shorter(control, arm)
 
 
-def _table(tested: Sequence[Arm], looks: LooksByComparison) -> Table:
+def _table(tested: Sequence[Arm], looks: LooksByComparison, facts: Facts) -> Table:
     """Return the last look of each comparison, in the columns of `compare`; null what supposes a number of seeds."""
     records: list[dict[str, Any]] = []
     for comparison, several in looks.items():
@@ -134,6 +136,7 @@ def _table(tested: Sequence[Arm], looks: LooksByComparison) -> Table:
             "wins": paired.wins, "losses": paired.losses, "ties": paired.ties, "ahead_fraction": paired.improvement,
             **dict.fromkeys(("smallest_p", "p_holm", "pairs_needed", "detectable_difference")),
             "trained_longer": _has_trained_longer(tested, comparison),
+            "flags": [] if arm is None else flags_of([(arm, control)], facts),
         })  # fmt: skip
     return answer_table("compare", records, shown=SHOWN, usual=USUAL, sql=LOOKS.strip())
 
@@ -150,7 +153,7 @@ def look_record(look: RecordedLook) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def explanations(looks: LooksByComparison, tested: Sequence[Arm]) -> list[str]:
+def explanations(looks: LooksByComparison) -> list[str]:
     """Explain the columns, and say what to read with care."""
     last = [several[-1] for several in looks.values()]
     first = last[0]
@@ -170,9 +173,6 @@ def explanations(looks: LooksByComparison, tested: Sequence[Arm]) -> list[str]:
             f"{counted(collapses, 'comparison')} with a collapse, a difference of more than ten times the median one:"
             " never called equal, and no test keeps its level there. Look at its seeds."
         )
-    longer = {comparison.arm for comparison in looks if _has_trained_longer(tested, comparison)}
-    if longer:
-        lines.append(f"{len(longer)} of the arms trained for more epochs than their control, which may explain a part.")
     incomplete = sum(look.verdict == "incomplete" for look in last)
     if incomplete:
         lines.append(f"{counted(incomplete, 'comparison')} lost trials: no verdict, and no more seeds.")
@@ -305,11 +305,11 @@ def section(findings: Findings) -> Section | None:
     looks = looks_by_comparison(recorded_looks(findings.run))
     if not looks:
         return part
-    part.blocks += [Words(line) for line in explanations(looks, findings.tested)]
+    part.blocks += [Words(line) for line in explanations(looks)]
     for number, problem in enumerate(sorted({comparison.problem for comparison in looks})):
         drawn = chart(findings, problem)
         if drawn is not None:
             part.blocks.append(Figure(f"settled{number}", drawn))
         of_problem = {key: several for key, several in looks.items() if key.problem == problem}
-        part.blocks.append(TableBlock(_table(findings.tested, of_problem), str(problem), derived=True))
+        part.blocks.append(TableBlock(_table(findings.tested, of_problem, findings.facts), str(problem), derived=True))
     return part

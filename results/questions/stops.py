@@ -3,21 +3,24 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from results.arms.comparison import Point, arm_of, compare, environments_of, paths_of
+from results.arms.comparison import Point, arm_of, compare, environments_of, points_of
+from results.arms.counts import trials_line
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.problem import Problem
-from results.arms.shared_training import support_lines
-from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.statistics.paths import stop_rule
 from results.store.reader import Run
-from results.text.page import Note, Part, answer_table
-from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL, VERDICT
+from results.text.page import Note, Part, answer_table, notes
+from results.text.shown import DIFFERENCE_INTERVAL, FLAGS, PROBLEM, SCORE_INTERVAL, VERDICT
 
 SHOWN = (
     PROBLEM, "arm", "seeds", "removed_macs_fraction", "validation_score", "score", SCORE_INTERVAL, "difference",
-    DIFFERENCE_INTERVAL, "p", "smallest_p", VERDICT,
+    DIFFERENCE_INTERVAL, "p", "smallest_p", VERDICT, FLAGS,
 )  # fmt: skip
+
+
+PATHS = "FROM measured_points ORDER BY trial_id, point"
 
 
 def stop_page(run: Run, tolerance: float) -> Iterator[Part]:
@@ -31,24 +34,29 @@ def stop_page(run: Run, tolerance: float) -> Iterator[Part]:
     Raises:
         ResultsError: no trial has several points.
     """
-    points = paths_of(run)
-    ends = {point.trial_id: replace(point, asked=None) for point in points}
-    best = {point.trial_id for point in best_settings(ends.values(), ended_settings(run))}
+    ends = {point.trial_id: point for point in points_of(run) if point.is_end}
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
-    for point in points:
-        if point.trial_id in best:
-            paths.setdefault((point.problem, point.arm), {}).setdefault(point.trial_id, []).append(point)
-    environments = environments_of(run)
+    for row in run.rows(PATHS):
+        if row["trial_id"] in ends:
+            end = ends[row["trial_id"]]
+            point = replace(
+                end, point=row["point"], asked=row["asked_removed_macs_fraction"], removed=row["removed_macs_fraction"],
+                model_key=row["model_key"], validation=row["validation_score"], test=row["test_score"],
+                test_images=row["test_images"], names_one_class=bool(row["names_one_class"]),
+                trained_epochs=row["trained_epochs"],
+            )  # fmt: skip
+            paths.setdefault((end.problem, end.arm), {}).setdefault(end.trial_id, []).append(point)
+    environments, facts = environments_of(run), Facts(run)
     records = []
-    problems = set()
-    for (problem, _), path_by_trial in sorted(paths.items(), key=lambda item: item[0]):
+    for _, path_by_trial in sorted(paths.items(), key=lambda item: item[0]):
         if max(map(len, path_by_trial.values())) == 1:
             continue
         stops = [path[stop_rule([point.validation for point in path], tolerance)] for path in path_by_trial.values()]
         chosen = replace(arm_of(stops, environments), asked=None)
         whole = replace(arm_of([path[-1] for path in path_by_trial.values()], environments), asked=None)
-        records.append({**comparison_record(compare([(chosen, whole)])), **chosen.record, "tolerance": tolerance})
-        problems.add(problem)
+        pair = (chosen, whole)
+        beside = {"tolerance": tolerance, "flags": flags_of([pair], facts)}
+        records.append({**comparison_record(compare([pair])), **chosen.record, **beside})
     if not records:
         raise ResultsError("no trial has several operating points, so there is no path to stop on")
     yield answer_table("compare --stop-at", records, "stops", shown=SHOWN)
@@ -56,4 +64,4 @@ def stop_page(run: Run, tolerance: float) -> Iterator[Part]:
         f"Stopped at the first point more than {tolerance:g} below the one before, by the validation score. Differences"
         " are to the ends of the same paths, paired by seed, and not corrected for their number."
     )
-    yield from map(Note, support_lines(run, problems))
+    yield from notes([*flag_lines(records), trials_line(run)])

@@ -7,6 +7,7 @@ lost seeds is shown, but not compared. If several problems have one metric, a la
 seed: the seed is the unit of every column.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +15,12 @@ from typing import Literal
 
 import numpy as np
 
-from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by_seed
-from results.arms.extensions import extension_notes
+from results.arms.counts import trials_line
+from results.arms.flags import Facts, flag_lines, flags_of
 from results.arms.looks import is_settled_run, last_looks
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
 from results.arms.selection import Selection, not_at_budget, select_arms
-from results.arms.shared_training import support_lines
 from results.command_options import at_option, over_option
 from results.question import question
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
@@ -50,6 +49,7 @@ class Cell:
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
             not equally tuned, and not compared, if the best was chosen from another number of settings;
             incomplete, and not compared, if seeds failed; looked at, if only the looks of [settle] have a verdict.
+        flags: of `results.arms.flags`.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
             if nothing is compared.
     """
@@ -57,6 +57,7 @@ class Cell:
     value: Mean
     failed: int  # how many trials failed or gave a score that is not a number
     place: Place
+    flags: tuple[str, ...]
     p: float | None = None
     smallest_p: float | None = None  # the smallest p that the test can reach
 
@@ -108,10 +109,11 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     columns = _columns(arms)
     is_settled = is_settled_run(run)
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
+    facts = Facts(run)
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     lines: list[str] = []
     for column in columns:
-        cells_by_row, notes_on_column = _column(column, chosen, generator, is_settled=is_settled)
+        cells_by_row, notes_on_column = _column(column, chosen, generator, facts, is_settled=is_settled)
         for name, cell in cells_by_row.items():
             cells[name, column] = cell
         lines += notes_on_column
@@ -121,7 +123,6 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     for arm, arm_asked, name in names:
         cells_of_row = [cells.get((name, column)) for column in columns]
         rows.append(PublishedRow(name, tuple(cells_of_row), arm, arm_asked))
-    problems = [column.problem for column in columns if column.problem is not None]
     if asked is not None:
         lines += not_at_budget(select_arms(run, score=score).arms, asked)
     lines.append(f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets.")
@@ -137,14 +138,12 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
             " sign-flip test, corrected for the choice of the best among all arms of the column (max-T), gives p >"
             f" {SIGNIFICANCE}, or the 95% interval of the difference contains 0."
         )
-        lines += extension_notes(run, [arm.name for arm in arms])
     if any(cell.value.low is None for cell in cells.values()):
         lines.append("A number without an interval has one seed: no interval can be given.")
     lines += [
-        *chosen.nan_lines,
-        *below_head_lines(run, problems),
-        *one_class_lines(arms),
-        *support_lines(run, problems),
+        *flag_lines({"flags": cell.flags} for cell in cells.values()),
+        *chosen.without_score,
+        trials_line(run),
     ]
     return Published(tuple(columns), tuple(rows), tuple(lines), chosen.score)
 
@@ -158,7 +157,7 @@ def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
 
 
 def _column(
-    column: PublishedColumn, chosen: Selection, generator: np.random.Generator, *, is_settled: bool
+    column: PublishedColumn, chosen: Selection, generator: np.random.Generator, facts: Facts, *, is_settled: bool
 ) -> tuple[dict[str, Cell], list[str]]:
     """Compute the cells of a column by the names of their rows, and its notes.
 
@@ -171,18 +170,13 @@ def _column(
     for name, arms in groups.items():
         failed = sum(arm.failed.total() for arm in arms)
         mean = mean_interval(list(mean_by_seed(arms).values()))
-        cells[name] = Cell(mean, failed, "incomplete" if failed else "looked at")
+        flags = tuple(flags_of([(arm, None) for arm in arms], facts))
+        cells[name] = Cell(mean, failed, "incomplete" if failed else "looked at", flags)
         if not failed:
             complete[name] = arms
     lines = [TOGETHER] if groups and column.problem is None else []
     if is_settled:
         return cells, lines
-    incomplete = len(groups) - len(complete)
-    if incomplete:
-        lines.append(
-            f"{column.title}: {counted(incomplete, 'row')} with failed trials or NaN scores. A mean over the others is"
-            " not compared."
-        )
     if complete:
         lines += _mark(column, cells, complete, generator)
     return cells, lines
@@ -195,7 +189,7 @@ def _mark(
     generator: np.random.Generator,
 ) -> list[str]:
     """Compare the best of a column with its other complete rows, set their cells, and return the notes."""
-    best = max(complete, key=lambda name: (cells[name].value.mean or 0.0, name))
+    best = max(complete, key=lambda name: (_mean_or_least(cells[name]), name))
     family = {_row_of(complete[best]): best}  # the rows to compare, equal ones once, the best first
     for name, arms in complete.items():
         family.setdefault(_row_of(arms), name)
@@ -234,12 +228,17 @@ def _mark(
     return lines
 
 
+def _mean_or_least(cell: Cell) -> float:
+    return -math.inf if cell.value.mean is None else cell.value.mean
+
+
 def _place(pairing: Pairing, p: float | None) -> Place:
     """Place the second arm of a pairing relative to the first, which is the best of its column."""
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     # The best has the highest mean over all its seeds; over those of the pair it need not.
-    is_behind = (pairing.result.difference.mean or 0.0) > 0 and p is not None and p <= SIGNIFICANCE
+    ahead = pairing.result.difference.mean
+    is_behind = ahead is not None and ahead > 0 and p is not None and p <= SIGNIFICANCE
     return "behind" if is_behind and not pairing.doubts else "tie"
 
 
@@ -288,7 +287,7 @@ def published_page(table: Published) -> Iterator[Part]:
                     "scored_by": table.score, **of_problem, "metric": column.metric, "score": cell.value.mean,
                     "score_low": cell.value.low, "score_high": cell.value.high, "seeds": cell.value.n,
                     "place": cell.place, "p_adjusted": cell.p, "smallest_p": cell.smallest_p,
-                    "failed_trials": cell.failed,
+                    "failed_trials": cell.failed, "flags": list(cell.flags),
                 })  # fmt: skip
     yield answer_table("table", records)
     yield ""

@@ -1,20 +1,18 @@
 """The first comparisons of the page: TransTailor at one budget, the tables of all arms, the tuning."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.arms import comparison, tuning
-from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm, Pairing
+from results.arms import comparison
+from results.arms.comparison import Arm, Pairing, Point
 from results.arms.counts import failed_by_arm
-from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
+from results.arms.flags import flag_lines, flags_of
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
-from results.arms.one_class import one_class_lines
 from results.arms.problem import Problem
-from results.arms.tuning import Count, setting_text
 from results.arms.verdict import comparison_record, verdict
 from results.columns import columns_from
 from results.questions import settled
@@ -25,18 +23,23 @@ from results.render.style import PALETTE, SIGNS, order_arms
 from results.text.number_format import SCALES, percent
 from results.text.page import Shown, Table
 from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL, VERDICT, verdict_text
+from transtailor.documents import read_json
 from transtailor.plural import first_few
 
 _MOST_VERDICTS = 6
 _MOST_NAMED = 8
+CHOSEN_SETTINGS = """
+SELECT network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_json, validation_score
+FROM points JOIN (SELECT trial_id, tuning_json FROM planned) USING (trial_id)
+WHERE is_compared AND tuning_json IS NOT NULL ORDER BY ALL
+"""
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
 
 
 def headline(findings: Findings) -> str:
-    """Write the verdicts of the first comparison, pooled if there are several problems; and a baseline that broke."""
-    verdicts = settled.headline(findings) if is_settled_run(findings.run) else _verdicts(findings)
-    return " ".join([*([verdicts] if verdicts else []), *below_head_lines(findings.run, findings.problems)])
+    """Write the verdicts of the first comparison, pooled if there are several problems."""
+    return settled.headline(findings) if is_settled_run(findings.run) else _verdicts(findings)
 
 
 def _verdicts(findings: Findings) -> str:
@@ -117,8 +120,9 @@ def _best_first(arms: Sequence[Arm]) -> list[Arm]:
     """Order the arms of a problem by the test score of each at its best budget, and the budgets of an arm by size."""
     best: dict[str, float] = {}
     for arm in arms:
-        best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
-    return sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked)))
+        if arm.test.mean is not None:
+            best[arm.name] = max(arm.test.mean, best.get(arm.name, -math.inf))
+    return sorted(arms, key=lambda arm: (-best.get(arm.name, -math.inf), arm.name, comparison.budget_order(arm.asked)))
 
 
 def _compared(arm: Arm, compared: Sequence[tuple[Arm, Arm, Pairing]]) -> dict[str, Any]:
@@ -164,12 +168,9 @@ def named_section(findings: Findings) -> Section | None:
         if len(section.blocks) == _MOST_VERDICTS:
             section.blocks.append(Words(f"The table has {len(pairings) - _MOST_VERDICTS} more comparisons."))
             break
-        words = verdict(pairing)
-        if pairing.shares_models:
-            words += " Several pairs have the same model, so n is smaller than it looks."
-        section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
+        section.blocks.append(Words(verdict(pairing), bold=f"{where}, against {pairing.second}"))
     if pairings:
-        table = tables.pairings_table(pairings, comparison.POINTS_OF_ARMS, where=True)
+        table = tables.pairings_table(pairings, findings.facts, comparison.POINTS_OF_ARMS, where=True)
         section.blocks.append(TableBlock(table, derived=True))
     return section
 
@@ -190,17 +191,9 @@ def _named_pairings(findings: Findings, budget: float) -> list[Pairing]:
 
 def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
-    lines = one_class_lines(findings.tested)
-    if not is_settled_run(findings.run):
-        lines += extension_notes(findings.run, [arm.name for arm in findings.tested])
-    if len({point.best_of for point in findings.best}) > 1:
+    lines = list(flag_lines({"flags": flags_of([(arm, None)], findings.facts)} for arm in findings.tested))
+    if len({point.best_of for point in findings.points}) > 1:
         lines.append(f"{_tuned(findings)} Comparisons of such arms are marked and do not settle anything.")
-    lost = sum(arm.not_finite for arm in findings.arms)
-    if lost:
-        lines.append(
-            f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
-            " arms may look too good."
-        )
     uneven = [arm for arm in findings.arms if len(arm.test_images) > 1]
     if uneven:
         lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, uneven))}.")
@@ -214,40 +207,46 @@ def warnings(findings: Findings) -> list[str]:
 
 
 def tuning_section(findings: Findings) -> Section | None:
-    """Show which settings of [tuning] were chosen."""
-    counts = tuning.counts_of(findings.best)
-    if not counts:
+    """Show in how many seeds each setting of [tuning] was chosen, arm by arm."""
+    groups: dict[tuple[Problem, str, float | None], list[Point]] = {}
+    for point in findings.points:
+        if point.setting:
+            groups.setdefault((point.problem, point.arm, point.asked), []).append(point)
+    records = []
+    marks = []
+    by_arm = sorted(groups.items(), key=lambda group: (*group[0][:2], comparison.budget_order(group[0][2])))
+    for (problem, arm, asked), points in by_arm:
+        best_of = sorted({point.best_of for point in points})
+        if best_of == [1]:  # nothing was chosen, as for a head's fit
+            continue
+        for setting in sorted({point.setting for point in points}):
+            chosen = ", ".join(f"{key} = {json.dumps(value)}" for key, value in read_json(setting).items())
+            seeds = len({point.seed for point in points if point.setting == setting})
+            records.append({
+                **problem.record, "arm": arm, "asked_removed_macs_fraction": asked, "setting": chosen,
+                "seeds": seeds, "best_of": best_of,
+            })  # fmt: skip
+            uneven = ["chosen from different numbers of settings: some trials are missing"]
+            marks.append(uneven if len(best_of) > 1 else [])
+    if not records:
         return None
     section = Section(
         "tuning", "What was tuned", f"{_tuned(findings)} The test split was not used to choose.", short="Tuning"
     )
-    section.blocks.append(TableBlock(_settings_table(counts), derived=True))
-    return section
-
-
-def _settings_table(counts: Sequence[Count]) -> Table:
-    """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
     columns = columns_from(
         ["network", "dataset", "train_images", "arm", "asked_removed_macs_fraction",
          {"name": "setting", "type": "string"}, {"name": "seeds", "type": "int64", "heading": "chosen in seeds"},
          {"name": "best_of", "type": "list of int32"}]
     )  # fmt: skip
-    records = []
-    marks = []
-    for count in counts:
-        records.append({
-            **count.problem.record, "arm": count.arm, "asked_removed_macs_fraction": count.asked,
-            "setting": setting_text(count.setting), "seeds": count.seeds, "best_of": sorted(count.best_of),
-        })  # fmt: skip
-        is_uneven = len(count.best_of) > 1
-        marks.append(["chosen from different numbers of settings: some trials are missing"] if is_uneven else [])
-    best_of = Shown("best_of", text=lambda record: " or ".join(map(str, record["best_of"])))
-    shown = (PROBLEM, "arm", "asked_removed_macs_fraction", "setting", "seeds", best_of)
-    return Table(columns=columns, records=records, shown=shown, marks=marks, sql=tuning.CHOSEN_SETTINGS)
+    best_of_text = Shown("best_of", text=lambda record: " or ".join(map(str, record["best_of"])))
+    shown = (PROBLEM, "arm", "asked_removed_macs_fraction", "setting", "seeds", best_of_text)
+    table = Table(columns=columns, records=records, shown=shown, marks=marks, sql=CHOSEN_SETTINGS)
+    section.blocks.append(TableBlock(table, derived=True))
+    return section
 
 
 def _tuned(findings: Findings) -> str:
-    numbers = sorted({point.best_of for point in findings.best})
+    numbers = sorted({point.best_of for point in findings.points})
     if len(numbers) == 1:
         return (
             f"Each arm is shown with the best of {numbers[0]} settings by validation, chosen for each seed and asked"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from results.arms.counts import trials_line
 from results.arms.findings import Findings
-from results.arms.shared_training import support_lines
 from results.arms.trial_settings import TrialSettings
 from results.columns import Column
 from results.render.blocks import Section, TableBlock, Words, listing
@@ -54,8 +54,7 @@ def section(findings: Findings) -> Section:
         section_ran.blocks.append(_varying(findings.settings))
     section_ran.blocks.append(replace(arms, folded=len(arms.table.rows) > 16))
     section_ran.blocks.append(listing(findings.run, ENVIRONMENTS, "Computed on"))
-    problems = {arm.problem for arm in findings.arms}
-    section_ran.blocks += [Words(line) for line in support_lines(findings.run, problems)]
+    section_ran.blocks.append(Words(trials_line(findings.run)))
     return section_ran
 
 

@@ -10,9 +10,10 @@ from transtailor.shell import command
 
 
 def failed_trials(run: Run) -> list[dict[str, Any]]:
-    """List trials of one run that failed for good.
+    """List trials that failed for good.
 
-    Each record has trial_id, arm, network, dataset, seed (None if it was never planned), attempts and error.
+    Each record has trial_id, arm, network, dataset, train_images, seed (None if it was never planned), attempts and
+    error.
     """
     return run.rows(FAILED)
 
@@ -140,7 +141,7 @@ ORDER BY network, dataset, arm, seed, trial_id
 """
 
 FAILED = """
-SELECT trial_id, arm, network, dataset, seed, attempts, error
+SELECT trial_id, arm, network, dataset, train_images, seed, attempts, error
 FROM trials LEFT JOIN planned USING (trial_id)
 WHERE status = 'failed'
 ORDER BY network, dataset, arm, seed, trial_id

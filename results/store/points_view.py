@@ -20,34 +20,15 @@ SCORES = [*(name.replace("test_", "validation_", 1) for name in _TEST_SCORES), *
 """The columns of all scores, beside the two of the trial's metric."""
 VIEW = """
 CREATE OR REPLACE TEMP VIEW points AS
-WITH finished AS (
-    SELECT {trial} FROM trials WHERE status = 'finished'
-), last AS (
-    FROM compared_points
-    WHERE asked_removed_macs_fraction IS NOT NULL OR ({trial}) IN (SELECT ({trial}) FROM finished)
-    QUALIFY row_number() OVER (PARTITION BY {trial}, asked_removed_macs_fraction ORDER BY point DESC) = 1
-), chosen AS (
-    SELECT {trial}, point, true AS is_compared
-    FROM (
-        SELECT *, avg(CASE WHEN isfinite(validation_score) THEN validation_score ELSE '-inf' END) OVER (
-            PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_order
-        ) AS validation
-        FROM last LEFT JOIN (SELECT {trial}, tuning_order FROM planned) USING ({trial})
-    )
-    QUALIFY rank() OVER (
-        PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_order IS NULL
-        ORDER BY validation DESC, tuning_order
-    ) = 1
-)
 SELECT {run} AS run, trial_id, arm, label, method, network, dataset, train_images, seed, point,
     asked_removed_macs_fraction, asked_latency_ms, asked_latency_fraction, removed_macs_fraction, macs, original_macs,
     params, latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed,
     peak_memory_bytes, metric, validation_score, test_score, test_images, {scores}, trained_epochs, compute_s,
     device_hours * 3600 AS rank_s, coalesce(is_compared, false) AS is_compared, settings.* EXCLUDE ({trial})
-FROM measured_points JOIN finished USING ({trial})
-LEFT JOIN chosen USING ({trial}, point)
+FROM measured_points LEFT JOIN (SELECT {trial}, point, is_compared FROM compared_points) USING ({trial}, point)
 LEFT JOIN unshared_costs USING (stage_key)
 LEFT JOIN settings_of_trials AS settings USING ({trial})
+WHERE is_compared OR ({trial}) IN (SELECT ({trial}) FROM trials WHERE status = 'finished')
 ORDER BY network, dataset, train_images, arm, seed, trial_id, point
 """
 """`is_compared`: whether `transtailor compare` takes the point. It takes none that a search tried, of [tuning] only the

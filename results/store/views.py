@@ -70,24 +70,45 @@ another name after the point was written, as with `--extend`; and where a path b
 nothing is pruned and nothing tuned yet, so arm, label and method are those of the head's fit."""
 
 COMPARED_POINTS = """
-SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
-LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
-WHERE (arm <> arm_of_trial OR ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed'))
-    AND ({trial}) NOT IN (
+WITH usable AS (
+    FROM measured_points
+    LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
+    LEFT JOIN (SELECT {trial}, status FROM trials) USING ({trial})
+    WHERE (arm <> arm_of_trial OR status IS DISTINCT FROM 'failed') AND ({trial}) NOT IN (
         SELECT ({trial}) FROM (SELECT *, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'search')
     )
-QUALIFY coalesce(arm = arm_of_trial, true) OR (
-    count(*) FILTER (arm = arm_of_trial) OVER (PARTITION BY {run} network, dataset, train_images, arm, seed) = 0
-    AND row_number() OVER (
-        PARTITION BY network, dataset, train_images, arm, seed, stage_key ORDER BY setting, {trial}
-    ) = 1
+    QUALIFY coalesce(arm = arm_of_trial, true) OR (
+        count(*) FILTER (arm = arm_of_trial) OVER (PARTITION BY {run} network, dataset, train_images, arm, seed) = 0
+        AND row_number() OVER (
+            PARTITION BY network, dataset, train_images, arm, seed, stage_key ORDER BY setting, {trial}
+        ) = 1
+    )
+), last AS (
+    SELECT *, (coalesce(arm <> arm_of_trial, false) OR coalesce(status = 'finished', false)) AND row_number() OVER (
+        PARTITION BY {trial}, asked_removed_macs_fraction ORDER BY point DESC
+    ) = 1 AS is_last
+    FROM usable
+), scored AS (
+    SELECT *, avg(CASE WHEN isfinite(validation_score) THEN validation_score ELSE '-inf' END) OVER (
+        PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction, setting, is_last
+    ) AS validation
+    FROM last
 )
+SELECT * EXCLUDE (arm_of_trial, setting, status, is_last, validation), is_last AND rank() OVER (
+    PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction, setting IS NULL, is_last
+    ORDER BY validation DESC, setting
+) = 1 AS is_compared
+FROM scored
 """
-"""The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly. But the fit of a head with which a path began is whole, and of another arm. Without those of a search,
-which are the better the more settings were tried: only the trials that confirm its best settings are compared. And each
-fit of a head once, though many paths begin with it: from a trial of its arm or, where that has no point with this seed,
-from one of the paths."""
+"""The points that may be compared, and `is_compared`: those that are.
+
+Without those of failed trials: a trial may have failed where it would have scored badly. But the fit of a head with
+which a path began is whole, and of another arm. Without those of a search, which are the better the more settings were
+tried: only the trials that confirm its best settings are compared. And each fit of a head once, though many paths begin
+with it: from a trial of its arm or, where that has no point with this seed, from one of the paths.
+
+Of these, `is_compared` are the last of each finished trial at an asked budget, and the heads' fits; with [tuning], of
+each arm, seed and budget those of the value that is best on the validation split, of equal ones the first."""
 
 COUNTED_TRIALS = """
 SELECT trial_id, run FROM (

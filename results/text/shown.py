@@ -5,9 +5,6 @@ from results.text.number_format import NOTHING
 from results.text.page import Shown, TableRecord
 from results.text.scales import scaled
 
-UNDECIDED = ("incomplete", "open")
-"""Verdicts that no longer training of the arm could explain."""
-
 
 def interval(low: str, scale: str, heading: str = "95%") -> Shown:
     """Show an interval, "1.20 … 3.40"; a dash without one.
@@ -43,8 +40,6 @@ def verdict_text(record: TableRecord) -> str:
         return f"incomplete, {record['failed_trials']} failed or NaN"
     if record.get("has_collapse") and verdict != "no difference that matters":
         verdict += ", with a collapse"
-    if record.get("trained_longer") and record["verdict"] not in UNDECIDED:
-        verdict += ", but trained longer"
     return verdict
 
 
@@ -69,3 +64,4 @@ SCORE_INTERVAL = interval("score_low", "score")
 DIFFERENCE_INTERVAL = interval("difference_low", "difference")
 WON_LOST_TIED = Shown("won_lost_tied", "won–lost–tied", _won_lost_tied)
 VERDICT = Shown("verdict", text=verdict_text)
+FLAGS = Shown("flags", text=lambda record: ", ".join(record["flags"]), is_text=True)

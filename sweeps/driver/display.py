@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.text.number_format import SCALES
 from sweeps.driver.ledger import Counts
 from transtailor.terminal import printable, say
 
@@ -20,42 +19,8 @@ LINE_PERIOD_S = 10.0  # plain lines come no more often than this ...
 LINE_FRACTION = 0.05  # ... and only after this share of the work, or a minute
 QUIET_LIMIT_S = 60.0
 BAR_WIDTH = 60  # characters
-BEST_SHOWN = 8  # arms on the live display; the end shows all
 RUNNING_SHOWN = 8  # trials
 PAUSED = "paused: "  # how a state begins while the disk has no room
-
-BEST_FIRST = "isnan(validation_score), validation_score DESC, macs, trial_id, point"
-"""The order of an arm's operating points in SQL, the best first; of equal scores the one with fewer MACs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Best:
-    """The best operating point so far of an arm in a problem, by the validation split."""
-
-    network: str
-    dataset: str
-    train_images: int | None  # None: not known
-    arm: str
-    seed: int
-    trials: int  # that it is the best of; of trials that share the stage of their points one counts
-    metric: str
-    validation_score: float
-    macs: int
-    trial_id: str
-    point: int
-    stage_key: str
-
-    @property
-    def rank(self) -> tuple[bool, float, int, str, int]:
-        """What points of one arm are ordered by, the best first, as by `BEST_FIRST`."""
-        is_nan = math.isnan(self.validation_score)
-        low_is_good = 0.0 if is_nan else -self.validation_score
-        return is_nan, low_is_good, self.macs, self.trial_id, self.point
-
-    @property
-    def of(self) -> tuple[str | int | None, ...]:
-        """The problem, the arm and the metric: points are compared with each other if these are equal."""
-        return self.network, self.dataset, self.train_images, self.arm, self.metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +53,6 @@ class SweepProgress:
     elapsed_s: float  # since the first trial of this launch started, without waits for its controller to run again
     left_s: tuple[float, float | None] | None
     """The least and the most that the rest may take, the most None if not known; None: neither is known."""
-    best: tuple[Best, ...]
     running: tuple[RunningTrial, ...]
     state: str = ""  # whether it stops, pauses or waits, and why; empty while it runs
 
@@ -186,28 +150,6 @@ def running_lines(progress: SweepProgress) -> list[str]:
     return lines
 
 
-def best_lines(progress: SweepProgress) -> list[str]:
-    """Return the best operating point per problem and arm, of each problem the best arm first."""
-    ranked = sorted(
-        progress.best,
-        key=lambda best: (best.network, best.dataset, best.train_images or 0, *best.rank[:2], best.arm),
-    )
-    sizes: dict[tuple[str, str], set[int | None]] = {}
-    for best in ranked:
-        sizes.setdefault((best.network, best.dataset), set()).add(best.train_images)
-    return [_best_line(best, has_sizes=len(sizes[best.network, best.dataset]) > 1) for best in ranked]
-
-
-def _best_line(best: Best, *, has_sizes: bool) -> str:
-    """Write the best point of an arm; `has_sizes`: whether its data set is there with several numbers of images."""
-    images = f" ({best.train_images} training images)" if has_sizes else ""
-    of = f", best of {best.trials} trials" if best.trials > 1 else ""
-    return (
-        f"{best.arm}, {best.network} on {best.dataset}{images}: validation {SCALES[best.metric].noun} "
-        f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs (seed {best.seed}{of})"
-    )
-
-
 class PlainDisplay:
     """Lines for a log: at the start, once trials run, at each message, from time to time, and at the end."""
 
@@ -238,17 +180,15 @@ class PlainDisplay:
         self._write(text)
 
     def close(self, progress: SweepProgress) -> None:
-        """Write the last line and the best of each arm."""
+        """Write the last line."""
         self._write(line(progress))
-        for text in best_lines(progress):
-            self._write(f"  {text}")
 
     def _write(self, text: str) -> None:
         say(text, to=self._stream)
 
 
 class LiveDisplay:
-    """A bar, the running trials and the best of each arm, redrawn in place."""
+    """A bar and the running trials, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -270,20 +210,18 @@ class LiveDisplay:
     def close(self, progress: SweepProgress) -> None:
         """Print the last state as plain text."""
         self._live.stop()
-        for text in [line(progress), *(f"  {best}" for best in best_lines(progress))]:
-            self._console.print(Text(printable(text)), soft_wrap=True)
+        self._console.print(Text(printable(line(progress))), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         progress = self._progress
         if progress is None:
             return Text("")
         running = [Text(printable(f"  {text}")) for text in running_lines(progress)]  # rich interprets no markup in it
-        best = [Text(printable(f"best  {text}"), style="green") for text in best_lines(progress)[:BEST_SHOWN]]
         bar = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
         bar_and_share = Table.grid(padding=(0, 1))
         bar_and_share.add_row(bar, done_text(progress))
         state = [Text(printable(progress.state), style="yellow")] if progress.state else []
-        return Group(self._head(progress), bar_and_share, *state, *running, *best)
+        return Group(self._head(progress), bar_and_share, *state, *running)
 
     def _head(self, progress: SweepProgress) -> Text:
         """Return the counts and times; the elapsed time also advances between two states."""

@@ -12,7 +12,7 @@ from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.commits import Commits, units_begun, units_written
 from sweeps.driver.committing import commit_meanwhile
-from sweeps.driver.display import BEST_FIRST, Best, Display
+from sweeps.driver.display import Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
@@ -29,13 +29,6 @@ from tailor.execution.cache import Cache
 from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
-BEST_BEFORE = f"""
-SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point, stage_key
-FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
-QUALIFY row_number() OVER (
-    PARTITION BY network, dataset, train_images, arm, metric, trial_id ORDER BY {BEST_FIRST}
-) = 1
-"""
 RESTED = """
 SELECT trial_id, rung FROM rungs SEMI JOIN stages USING (trial_id, stage_key) SEMI JOIN attempts USING (trial_id)
 """
@@ -227,7 +220,6 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
     return Earlier(
         states=states,
         finished_stages=set() if plan.private_cache else cached,
-        best=[Best(**row, trials=1) for row in tables.rows(BEST_BEFORE)],
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
         scores=read_scores(tables) if launch.producer else {},
     )

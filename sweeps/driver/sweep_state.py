@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeps.driver.commits import Commits, FinishedStage
-from sweeps.driver.display import PAUSED, Best, Display, RunningTrial, SweepProgress, time_text
+from sweeps.driver.display import PAUSED, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
@@ -21,7 +21,7 @@ from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.run.trial_producer import ScoreKey, TrialProducer
 from sweeps.scheduling.pace import Pace
 from sweeps.scheduling.trial_queue import Blocked, QueuedTrial, StageClaim, TrialQueue
-from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
+from sweeps.worker.messages import StageReport, TrialReport, TrialTask
 from transtailor.lines import hanging
 
 MAX_ATTEMPTS = 3  # of a trial in one launch; one that has failed is not tried again
@@ -71,7 +71,6 @@ class Earlier:
 
     states: Mapping[str, TrialState]  # of the trials that are not to be run now
     finished_stages: Collection[str]  # keys
-    best: Collection[Best]  # point of each arm in each trial that has not failed
     missing_bytes: int  # of the stages that are not in the cache
     scores: Mapping[ScoreKey, float]  # of finished trials, and of all at their rungs
 
@@ -111,10 +110,6 @@ class SweepState:
         self._pace = Pace()
         self._work_done = 0.0
         self._started_s: float | None = None
-        self._best: dict[tuple[str | int | None, ...], Best] = {}  # by `Best.of`
-        self._best_of_trials = defaultdict[tuple[str | int | None, ...], dict[str, Best]](dict)  # by it and the trial
-        for best in earlier.best:
-            self._note_best(best)
         self._disk = disk
         self._missing_bytes = earlier.missing_bytes
         self._unknown_ends = Counter[str]()  # by trial
@@ -353,7 +348,6 @@ class SweepState:
             work_left=work_left,
             elapsed_s=elapsed_s,
             left_s=self._pace.left_s(elapsed_s, work_done, work_left),
-            best=tuple(self._best.values()),
             running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
             state=self._state(),
         )
@@ -373,43 +367,13 @@ class SweepState:
         """Take a stage that a running trial has finished."""
         self._queue.stage_finished(self._key(trial_id, stage.stage_key))
         self.ledger.stage_done(trial_id, stage)
-        point = None if stage.point is None else stage.point.point
-        self.commits.stage(trial_id, FinishedStage(key=stage.stage_key, order=stage.order, point=point))
+        self.commits.stage(trial_id, FinishedStage(key=stage.stage_key, order=stage.order, point=stage.point))
         before = self._reached[trial_id]
         self._reached[trial_id] = _Reached(node=before.node, stages=before.stages + 1, words="")
         if not stage.cached:
             self._work_done += self._work.get(stage.stage_key, 0.0)
-        if stage.point is not None:
-            self._point(self._trials[trial_id], stage.stage_key, stage.point)
-
-    def _point(self, trial: PlannedTrial, stage_key: str, point: PointReport) -> None:
-        """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
-        self._scores[trial.trial_id, _rung_of(trial)] = point.validation_score
-        if point.point is None:  # the model rests in a fine-tuning
-            return
-        best = Best(
-            arm=trial.arm_of(point.point), network=trial.settings.network, dataset=trial.settings.dataset,
-            train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
-            validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
-            stage_key=stage_key,
-        )  # fmt: skip
-        self._note_best(best)
-
-    def _note_best(self, candidate: Best) -> None:
-        """Keep a point if it is the best of its arm in its trial, and if it is the best of its arm."""
-        of_trials = self._best_of_trials[candidate.of]
-        of_trial = of_trials.get(candidate.trial_id, candidate)
-        of_trials[candidate.trial_id] = min(of_trial, candidate, key=lambda best: best.rank)
-        best = min(self._best.get(candidate.of, candidate), candidate, key=lambda best: best.rank)
-        self._best[candidate.of] = replace(best, trials=len({best.stage_key for best in of_trials.values()}))
-
-    def _forget_best(self, trial_id: str) -> None:
-        """Leave the points of a trial that failed out of the best: comparisons do without them, too."""
-        for of_arm, of_trials in self._best_of_trials.items():
-            if of_trials.pop(trial_id, None) is not None:
-                del self._best[of_arm]
-                for best in list(of_trials.values()):
-                    self._note_best(best)
+        if stage.validation_score is not None:  # the last measurement, also of a model that rests in a fine-tuning
+            self._scores[trial_id, _rung_of(self._trials[trial_id])] = stage.validation_score
 
     def _note_end(
         self, trial_id: str, status: Ending, cause: str | None = None, log_tail: str | None = None, *, over: bool
@@ -418,8 +382,6 @@ class SweepState:
         self.ledger.note_end(trial_id, status, cause, log_tail, over=over)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
-            if status not in ("finished", "rested"):
-                self._forget_best(trial_id)
         if status not in ("finished", "rested"):
             self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)

@@ -1,8 +1,10 @@
 """A sweep on SLURM from the login node: submit it once, follow it from any number of terminals."""
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hpc.errors import SlurmError
 from hpc.sites.site import find_site
@@ -34,13 +36,14 @@ def submit_or_find(
     *,
     extend: bool,
     update_code: bool,
+    options: Mapping[str, Any],
 ) -> tuple[ClusterRun, str]:
     """Submit a run to SLURM unless it is running there; return it, and what was done as a message.
 
     Args:
         submission: where finished stages are, and which trials to run.
         site_name: or the file of the site.
-        extend, update_code: see `start`.
+        extend, update_code, options: see `start`.
 
     Raises:
         SiteError, SlurmError: no such site, or it refuses the job.
@@ -71,7 +74,7 @@ def submit_or_find(
         if old:
             message += f", with its old {old}: to apply the new, stop it and launch again"
         return cluster, message
-    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, site=site_name, for_jobs=True)
+    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, options=options, for_jobs=True)
     with lock:
         cluster = ClusterRun(run)
         job_id = cluster.submit(site, submission)

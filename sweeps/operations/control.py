@@ -1,31 +1,26 @@
-"""Control a run from any terminal: stop it, read its logs, launch it again."""
+"""Control a run from any terminal: stop it, read its logs."""
 
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
-from sweeps.command_options import options_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import controller_text, job_text
 from sweeps.operations.known_trials import find_trial
-from sweeps.planning.plan import NOT_SHARED
-from sweeps.run.run_folder import RunFolder, check_is_own, last_launch, open_run, to_launch
+from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
-from sweeps.spec.spec import find_spec, load_spec
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
-from transtailor.files import is_there, list_there
+from transtailor.files import list_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
-from transtailor.shell import command, launch_words
+from transtailor.shell import command
 from transtailor.sources import ROOT
 from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
 
@@ -228,51 +223,6 @@ def job_lines(run: RunFolder) -> Iterator[str]:
             yield f"job       {job.id}  controller  {controller_text(cluster, job)}"
         else:
             yield f"job       {job.id}  worker  {job_text(job)}"
-
-
-def retry(run: RunFolder, more: Sequence[str]) -> Iterator[str]:
-    """Replace this process by the last launch of the whole run: trials that failed or never ended are tried again.
-
-    Launches of chosen trials only (`--again`) are passed over.
-
-    The command is printed first. Its options and folder come from provenance.json; the program is this one.
-
-    Args:
-        more: options that this launch has in addition.
-
-    Raises:
-        RunFolderError: no run, other users may have changed it, or it was not launched here.
-    """
-    check_is_own(run)
-    folder, words = launch_of(run, open_run(run).provenance["history"])
-    words += more
-    yield f"in {folder}: {command('run', *words)}"
-    os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words])
-
-
-def launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
-    """Return folder and options of the last launch of the whole run.
-
-    Raises:
-        RunFolderError: they are no launch, or would not launch this run.
-    """
-    launch = last_launch(history)
-    folder = Path(launch["folder"])
-    options = options_of_launch(launch)
-    if not options:
-        raise RunFolderError(f"{run.provenance} names no launch; to launch it, type: {to_launch(run, history)}")
-    name = load_spec(run.spec).name + (NOT_SHARED if options["no_sharing"] else "")
-    launched = folder / options["runs"] / name
-    if launched.resolve() != run.path.resolve():
-        raise RunFolderError(
-            f"{run.path} was launched as {launched}: it was moved, or comes from another user; "
-            f"to launch it here, type: {to_launch(run, history)}"
-        )
-    spec = find_spec(options["spec"], folder)
-    if not is_there(spec):
-        raise RunFolderError(f"{spec} is gone; to launch the run from its own copy, type: {to_launch(run, history)}")
-    return folder, launch_words(launch["argv"])
 
 
 @cli.command(example="runs/demo")

@@ -5,11 +5,15 @@ Only code that runs trials imports torch and Ray, so `--plan` and `--help` are f
 """
 
 import math
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
 
 from hpc.errors import SiteError
 from hpc.sites.site import ONE_MACHINE_SITES, find_site, site_files
@@ -19,6 +23,7 @@ from sweeps.command_options import AGAIN_OPTION, plan_options, run_options
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import (
+    NOT_SHARED,
     Plan,
     make_plan,
     no_sharing,
@@ -70,6 +75,59 @@ class LaunchOptions:
     no_sharing: bool = False
     detach: bool = False
     max_disk_gb: float | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what `--retry` needs of this launch, as JSON values for the run's history."""
+        return {
+            "site": self.site,
+            "cache": str(self.cache.resolve()),
+            "only": list(self.only),
+            "again": list(self.again),
+            "no_sharing": self.no_sharing,
+            "max_disk_gb": self.max_disk_gb,
+        }
+
+
+def retried(run: "RunFolder", typed: Mapping[str, Any]) -> LaunchOptions:
+    """Return the options of the last launch of a whole run, which begins from the run's own copy of its spec.
+
+    Launches of chosen trials alone (`--again`) are passed over. This changes to the folder of that launch: the spec
+    may name data by relative paths.
+
+    Args:
+        typed: options that this launch has in their place.
+
+    Raises:
+        RunFolderError: no run, other users may have changed it, or version 0.2 began it.
+    """
+    from sweeps.run.run_folder import RunFolder, check_is_own, open_run, refuse_version_0_2
+
+    run = RunFolder(run.path.resolve())
+    check_is_own(run)
+    record = open_run(run)
+    refuse_version_0_2(run, record)
+    recorded = record.last_launch.get("options", {})
+    try:
+        disk_gb = recorded["max_disk_gb"]
+        options = {
+            "spec": run.spec,
+            "name": run.name.removesuffix(NOT_SHARED) if recorded["no_sharing"] else run.name,
+            "runs": run.path.parent,
+            "site": str(recorded["site"]),
+            "cache": Path(recorded["cache"]),
+            "only": tuple(map(str, recorded["only"])),
+            "no_sharing": bool(recorded["no_sharing"]),
+            "max_disk_gb": None if disk_gb is None else float(disk_gb),
+        }
+    except (LookupError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{run.provenance} does not say how the run was launched ({error!r}); to launch it, type: "
+            f"{command('run', run.spec, '--runs', run.path.parent, '--name', run.name)}"
+        ) from None
+    folder = Path(record.last_launch["folder"])
+    if folder.is_dir():
+        os.chdir(folder)
+    return LaunchOptions(**{**options, **typed})
 
 
 def launch(options: LaunchOptions) -> int:
@@ -209,7 +267,7 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
         # A producer adds trials as it goes: a launch that was killed after it had decided has left some to add.
         extend = options.extend or producer is not None
         run, lock, what_was_done = start(
-            plan, options.runs, extend=extend, update_code=options.update_code, site=options.site
+            plan, options.runs, extend=extend, update_code=options.update_code, options=options.recorded()
         )
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
@@ -260,6 +318,7 @@ def _run_on_slurm(plan: Plan, producer: "TrialProducer | None", options: LaunchO
             options.site,
             extend=options.extend or producer is not None,
             update_code=options.update_code,
+            options=options.recorded(),
         )
     except OSError as error:
         raise RunFolderError(f"{run} cannot be written: {error}; make room, or type another --runs") from error
@@ -343,6 +402,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load, stopped_trial_ids
+    from sweeps.operations.status import best_so_far
 
     if producer is not None:
         plan = producer.plan
@@ -354,6 +414,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         planned_ids = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
+        outcome_lines += write(tuple(best_so_far(rows)), Output())
         outcome_lines.append(bill(rows))
         finds_rows = bool(rows.rows("SELECT trial_id FROM compared_points LIMIT 1"))
     for trial in failed[:FAILURES_SHOWN]:
@@ -396,11 +457,12 @@ def run_command(
     """
     launched = LaunchOptions(**options)
     if retry:
-        from sweeps.operations.control import retry as launch_again
         from sweeps.run.run_folder import RunFolder
 
-        more = [word for word in launch_words(sys.argv) if word != "--retry" and Path(word) != launched.spec]
-        return launch_again(RunFolder(cli.RUN.convert(launched.spec, None, None)), more)
+        context = click.get_current_context()
+        typed = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        run = RunFolder(cli.RUN.convert(launched.spec, None, None))
+        launched = retried(run, {name: options[name] for name in typed - {"spec"}})
     if plan:
         return write(planned_page(launched, sys.argv), Output(format, wide, limit))
     return launch(launched)

@@ -16,7 +16,7 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.plan_time import Estimate, probe
 from sweeps.planning.cost import PlanCost, cost_of, planned_work
 from sweeps.planning.devices import devices_text, slurm_site
-from sweeps.planning.hours import Capacity, durations_in, measured_steps
+from sweeps.planning.hours import Capacity, durations_in, measured_steps, precisions_of
 from sweeps.planning.plan import Plan, PlannedTrial, refuse_missing_files, refuse_unfit_networks
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.planning.trial_data import splits_text
@@ -89,7 +89,7 @@ def preview(
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     cached_keys = set() if plan.private_cache else set(Cache(cache).stored_keys())
     is_cached = cached_keys.__contains__
-    durations = durations_in(runs, plan.resources)
+    durations = durations_in(runs, plan.resources, precisions_of(plan))
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
     yield from _tables(plan, finished)

@@ -8,19 +8,19 @@ from typing import Any
 from hpc.cluster.autoscaler import BACKOFF_MAX_S
 from hpc.errors import ClusterError, SlurmError
 from hpc.slurm.jobs import BY_SLURM
-from results.arms.below_head import below_heads
+from results.arms.below_head import MEANING, below_heads
 from results.store.completeness import failed_trials
 from results.store.points import points_file
 from results.store.reader import Run, last_written_us, load
 from results.text.number_format import SCALES
 from results.text.page import Heading, Part, Shown, answer_table
 from results.text.shown import blank
-from sweeps.driver.display import BEST_FIRST, PAUSED, SweepProgress, done_text, left_text, time_text
+from sweeps.driver.display import PAUSED, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.operations.attach import end_text, log_tail
-from sweeps.operations.control import job_lines, launch_of
+from sweeps.operations.control import job_lines
 from sweeps.planning.devices import devices_text, spec_on_site
-from sweeps.run.run_folder import LaunchRecord, RunFolder, last_launch, open_run, to_launch
+from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
@@ -28,17 +28,16 @@ from transtailor.errors import UserError
 from transtailor.files import is_there
 from transtailor.lines import hanging, lines_of
 from transtailor.shell import command as to_type
-from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
-BEST = f"""
+BEST = """
 SELECT arm, network, dataset, train_images, metric, validation_score, removed_macs_fraction, seed, trial_id, point,
        count(DISTINCT stage_key) OVER arm AS of_points, count(DISTINCT seed) OVER arm AS of_seeds
 FROM operating_points WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
-QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
+QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
 ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm
 """
 RUNNING_SHOWN = (
@@ -94,7 +93,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         rows.hold("trials", "attempts")  # which several queries read
         progress = None if holder is None else _progress(run)
         running, counts = _running_attempts(record, rows, progress, is_run=holder is not None)
-        yield _headline(run, record, holder, counts, now)
+        yield _headline(run, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
@@ -122,16 +121,20 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield answer_table("status", [record_of_run], shown=("trials", *counts))
         yield ""  # else Markdown would take the next line for a row
         yield from _running_page(record, running, progress, now)
-        # Best point of each arm, with its seed and the number of points that it was chosen from
-        best = rows.rows(BEST)
-        if best:
-            yield Heading("best so far, by validation")
-        yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
-        if best:
-            yield ""
-        for below in below_heads(rows):
-            yield f"baseline  {below}"
+        yield from best_so_far(rows)
+        for problem, arm in below_heads(rows):
+            yield f"baseline  {arm}, {problem}: {MEANING}."
         yield from _failures(run, rows)
+
+
+def best_so_far(rows: Run) -> Iterator[Part]:
+    """Yield the best point of each arm by validation, with its seed and the number of points that it is the best of."""
+    best = rows.rows(BEST)
+    if best:
+        yield Heading("best so far, by validation")
+    yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
+    if best:
+        yield ""
 
 
 def _states(run: RunFolder, rows: Run, progress: SweepProgress | None, *, is_run: bool, now: datetime) -> Iterator[str]:
@@ -253,18 +256,11 @@ def _running_page(
     yield ""
 
 
-def _headline(
-    run: RunFolder, record: LaunchRecord, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
-) -> str:
+def _headline(run: RunFolder, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime) -> str:
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    history = record.provenance["history"]
-    try:
-        folder, _words = launch_of(run, history)
-        command = f"type in {folder}: {rerun(last_launch(history)['argv'])}"
-    except UserError:  # it was moved, or its spec is gone: the command would launch another run
-        command = f"type: {to_launch(run, history)}"
+    command = f"type: {to_type('run', run.path, '--retry')}"
     cluster = ClusterRun(run)
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return f"{run.path}: {_before_an_outcome(cluster)}, {command}"

@@ -121,9 +121,13 @@ class MeasuredSteps(Durations):
 
 def measured_steps(plan: Plan) -> MeasuredSteps:
     """Return the committed table, for the trials of a plan."""
-    precisions = {str(trial.settings.values["optimisation"]["precision"]) for trial in plan.trials}
     facts = json.loads(TABLE_FILE.read_bytes())
-    return MeasuredSteps(**facts, precisions=frozenset(precisions), ranks=plan.resources.ranks)
+    return MeasuredSteps(**facts, precisions=precisions_of(plan), ranks=plan.resources.ranks)
+
+
+def precisions_of(plan: Plan) -> frozenset[str]:
+    """Return the precisions in which the trials of a plan compute."""
+    return frozenset(str(trial.settings.values["optimisation"]["precision"]) for trial in plan.trials)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +154,22 @@ class Forecast:
     limited_by: str
 
 
-def durations_in(runs: Path, resources: Resources) -> MeasuredStages | None:
+def durations_in(
+    runs: Path, resources: Resources, precisions: frozenset[str] = frozenset({"float32"})
+) -> MeasuredStages | None:
     """Read durations from the last runs below a folder; None if no planned work is known.
 
     It is not of a run that has only loaded weights so far, or whose data are not there any more.
 
     Only stages that as many ranks computed on GPUs, or without, count; of GPUs those on the kind that was used last, of
-    CPUs those with as many threads.
+    CPUs those with as many threads. Seconds per work are those of trials in the plan's precision, if it has only one.
     """
     on_gpus = resources.gpus_per_rank > 0
     folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
     stages: list[MeasuredStage] = []
     for folder in folders[-RUNS_READ:]:
         if on_gpus or _threads_of(folder.parent.parent) in (resources.threads_per_rank, None):
-            stages += _stages_of(folder.parent.parent)
+            stages += _stages_of(folder.parent.parent, precisions)
     stages = [stage for stage in stages if stage.ranks == resources.ranks and (stage.device != "cpu") == on_gpus]
     durations = fit_durations(stages) if stages else None
     return durations if durations is not None and durations.s_per_work else None
@@ -201,8 +207,8 @@ def _threads_of(run: Path) -> Any:
         return None  # not known
 
 
-def _stages_of(run: Path) -> list[MeasuredStage]:
-    """Read the stages that a run computed, each once."""
+def _stages_of(run: Path, precisions: frozenset[str]) -> list[MeasuredStage]:
+    """Read the stages that a run computed, each once; of a trial in another precision their work is not known."""
     rows = {row["stage_key"]: row for row in _rows(run, "stages", STAGE_COLUMNS) if not row["cached"]}
     if not rows:
         return []
@@ -211,7 +217,8 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     for name, trial in trials.items():
         with suppress(DocumentError, ValidationError):  # this code cannot plan it, or its data are missing
             config = TrialConfig.model_validate(read_json(trial["config_json"]))
-            stages_by_order[name] = dict(enumerate(dry_run(config).stages))
+            if precisions == {config.optimisation.precision}:
+                stages_by_order[name] = dict(enumerate(dry_run(config).stages))
     stages = []
     for key, row in rows.items():
         trial_id = row["trial_id"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from results.text.settings import leaves
@@ -15,7 +16,6 @@ from sweeps.planning.trial_data import digests_of_data, files_digests_of
 from sweeps.run.planned_rows import tuning_of
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
-    FORMAT,
     LaunchRecord,
     RunFolder,
     add_launch,
@@ -24,15 +24,16 @@ from sweeps.run.run_folder import (
     check_is_run,
     create_run,
     open_run,
+    refuse_version_0_2,
     save_code,
     save_imports,
-    to_launch,
 )
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.json_settings import JsonSettings
 from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.plural import counted, first_few
+from transtailor.shell import command
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -110,14 +111,20 @@ def prepared_again(record: LaunchRecord, settings: Iterable[JsonSettings]) -> It
 
 @pause_collection()  # the record of all trials is no garbage
 def start(
-    plan: Plan, runs: Path, *, extend: bool, update_code: bool, site: str | None = None, for_jobs: bool = False
+    plan: Plan,
+    runs: Path,
+    *,
+    extend: bool,
+    update_code: bool,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    for_jobs: bool = False,
 ) -> tuple[RunFolder, RunLock, str]:
     """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
     Args:
         extend: add trials to a run that has all others already.
         update_code: resume although the code has changed since the run was created.
-        site: where this launch runs its trials, for the run's history; None if it runs none.
+        options: how this launch was typed, for the run's history: `LaunchOptions.recorded`.
         for_jobs: jobs will import the run's copy of the code.
 
     Raises:
@@ -128,8 +135,8 @@ def start(
     files = sources()
     settings = [trial.settings for trial in plan.trials]
     launch = {
-        **provenance(files), "site": site, "data": digests_of_data(settings), "data_files": files_digests_of(settings),
-        "warnings": list(plan.warnings),
+        **provenance(files), "options": dict(options), "data": digests_of_data(settings),
+        "data_files": files_digests_of(settings), "warnings": list(plan.warnings),
     }  # fmt: skip
     if not is_there(run.path):
         try:
@@ -156,11 +163,7 @@ def check_may_resume(
     run: RunFolder, record: LaunchRecord, plan: Plan, digest: str, *, extend: bool, update_code: bool
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
-    if record.provenance["format"] != FORMAT:
-        raise RunFolderError(
-            f"{run.path} was begun by version 0.2: finish it with the version that began it, or type --name NAME for a "
-            "new run"
-        )
+    refuse_version_0_2(run, record)
     if record.private_cache != plan.private_cache:
         of_run, of_launch = ("without", "with") if record.private_cache else ("with", "without")
         raise RunFolderError(
@@ -178,7 +181,7 @@ def check_may_resume(
                 " trials, under their labels: to add values to an axis, list the old ones, too"
             )
         if changed.removed and not changed.added:
-            advice += f"\nto go on with the whole run, type: {to_launch(run, record.provenance['history'])}"
+            advice += f"\nto go on with the whole run, type: {command('run', run.path, '--retry')}"
         raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")
     if digest != record.code_digest and not update_code:
         raise RunFolderError(
@@ -240,9 +243,9 @@ def _resume(
         actions.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != record.resources:
         actions.append("with other resources")
-    site_before = record.provenance["history"][-1].get("site")
-    if None not in (site_before, launch["site"]) and site_before != launch["site"]:
-        actions.append(f"on site {launch['site']}, before on {site_before}: the speed of trials may differ")
+    site, site_before = (one.get("options", {}).get("site") for one in (launch, record.provenance["history"][-1]))
+    if None not in (site_before, site) and site_before != site:
+        actions.append(f"on site {site}, before on {site_before}: the speed of trials may differ")
     save_code(run, digest, files, for_jobs=for_jobs)
     save_imports(run, plan)
     changed_trials = [*added, *_described_otherwise(record, plan)]

@@ -18,9 +18,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
 """
 
 import json
-import os
 import re
-import shlex
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,14 +33,12 @@ from zipfile import ZipFile
 
 from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
-from sweeps.command_options import AGAIN_OPTION, options_of_launch
 from sweeps.errors import RunFolderError
-from sweeps.planning.plan import NOT_SHARED, Plan, PlannedTrial
+from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.spec import RUN_NAME
 from tailor.common.neighbours import COPIES, ORIGIN
 from transtailor.documents import read_json
 from transtailor.errors import is_of_the_machine
@@ -50,7 +46,6 @@ from transtailor.files import is_there, list_there, make_folder, name_folder, wr
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
-from transtailor.shell import command
 
 if TYPE_CHECKING:
     from results.store.writer import Writer
@@ -162,6 +157,7 @@ class LaunchRecord:
     code_digest: str  # of the code that may resume the run
     run_id: str  # of this run alone: stages that it computes name it
     provenance: Mapping[str, Any]
+    last_launch: Mapping[str, Any]  # of the whole run: those of chosen trials alone (`--again`) are passed over
 
 
 def create_run(
@@ -260,6 +256,8 @@ def open_run(run: RunFolder) -> LaunchRecord:
     plan = _read_json(run, run.plan)
     provenance = _read_json(run, run.provenance)
     try:
+        history = list(provenance["history"])
+        whole = [launch for launch in history if not launch.get("options", {}).get("again")]
         record = LaunchRecord(
             trials={key: _known_trial(run, key, value) for key, value in plan["trials"].items()},
             imports=tuple(Path(name) for name in plan["imports"]),
@@ -267,15 +265,13 @@ def open_run(run: RunFolder) -> LaunchRecord:
             private_cache=plan["private_cache"],
             code_digest=str(provenance["code_digest"]),
             run_id=str(provenance["run_id"]),
-            provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
+            provenance={**provenance, "history": history, "created": dict(provenance["created"])},
+            last_launch=dict(whole[-1] if whole else history[0]),
         )
         # Look up the facts of launches that commands read, so that a missing one raises here
-        launch = last_launch(record.provenance["history"])
         str(record.provenance["created"]["packages"])
-        str(record.provenance["history"][-1]["command"])
-        str(launch["folder"])
-        words = launch["argv"]
-        words[0], "".join(words)
+        str(history[-1]["command"])
+        str(record.last_launch["folder"])
     except RunFolderError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -284,34 +280,13 @@ def open_run(run: RunFolder) -> LaunchRecord:
     return record
 
 
-def last_launch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the last launch of the whole run; those of chosen trials alone (`--again`) are passed over."""
-    whole = [launch for launch in history if AGAIN_OPTION not in {word.partition("=")[0] for word in launch["argv"]}]
-    return whole[-1] if whole else history[0]
-
-
-def to_launch(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> str:
-    """Return the command that launches a run where it is, from its own copy of the spec, as it was launched last.
-
-    A folder with a name that no run may have, such as `demo (copy)` of a file manager, is renamed first.
-    """
-    if run.name in ("", ".."):  # typed as `.` or `..`
-        run = RunFolder(run.path.resolve())
-    if not RUN_NAME.fullmatch(run.name):
-        renamed = run.path.with_name(re.sub(r"[^A-Za-z0-9]+", "_", run.name).strip("_")[:100] or "run")
-        return f"{shlex.join(['mv', str(run.path), str(renamed)])} && {to_launch(RunFolder(renamed), history)}"
-    launch = last_launch(history)
-    options = options_of_launch(launch)
-    words = ["--site", options["site"]] if options.get("site", "local") != "local" else []
-    words += [f"--only={trial_id}" for trial_id in options.get("only", ())]
-    name = run.name
-    if options.get("no_sharing"):
-        name = name.removesuffix(NOT_SHARED)
-        words.append("--no-sharing")
-    cache = Path(launch["folder"]) / options.get("cache", "cache")
-    if cache.resolve() != Path("cache").resolve() and os.access(cache, os.W_OK):  # its stages are not computed again
-        words += ["--cache", str(cache)]
-    return command("run", run.spec, "--runs", run.path.parent, "--name", name, *words)
+def refuse_version_0_2(run: RunFolder, record: LaunchRecord) -> None:
+    """Raise RunFolderError if version 0.2 began the run: its rows are read, and it is not launched again."""
+    if record.provenance["format"] != FORMAT:
+        raise RunFolderError(
+            f"{run.path} was begun by version 0.2: finish it with the version that began it, or type --name NAME for a "
+            "new run"
+        )
 
 
 def check_is_own(run: RunFolder) -> None:

@@ -2,7 +2,7 @@
 
 The driver gives a slot a `TrialTask`, and the slot passes it on to its ranks. They answer with a `TrialReport` for each
 stage, or for several short ones, which the slot passes back. The slot itself reports how far a long stage is, and that
-a rank has died or failed. A report has a `StageReport` for each stage, with a `PointReport` if the stage measures.
+a rank has died or failed. A report has a `StageReport` for each stage.
 
 On Ray the task is in a `SlotOrder` to the slot's process. An order may hold a `StageWait` instead, which is answered by
 `StagesSeen`.
@@ -33,16 +33,6 @@ class TrialTask(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointReport(Record):
-    """Of a stage that measures: how good the model is."""
-
-    point: int | None  # number of the operating point; None: the model rests in a fine-tuning
-    metric: str
-    validation_score: float
-    macs: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageReport(Record):
     """A finished stage of a trial."""
 
@@ -50,7 +40,8 @@ class StageReport(Record):
     order: int  # of execution in the trial, from 0
     cached: bool
     seconds: float
-    point: PointReport | None = None
+    point: int | None = None  # the number of the operating point that it ends at
+    validation_score: float | None = None  # of a stage that measures, also between operating points
 
 
 @dataclass(frozen=True, kw_only=True)

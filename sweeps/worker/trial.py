@@ -11,7 +11,7 @@ from pathlib import Path
 from hpc.environment import missing_cores
 from hpc.ranks.ranks import Heartbeat
 from sweeps.run.run_folder import RunFolder, log_line
-from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
+from sweeps.worker.messages import StageReport, TrialReport, TrialTask
 from tailor.common import heartbeat
 from tailor.common.errors import Paused
 from tailor.common.heap import give_back_freed_memory, keep_freed_memory
@@ -187,18 +187,11 @@ def _log_text(event: StageEvent) -> str:
 def _report(event: StageEvent) -> StageReport:
     """Return what the driver needs of a finished stage."""
     result = event.result
-    point = None
-    if "validation_score" in result.info:
-        point = PointReport(
-            point=event.point,
-            metric=result.info["metric"],
-            validation_score=result.info["validation_score"],
-            macs=result.info["macs"],
-        )
     return StageReport(
         stage_key=result.key,
         order=event.order,
         cached=result.cached,
         seconds=result.description.made_by.compute_s,
-        point=point,
+        point=event.point,
+        validation_score=result.info.get("validation_score"),
     )

@@ -6,6 +6,7 @@ Which of them a file imports is read from its code, as their contents count in k
 import ast
 import hashlib
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence, Set
@@ -104,6 +105,7 @@ class _Finder(MetaPathFinder):
                     f"{file} counts in no key, because the file beside it was loaded without it: write `import "
                     f"{spec.name}` at the top of that one, and launch again with another --name"
                 )
+            self.contents[file] = b""  # now it may be opened
             self.contents[file] = file.read_bytes()
             self.loading.neighbours[file.relative_to(self.loading.root).as_posix()] = self.contents[file]
         spec.origin = str(file)
@@ -115,6 +117,22 @@ class _Finder(MetaPathFinder):
 
 
 _finder = _Finder()
+
+
+def _refuse_uncounted(event: str, arguments: Any) -> None:
+    """Raise ImportError where the code of a file beside a user's runs by its path, past the finder, and in no key.
+
+    A file whose text is executed has no name then, so while a user's file is loaded it may not be opened either.
+    """
+    if event not in ("exec", "open") or not _finder.folders:
+        return
+    name = getattr(arguments[0], "co_filename", arguments[0] if _finder.loading is not None else None)
+    if not isinstance(name, str) or not name.endswith(".py") or is_installed(name):
+        return
+    file = Path(os.path.realpath(name))
+    counted = {*_finder.contents, *(Path(os.path.realpath(source.path)) for source in _finder.sources.values())}
+    if file.parent in _finder.folders and counted.isdisjoint([file, file.with_suffix(".pyc")]):
+        raise ImportError(f"{file} counts in no key, because it is not imported: write `import {file.stem}`")
 
 
 def read_user_file(path: Path) -> UserFile:
@@ -224,6 +242,7 @@ def run_user_file(user_file: UserFile) -> ModuleType:
     _finder.contents |= {user_file.root / file: content for file, content in user_file.neighbours.items()}
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
+        sys.addaudithook(_refuse_uncounted)
     if str(user_file.root) not in sys.path:
         sys.path.append(str(user_file.root))
     importlib.invalidate_caches()

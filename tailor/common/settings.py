@@ -1,5 +1,7 @@
 """The base of every settings class: frozen, keyword-only, no unknown keys, no silent conversion of types."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Self
 
@@ -38,6 +40,54 @@ class Settings(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """The same but for these settings, which are validated."""
         return type(self).model_validate(dict(self) | changes)
+
+
+@dataclass(frozen=True)
+class ReadIf:
+    """When a setting is read, in the annotation of its field; a field may have several, all of which must hold."""
+
+    holds: Callable[[Any], bool]
+    """Whether a trial reads it, of its `TrialConfig`."""
+    when: str
+    """The same in words: "is read only with ..."."""
+    refused: bool = False
+    """Whether another value than the default is refused where it is not read. What arms of one comparison share is not,
+    and counts as not read."""
+    harmless: tuple[Any, ...] = ()
+    """Values that are not refused either."""
+
+
+@dataclass(frozen=True)
+class NotRead:
+    """A setting that a trial does not read."""
+
+    key: str  # dotted
+    value: Any
+    default: Any
+    condition: ReadIf
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the value says something that would have no effect."""
+        return self.condition.refused and self.value not in (self.default, *self.condition.harmless)
+
+
+def not_read(trial: Settings, settings: Settings, prefix: str = "") -> Iterator[NotRead]:
+    """Yield the settings of a trial, nested ones too, whose conditions do not hold."""
+    for name, default, condition in _conditions(type(settings)):
+        if not condition.holds(trial):
+            yield NotRead(f"{prefix}{name}", getattr(settings, name), default, condition)
+    for name, value in vars(settings).items():
+        if isinstance(value, Settings):
+            yield from not_read(trial, value, f"{prefix}{name}.")
+
+
+@cache
+def _conditions(kind: type[Settings]) -> tuple[tuple[str, Any, ReadIf], ...]:
+    found = []
+    for name, field in kind.model_fields.items():
+        found += [(name, field.default, one) for one in field.metadata if isinstance(one, ReadIf)]
+    return tuple(found)
 
 
 @cache

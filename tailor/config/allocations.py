@@ -2,7 +2,7 @@
 
 import shlex
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,56 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from tailor.common.registry import Registry
 from tailor.common.seeds import stream
 from tailor.common.settings import Count, Settings
-from tailor.facts.widths import WidthRule
 from tailor.stages import (
     Division,
-    Grouping,
-    GroupRule,
     LearnRanking,
     Prune,
     PruneByTable,
-    ScoreNormalisation,
-    StageOutcome,
     StageSubgenerator,
     Task,
     Training,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """What to remove, for any allocation."""
-
-    rule: GroupRule
-    grouping: Grouping
-    normalisation: ScoreNormalisation
-    asked_removed_macs_fraction: float
-    minimum_filters_fraction: float
-    task: Task
-    batch_size: int
-    seed: int  # of random numbers
-    step: int  # of the path, from 1: what is drawn has other numbers in each
-    widths: WidthRule
-    at_random: bool  # remove random filters instead of the lowest-scored ones
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings that all stages with a budget in MACs have."""
-        names = ("rule", "grouping", "asked_removed_macs_fraction", "minimum_filters_fraction", "widths")
-        return {name: getattr(self, name) for name in names}
-
-    def of_surgery(self) -> dict[str, Any]:
-        """Return these, and how the scores of layers are compared."""
-        return self.settings() | {"normalisation": self.normalisation, "step": self.drawn_step}
-
-    @property
-    def random_seed(self) -> int | None:
-        """Seed of the random choice of filters; None if the scores choose them."""
-        return self.seed if self.at_random else None
-
-    @property
-    def drawn_step(self) -> int:
-        """Return the step if random numbers choose the filters, else 1: without them all steps share one key."""
-        return self.step if self.at_random else 1
 
 
 class Allocation(Settings):
@@ -95,13 +54,14 @@ class Allocation(Settings):
         """
         return {"asked_removed_macs_fraction": asked_removed_macs_fraction}
 
-    def unread(self) -> set[str]:
-        """Return the names of its settings that have no effect beside its others; by default none."""
-        return set()
-
     @abstractmethod
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield the stages from scores to a pruned model; return the outcome of the last stage."""
+    def stages(self, prune: Prune, *, task: Task, batch_size: int, seed: int) -> StageSubgenerator:
+        """Yield the stages from scores to a pruned model; return the outcome of the last stage.
+
+        Args:
+            prune: the surgery of the allocation `global`.
+            task: the target's images, for those that train or evaluate; the batch's size and the seed are theirs, too.
+        """
 
 
 class Divided(Allocation):
@@ -109,9 +69,9 @@ class Divided(Allocation):
 
     name: Division
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+    def stages(self, prune: Prune, **_of_searches: Any) -> StageSubgenerator:
         """Yield one surgery."""
-        return (yield _prune(scores, cut, self.name))
+        return (yield replace(prune, allocation=self.name))
 
 
 class Global(Divided):
@@ -180,35 +140,37 @@ class LeGR(Allocation):
             )
         return self
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+    def stages(self, prune: Prune, *, task: Task, batch_size: int, seed: int) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
-        learning_fraction = max(self.learned_at or 0.0, cut.asked_removed_macs_fraction)
-        learning_cut = replace(cut, asked_removed_macs_fraction=learning_fraction)
         learned_ranking = yield LearnRanking(
-            of=scores,
+            of=prune.of,
+            rule=prune.rule,
+            grouping=prune.grouping,
+            asked_removed_macs_fraction=max(self.learned_at or 0.0, prune.asked_removed_macs_fraction),
+            minimum_filters_fraction=prune.minimum_filters_fraction,
+            widths=prune.widths,
             population=self.population,
             samples=self.samples,
             generations=self.generations,
             mutated_fraction=self.mutated_fraction,
             scale_sigma=self.scale_sigma,
-            task=cut.task,
+            task=task,
             tuning_steps=self.tuning_steps,
-            training=self._training(cut) if self.tuning_steps else None,
-            seed=cut.seed,
-            **learning_cut.settings(),
+            training=self._training(batch_size, seed) if self.tuning_steps else None,
+            seed=seed,
         )
-        return (yield _prune(learned_ranking, cut, "global"))
+        return (yield replace(prune, of=learned_ranking))
 
-    def _training(self, cut: Cut) -> Training:
+    def _training(self, batch_size: int, seed: int) -> Training:
         return Training(
             epochs=1,
-            batch_size=cut.batch_size,
+            batch_size=batch_size,
             learning_rate=self.tuning_learning_rate,
             head_learning_rate=self.tuning_learning_rate,
             momentum=0.9,
             weight_decay=0.0005,
             schedule="constant",
-            seed=stream(cut.seed, "legr order"),
+            seed=stream(seed, "legr order"),
         )
 
 
@@ -285,27 +247,23 @@ class ToLatency(Allocation):
             "asked_latency_fraction": self.asked_latency_fraction,
         }
 
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+    def stages(self, prune: Prune, **_of_searches: Any) -> StageSubgenerator:
         """Yield one surgery."""
         assert self.table_sha256 is not None  # `_one_latency`
         return (
             yield PruneByTable(
-                of=scores,
-                rule=cut.rule,
-                grouping=cut.grouping,
-                normalisation=cut.normalisation,
-                minimum_filters_fraction=cut.minimum_filters_fraction,
+                of=prune.of,
+                rule=prune.rule,
+                grouping=prune.grouping,
+                normalisation=prune.normalisation,
+                minimum_filters_fraction=prune.minimum_filters_fraction,
                 table_sha256=self.table_sha256,
                 asked_latency_ms=self.asked_latency_ms,
                 asked_latency_fraction=self.asked_latency_fraction,
-                seed=cut.random_seed,
-                step=cut.drawn_step,
+                seed=prune.seed,
+                step=prune.step,
             )
         )
-
-
-def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
-    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.of_surgery())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

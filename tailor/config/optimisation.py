@@ -1,26 +1,22 @@
-"""How the target is trained: settings, and which of them cannot be combined. Without torch."""
+"""How the target is trained: settings. Without torch."""
 
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from tailor.common.named import name_validator
-from tailor.common.settings import Count, Fraction
+from tailor.common.settings import Count, Fraction, ReadIf
 from tailor.config.data import DataConfig
-from tailor.facts.networks import NETWORKS
-from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
-from tailor.stages.training import GAMMA, NO_CHANGES, ImageChanges, TrainingSettings
+from tailor.facts.regularisation import REGULARISERS, Regulariser
+from tailor.stages.training import OF_CLASSES, TrainingSettings
 from transtailor.names import nearest
 from transtailor.plural import first_few
 
 TEMPERATURE = 4.0
-OF_CLASSES = {"label_smoothing": 0.0, "distillation_weight": 0.0, "class_weights": None, "sampling": "shuffled"}
-OF_CLASSES |= {"mixup": 0.0, "cutmix": 0.0}
-"""Settings that only a target with classes can have, and their values without effect."""
 
 
 class Optimisation(TrainingSettings):
@@ -32,11 +28,24 @@ class Optimisation(TrainingSettings):
     """Epochs of the first fit of the new head."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images per step over all ranks together."""
-    regulariser: Annotated[SerializeAsAny[Regulariser] | None, name_validator(REGULARISERS)] = None
+    regulariser: Annotated[
+        SerializeAsAny[Regulariser] | None,
+        name_validator(REGULARISERS),
+        ReadIf(lambda c: not c.method.has_own_penalty, "a method without a penalty of its own", refused=True),
+    ] = None
     """What every fine-tuning of all layers adds to its loss; None adds nothing."""
-    distillation_weight: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    distillation_weight: Annotated[
+        Fraction,
+        Field(json_schema_extra={"neutral": 0.0}),
+        OF_CLASSES,
+        ReadIf(lambda c: c.method.tunes_pruned, "a method that fine-tunes a pruned network", refused=True),
+    ] = 0.0
     """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""
-    distillation_temperature: Annotated[float, Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE})] = TEMPERATURE
+    distillation_temperature: Annotated[
+        float,
+        Field(gt=0.0, json_schema_extra={"neutral": TEMPERATURE}),
+        ReadIf(lambda c: c.optimisation.distillation_weight > 0.0, "a distillation_weight above 0", refused=True),
+    ] = TEMPERATURE
     """By what the logits of both are divided before they are compared."""
 
     @field_validator("class_weights", mode="before")
@@ -61,8 +70,6 @@ class Optimisation(TrainingSettings):
             )
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones = {list(self.milestones)} are not in ascending order; sort them")
-        if self.gamma != GAMMA and self.schedule != "step":
-            raise ValueError(f"gamma is read only with schedule = 'step', and schedule = {self.schedule!r}")
         if self.warm_up_epochs and self.warm_up_epochs >= min(self.epochs, self.head_epochs):
             raise ValueError(
                 f"warm_up_epochs = {self.warm_up_epochs} leaves no epoch of epochs = {self.epochs} or head_epochs = "
@@ -97,58 +104,6 @@ class Optimisation(TrainingSettings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _temperature_is_read(self) -> "Optimisation":
-        if self.distillation_temperature != TEMPERATURE and not self.distillation_weight:
-            raise ValueError("distillation_temperature is read only with a distillation_weight above 0; give one")
-        return self
-
-
-def check(
-    optimisation: Optimisation, network: str, data: DataConfig, method: str, regularisers: Iterable[Regulariser | None]
-) -> None:
-    """Raise ValueError if a trial of this network, data and method would not read a setting, or cannot have it."""
-    _refuse_norm(optimisation, network, method)
-    _refuse_for_regularisers(optimisation, regularisers)
-    _refuse_for_data(optimisation, data)
-    _refuse_for_method(optimisation, method)
-
-
-def _refuse_norm(optimisation: Optimisation, network: str, method: str) -> None:
-    """Raise ValueError for a way of norms that has no effect on the network or contradicts the method."""
-    norm = optimisation.norm
-    if norm == "synchronised":
-        return
-    if not NETWORKS[network].has_norm:
-        raise ValueError(f"optimisation.norm = {norm!r} is about BatchNorm, and {network} has none; leave it out")
-    if norm == "frozen" and method == "gbn":
-        raise ValueError("method 'gbn' trains the factors of norms, and optimisation.norm = 'frozen' keeps them")
-
-
-def _refuse_for_regularisers(optimisation: Optimisation, regularisers: Iterable[Regulariser | None]) -> None:
-    for regulariser in regularisers:
-        if isinstance(regulariser, Slimming) and optimisation.norm == "frozen":
-            raise ValueError(
-                "regulariser 'slimming' shrinks the factors of norms, and optimisation.norm = 'frozen' keeps them"
-            )
-        if isinstance(regulariser, Delta | BSS) and optimisation.accumulation_steps > 1:
-            raise ValueError(
-                f"regulariser {regulariser.name!r} reads the whole batch at once, and accumulation_steps = "
-                f"{optimisation.accumulation_steps} divides it; leave one of them out"
-            )
-
-
-def _refuse_for_data(optimisation: Optimisation, data: DataConfig) -> None:
-    of_classes = [name for name in OF_CLASSES if getattr(optimisation, name) != OF_CLASSES[name]]
-    if data.info.target_classes == 1 and of_classes:
-        raise ValueError(f"{' and '.join(of_classes)}: about classes, and {data.name} has real values; leave it out")
-    weights = optimisation.class_weights
-    if isinstance(weights, dict | tuple):
-        _refuse_classes(weights, data)
-    _refuse_changes(optimisation, data)
-    if len(data.input_shape) != 3 and optimisation.memory_format == "channels_last":
-        raise ValueError(f"memory_format = 'channels_last' is about images, and {data.name} has rows of numbers")
-
 
 def weights_text(weights: Mapping[str, float]) -> str:
     """Return weights by class as TOML, on one line.
@@ -163,8 +118,10 @@ def weights_text(weights: Mapping[str, float]) -> str:
     return f"class_weights = {{ {', '.join(entries)} }}"
 
 
-def _refuse_classes(weights: tuple[float, ...] | dict[str, float], data: DataConfig) -> None:
+def refuse_classes(weights: Any, data: DataConfig) -> None:
     """Raise ValueError unless each class of the data set has its weight by name; nothing is known of one not there."""
+    if not isinstance(weights, dict | tuple):
+        return
     names = data.info.label_names
     if isinstance(weights, tuple):
         named = dict.fromkeys(names or ("CLASS",), 1.0) | dict(zip(names, weights, strict=False))
@@ -175,29 +132,3 @@ def _refuse_classes(weights: tuple[float, ...] | dict[str, float], data: DataCon
     missing = [name for name in names if name not in weights]
     if missing:
         raise ValueError(f"class_weights has no number for {first_few(missing)} of {data.name}; give each class one")
-
-
-def _refuse_changes(optimisation: Optimisation, data: DataConfig) -> None:
-    """Raise ValueError for changes of images that the data set's samples cannot have."""
-    changes = [name for name in ImageChanges.model_fields if getattr(optimisation, name) != getattr(NO_CHANGES, name)]
-    if changes and len(data.input_shape) != 3:
-        raise ValueError(f"{', '.join(changes)}: about images, and {data.name} has rows of numbers; leave it out")
-    of_colours = [name for name in ("rand_augment", "colour_jitter") if name in changes]
-    if of_colours and data.input_shape[0] != 3:
-        raise ValueError(
-            f"{' and '.join(of_colours)}: changes colours, and the images of {data.name} have {data.input_shape[0]} "
-            "channel(s); leave it out, or set random_erasing, mixup or cutmix"
-        )
-
-
-def _refuse_for_method(optimisation: Optimisation, method: str) -> None:
-    if optimisation.distillation_weight and method in ("head_only", "fine_tune", "pac_net", "sfp"):
-        raise ValueError(
-            f"distillation_weight = {optimisation.distillation_weight}: the unpruned network teaches pruned ones, and "
-            f"method {method!r} fine-tunes no pruned network; leave it out, or set it to 0.0 for this method"
-        )
-    if optimisation.ema_decay is not None and method == "sfp":
-        raise ValueError(
-            "method 'sfp' removes the filters that its last epoch zeroed, and in an average of the weights none is "
-            "zero; leave ema_decay out"
-        )

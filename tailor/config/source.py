@@ -6,11 +6,21 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from tailor.common.settings import Count, Rate, Seed, Settings
+from tailor.common.settings import Count, Rate, ReadIf, Seed, Settings
 from tailor.facts import weights
 
-OF_SOURCE_TRAINING = ("seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
-"""Settings that only a training on the source task reads."""
+TRAINED_HERE = ReadIf(lambda c: c.source.weights is None, "a source that is trained here", refused=True)
+SOURCE_IMAGES = ReadIf(
+    lambda c: c.source.weights is None or c.method.keeps_source_head,
+    "a source that is trained here, or a method that trains on the source task",
+    refused=True,
+)
+OF_SGD = ReadIf(
+    lambda c: c.source.weights is None or (c.method.keeps_source_head and c.method.trains_by_sgd),
+    "a source that is trained here, or a method that trains on the source task by SGD",
+    refused=True,
+)
+OF_WEIGHTS = ReadIf(lambda c: c.source.weights is not None, "source.weights")
 
 
 class SourceConfig(Settings):
@@ -24,28 +34,27 @@ class SourceConfig(Settings):
     as long as the file is not there."""
     weights_folder: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
     """The folder of weights by name, by default "weights": `transtailor fetch` writes them there."""
-    pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
+    pixel_mean: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False), OF_WEIGHTS] = (
+        0.5,
+    )
     """The normalisation that the weights expect of pixels in [0, 1]: (pixel - mean) / std, one number or one per
     channel. Weights by name have their own."""
-    pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False)] = (0.5,)
+    pixel_std: Annotated[tuple[float, ...], Field(json_schema_extra={"neutral": (0.5,)}, strict=False), OF_WEIGHTS] = (
+        0.5,
+    )
     """The standard deviation of that normalisation."""
-    seed: Seed = 0
+    seed: Annotated[Seed, SOURCE_IMAGES] = 0
     """Of the weights before the source training, and of the order of its images."""
-    epochs: Count = 12
+    epochs: Annotated[Count, TRAINED_HERE] = 12
     """Epochs of the source training, with a cosine schedule."""
-    batch_size: Count = 32
+    batch_size: Annotated[Count, SOURCE_IMAGES] = 32
     """Images per step of the source training."""
-    learning_rate: Rate = 0.05
+    learning_rate: Annotated[Rate, TRAINED_HERE] = 0.05
     """Of the source training."""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0), OF_SGD] = 0.9
     """Of SGD in the source training."""
-    weight_decay: Rate = 0.0005
+    weight_decay: Annotated[Rate, TRAINED_HERE] = 0.0005
     """Of the source training; it is part of the gradient."""
-
-    @property
-    def changed_training(self) -> list[str]:
-        """Names of the settings of the source training that are not the default."""
-        return [name for name in OF_SOURCE_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
     def weights_file(self) -> Path | None:

@@ -13,17 +13,17 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, fie
 from tailor.common.named import name_validator
 from tailor.common.plugin_digests import anything_is_loaded, digest_of_class, digests_in
 from tailor.common.registry import Registry
-from tailor.common.settings import Seed, Settings
-from tailor.config import optimisation
+from tailor.common.settings import Seed, Settings, not_read
 from tailor.config.allocations import ToLatency
 from tailor.config.data import DataConfig
 from tailor.config.latency_table import read_table
-from tailor.config.optimisation import Optimisation
+from tailor.config.needs import refuse_missing
+from tailor.config.optimisation import Optimisation, refuse_classes
 from tailor.config.pruning import OF_TARGETS_DATA, PruningConfig
-from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
+from tailor.config.source import SourceConfig
 from tailor.facts import weights
 from tailor.facts.metrics import LOWER_IS_BETTER, Metric, default_metric, unfit
-from tailor.facts.networks import NETWORKS
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
 from transtailor.validation import list_faults
@@ -44,12 +44,16 @@ class Method(Settings):
     """
 
     version: ClassVar[int] = 1
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What a trial must have for it; tailor/config/needs.py has the words."""
+    unread: ClassVar[frozenset[str]] = frozenset()
+    """Dotted keys of the settings that it never reads, of whatever value; a table stands for all in it."""
     keeps_source_head: ClassVar[bool] = False
     """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
-    scores_filters: ClassVar[bool] = False
-    """Whether it scores filters by the images of `pruning.scores_from`."""
-    filters_only: ClassVar[bool] = False
-    """Whether it cannot prune heads of attention and channels of a stream (pruning.heads, pruning.stream)."""
+    tunes_pruned: ClassVar[bool] = True
+    """Whether it fine-tunes a pruned network, which an unpruned one can teach."""
+    has_own_penalty: ClassVar[bool] = False
+    """Whether it has a penalty of its own in place of optimisation.regulariser."""
     prunes_to_a_budget: ClassVar[bool] = True
     """Whether it reads pruning.width_multiple, of which `auto` is 1 if it does not."""
     rate: ClassVar[str] = "optimisation.learning_rate"
@@ -67,26 +71,25 @@ class Method(Settings):
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for settings that cannot be combined, before anything is trained."""
 
-    def unread(self, config: "TrialConfig") -> set[str]:
-        """Return the dotted keys of the settings that such a trial does not read; a table stands for all in it.
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """What is chosen in it, as messages name it, with what each needs."""
+        return {f"method {self.name!r}": self.needs}
 
-        Subclasses add theirs to those that no method reads: see `TrialConfig.unread`, which everybody asks.
-        """
-        keys = {"source.pixel_mean", "source.pixel_std"}
-        if config.source.weights is not None:
-            keys = {f"source.{name}" for name in OF_SOURCE_TRAINING}
-        optimisation = config.optimisation
-        if optimisation.optimiser != "sgd":
-            keys.add("optimisation.momentum")
-        if optimisation.schedule != "step":
-            keys.add("optimisation.gamma")
-        if not optimisation.distillation_weight:
-            keys.add("optimisation.distillation_temperature")
-        if not self.scores_filters:
-            keys.add("pruning.scores_from")
-        if not NETWORKS[config.network].has_norm:
-            keys |= {"optimisation.norm", "pruning.measure_norms"}
-        return keys
+    @property
+    def removes(self) -> bool:
+        """Whether it removes anything by a surgery."""
+        return True
+
+    @property
+    def scores_by_images(self) -> bool:
+        """Whether it scores filters by the images of pruning.scores_from."""
+        return True
+
+    @property
+    def trains_by_sgd(self) -> bool:
+        """Whether something in it is trained by SGD, whatever optimisation.optimiser is."""
+        return False
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """Return the budgets in milliseconds of its path by a table; by default none."""
@@ -163,7 +166,12 @@ class TrialConfig(Settings):
         ['method.alpha_epochs', 'method.alpha_learning_rate']
         """
         is_users_method = digest_of_class(type(self.method)) is not None
-        return frozenset() if is_users_method else frozenset(self.method.unread(self))
+        return frozenset() if is_users_method else self.method.unread | {one.key for one in not_read(self, self)}
+
+    @property
+    def network_info(self) -> NetworkInfo:
+        """What is known of the network."""
+        return NETWORKS[self.network]
 
     @property
     def donor(self) -> DataConfig | None:
@@ -285,13 +293,22 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _source_settings_are_read(self) -> "TrialConfig":
-        for name in self.source.changed_training:
-            if f"source.{name}" in self.unread:
+    def _settings_are_read(self) -> "TrialConfig":
+        for one in not_read(self, self):
+            if one.is_refused:
                 raise ValueError(
-                    f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
-                    f"{self.method.name!r} does not read it; leave it out, also of tied_to_seed"
+                    f"{one.key} = {one.value!r} has no effect: it is read only with {one.condition.when}; leave it "
+                    f"out, also of tied_to_seed, or give {one.default!r} for method {self.method.name!r}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _needs_are_met(self) -> "TrialConfig":
+        parts = self.method.parts
+        regulariser = self.optimisation.regulariser
+        if regulariser is not None:
+            parts = parts | {f"regulariser {regulariser.name!r}": regulariser.needs}
+        refuse_missing(self, parts)
         return self
 
     @model_validator(mode="after")
@@ -306,35 +323,8 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _optimisation_is_possible(self) -> "TrialConfig":
-        if self.optimisation.regulariser is not None:
-            self.optimisation.regulariser.check(self.network)
-        regularisers = (self.optimisation.regulariser, getattr(self.method, "first_regulariser", None))
-        optimisation.check(self.optimisation, self.network, self.data, self.method.name, regularisers)
-        return self
-
-    @model_validator(mode="after")
-    def _momentum_can_be_kept(self) -> "TrialConfig":
-        has_momentum = self.optimisation.optimiser == "sgd" and bool(self.optimisation.momentum)
-        if self.pruning.optimiser_state == "kept" and not has_momentum:
-            raise ValueError(
-                "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
-                "set optimisation.optimiser = 'sgd' and a momentum, or leave optimiser_state out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _wholes_are_possible(self) -> "TrialConfig":
-        if self.pruning.rule.is_whole and self.method.filters_only:
-            raise ValueError(
-                f"method {self.method.name!r} prunes filters only; leave out pruning.heads, pruning.stream and "
-                "pruning.conv_groups, or choose method 'transtailor' or 'prune'"
-            )
-        if self.pruning.shift_means and self.method.filters_only:
-            raise ValueError(
-                f"pruning.shift_means = true has no effect on method {self.method.name!r}; leave it out, set it to "
-                "false for this method, or choose method 'transtailor' or 'prune'"
-            )
+    def _classes_have_weights(self) -> "TrialConfig":
+        refuse_classes(self.optimisation.class_weights, self.data)
         return self
 
     @model_validator(mode="after")
@@ -343,10 +333,6 @@ class TrialConfig(Settings):
         if name == "target":
             return self
         given = f"pruning.scores_from = {name!r}"
-        if "pruning.scores_from" in self.unread:
-            raise ValueError(
-                f"{given} has no effect: {self.method.label()!r} scores no filters by images; leave it out"
-            )
         target = self.data.info
         if target.target_classes < CLASSES:
             raise ValueError(f"{given} needs a target with classes, and {self.data.name} has real values; leave it out")

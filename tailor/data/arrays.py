@@ -48,7 +48,6 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
         if not file.endswith(".images.npy"):
             _verify_file(folder, file, data_set)
     arrays = {file: open_array(folder, file, data_set) for file in data_set.array_files}
-    _verify_meaning(folder, data_set, arrays)
     tasks = {}
     for task in (SOURCE, TARGET):
         labels = arrays[f"{task}.labels.npy"]
@@ -76,7 +75,6 @@ def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) 
     arrays = {file: open_array(folder, file, data_set) for file in data_set.array_files}
     if digest(arrays, data_set.test_images) != data_set.digest:
         raise ConfigError(f"{folder}: the manifest's digest is not that of its arrays; {manifest.remedy(folder)}")
-    _verify_meaning(folder, data_set, arrays)
     return data_set
 
 
@@ -139,28 +137,3 @@ def _verify_file(folder: Path, file: str, data_set: DataManifest, advance: Calla
             f"{folder / file} is not the file that the manifest describes: its SHA-256 differs; "
             f"{manifest.remedy(folder)}"
         )
-
-
-def _verify_meaning(folder: Path, data_set: DataManifest, arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise ConfigError unless labels fit the class names, the test split has its size, and ids are unique."""
-    problem = _problem_of_meaning(data_set, arrays)
-    if problem is not None:
-        raise ConfigError(f"{folder}: {problem}; {manifest.remedy(folder)}")
-
-
-def _problem_of_meaning(data_set: DataManifest, arrays: dict[str, NDArray[Any]]) -> str | None:
-    """Return in what the arrays do not fit each other or the manifest; None if they fit."""
-    source_labels = arrays["source.labels.npy"]
-    target_labels = arrays["target.labels.npy"]
-    for labels, classes in ((source_labels, data_set.source_classes), (target_labels, data_set.target_classes)):
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            return "a label is beyond the class names"
-    if not data_set.pool and int(arrays["target.is_test.npy"].sum()) != data_set.test_images:
-        return "the test split has another size than the manifest says"
-    for label, count in enumerate(data_set.class_images):
-        if int((target_labels == label).sum()) != count:
-            return "a class has another number of images than the manifest says"
-    ids = np.concatenate([arrays["source.ids.npy"], arrays["target.ids.npy"]])
-    if len(np.unique(ids)) != len(ids):
-        return "an image id occurs twice"
-    return None

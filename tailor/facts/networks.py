@@ -4,16 +4,16 @@ The numbers are facts about the code that builds the networks; `tests/tailor/fac
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tailor.common.errors import explain_errors
 from tailor.common.registry import Registry, function_of
+from tailor.facts.asked import ask
 
 INPUT_SHAPE = (3, 224, 224)  # of one image, if nothing else is known
-TORCHVISION_FILE = Path(__file__).parent / "torchvision_networks.json"  # made by `python -m tools.networks_table`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,27 +57,55 @@ class NetworkInfo:
         return bool(self.activation_macs) or "GELU" in self.activation.split("+")
 
 
-# Prefix of a name -> the function that makes a record to build such a network with.
-FAMILIES = {"timm/": "tailor.networks.timm_builders:first_record"}
+TIMM = "timm/"  # before the names of its networks
+EMBEDDED = json.loads((Path(__file__).parent / "embedded_networks.json").read_bytes())
+OWN_BUILDERS = {name: f"tailor.networks.torchvision_builders:{name}" for name in ("googlenet", "inception_v3")}
+ANALYSED = "tailor.facts.networks:facts_asked"
 
 
-def is_of_family(name: str) -> bool:
-    """Whether a network is one of a family, whose facts are in no table."""
-    return name.startswith(tuple(FAMILIES))
+def is_timms(name: str) -> bool:
+    """Whether a network is one of timm's."""
+    return name.startswith(TIMM)
+
+
+def facts_asked(name: str) -> NetworkInfo:
+    """Return the record of one of torchvision's or timm's networks with its facts."""
+    return replace(NETWORKS[name], **ask("facts", name))
+
+
+def is_asked(name: str) -> bool:
+    """Whether `ask` can be asked about a network, which every process knows by its name: it is no user's."""
+    builder = NETWORKS[name].builder
+    return is_timms(name) or (
+        isinstance(builder, str) and builder.startswith(("torchvision.models:", "tailor.networks"))
+    )
 
 
 class _Networks(Registry[NetworkInfo]):
-    """Networks by name; the facts of one of a family, or of a user's, are found at its first use, by torch."""
+    """Networks by name; the facts of torchvision's, timm's and users' are found at the first use, by torch."""
 
     elsewhere = (
         "; one of timm is typed timm/NAME; your own needs the file that registers it: imports = [FILE] in a spec, "
         "--import FILE behind a command, from tailor.execution import plugins; plugins.load(Path(FILE)) in Python"
     )
 
+    def add(self, name: str, record: NetworkInfo) -> NetworkInfo:
+        """Register a network; torchvision's names are taken, too."""
+        _ = name in self  # registers one of torchvision's
+        return super().add(name, record)
+
     def analyse_later(self, name: str) -> None:
         """Find the facts of a user's network at its first use."""
         finder = "tailor.execution.network_check:find_facts_of_users"
         self._records[name] = replace(self._records[name], facts_from=finder)
+
+    def get_bare(self, name: str) -> NetworkInfo:
+        """Return a record as it is, perhaps without facts. Raises ConfigError: there is no such network."""
+        return self._records[name] if name in self else super().__getitem__(name)
+
+    def put(self, name: str, record: NetworkInfo) -> None:
+        """Replace the record of a network."""
+        self._records[name] = record
 
     def __getitem__(self, name: str) -> NetworkInfo:
         info = super().__getitem__(name)
@@ -87,21 +115,30 @@ class _Networks(Registry[NetworkInfo]):
                 with explain_errors(f"network {name!r} cannot be analysed", "choose another one"):
                     self._records[name] = function_of(info.facts_from)(name)
             except BaseException:
-                self._records[name] = info
+                if info.facts_from == ANALYSED:
+                    self.remove(name)
+                else:
+                    self._records[name] = info
                 raise
         return self._records[name]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._records, *ask("names")]))
+
     def _can_be_added(self, name: object) -> bool:
-        for prefix, first_record in FAMILIES.items():
-            if isinstance(name, str) and name.startswith(prefix):
-                self._records[name] = function_of(first_record)(name)
-                return True
-        return False
+        if not isinstance(name, str):
+            return False
+        if is_timms(name):
+            self._records[name] = function_of("tailor.networks.timm_builders:record")(name)
+            return True
+        is_torchvisions = name.isidentifier() and name in ask("names")
+        if is_torchvisions:
+            builder = OWN_BUILDERS.get(name, f"torchvision.models:{name}")
+            description = f"torchvision's {name}, without weights."
+            self._records[name] = NetworkInfo(description=description, builder=builder, facts_from=ANALYSED)
+        return is_torchvisions
 
 
 NETWORKS = _Networks("network")
-
-_embedded = json.loads((Path(__file__).parent / "embedded_networks.json").read_bytes())
-_of_torchvision = {name: entry["info"] for name, entry in json.loads(TORCHVISION_FILE.read_bytes()).items()}
-for _name, _facts in (_embedded | _of_torchvision).items():
-    NETWORKS.add(_name, NetworkInfo(**_facts))
+for _name, _facts in EMBEDDED.items():
+    NETWORKS.put(_name, NetworkInfo(**_facts))

@@ -4,7 +4,6 @@ from typing import ClassVar, Literal
 
 from tailor.common.registry import Registry
 from tailor.common.settings import Rate, Settings
-from tailor.facts.networks import NETWORKS
 
 
 class Regulariser(Settings):
@@ -13,14 +12,8 @@ class Regulariser(Settings):
     name: str
     needs_anchor: ClassVar[bool] = False  # the pre-trained weights, kept beside the model
     runs_anchor: ClassVar[bool] = False  # one forward pass of the pre-trained network per step
-
-    def check(self, network: str) -> None:
-        """Raise ValueError if the network lacks what is penalised, before anything is trained.
-
-        >>> REGULARISERS["slimming"]().check("digits_vgg")
-        Traceback (most recent call last):
-        ValueError: regulariser 'slimming' shrinks BatchNorm's factors, and digits_vgg has no norm
-        """
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What a trial must have for it; tailor/config/needs.py has the words."""
 
 
 class L2SP(Regulariser):
@@ -28,6 +21,7 @@ class L2SP(Regulariser):
 
     name: Literal["l2_sp"] = "l2_sp"
     needs_anchor: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained_start"})
     strength: Rate = 0.1
     """Factor of the penalty in the loss."""
     head_strength: Rate = 0.01
@@ -40,6 +34,7 @@ class Delta(Regulariser):
     name: Literal["delta"] = "delta"
     needs_anchor: ClassVar[bool] = True
     runs_anchor: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"feature_maps", "pretrained_start", "whole_batches"})
     strength: Rate = 0.01
     """Factor of the penalty in the loss."""
     # Constants, which a plugin's subclass may set otherwise.
@@ -48,16 +43,12 @@ class Delta(Regulariser):
     attention_images: ClassVar[int] = 256
     """Training images on which the loss is measured with each channel zeroed; at most all of them."""
 
-    def check(self, network: str) -> None:
-        """Refuse a network without feature maps."""
-        if len(NETWORKS[network].input_shape) != 3:
-            raise ValueError(f"regulariser 'delta' compares feature maps of convolutions, and {network} has none")
-
 
 class BSS(Regulariser):
     """Batch spectral shrinkage (Chen et al., NeurIPS 2019): strength x the `smallest` squared singular values' sum."""
 
     name: Literal["bss"] = "bss"
+    needs: ClassVar[frozenset[str]] = frozenset({"whole_batches"})
     strength: Rate = 0.001
     """Factor of the penalty in the loss."""
     smallest: ClassVar[int] = 1
@@ -68,13 +59,9 @@ class Slimming(Regulariser):
     """Network slimming (Liu et al., ICCV 2017): strength x sum of |gamma| of the norms behind prunable layers."""
 
     name: Literal["slimming"] = "slimming"
+    needs: ClassVar[frozenset[str]] = frozenset({"some_norm", "trained_norms"})
     strength: Rate = 1e-4
     """Factor of the penalty in the loss."""
-
-    def check(self, network: str) -> None:
-        """Refuse a network without norms."""
-        if not NETWORKS[network].has_norm:
-            raise ValueError(f"regulariser 'slimming' shrinks BatchNorm's factors, and {network} has no norm")
 
 
 REGULARISERS: Registry[type[Regulariser]] = Registry("regulariser")

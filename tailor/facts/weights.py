@@ -1,7 +1,6 @@
 """Weights by torchvision's exact names, or in your own files: their facts and their folder. Without torch."""
 
 import hashlib
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tailor.common.errors import ConfigError
+from tailor.facts.asked import ask
+from tailor.facts.networks import NETWORKS
 from tailor.facts.pins import other_pin
 from transtailor.files import is_there
 from transtailor.names import nearest
 
-TABLE_FILE = Path(__file__).parent / "torchvision_weights.json"  # made by `python -m tools.weights_table`
 FOLDER = "weights"  # the default, next to `runs` and `cache`
 SHA256_DIGITS = 64
 NAME = re.compile(r"(\w+_Weights)\.(\w+)")
@@ -29,16 +29,16 @@ class WeightsInfo:
     sha256: str  # those digits
     pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
     pixel_std: tuple[float, ...]
+    side_px: int  # of the images that they are for
 
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, WeightsInfo]:
     """Return exact name, such as "ResNet18_Weights.IMAGENET1K_V1" -> what is known of the weights."""
     info_by_name = {}
-    for name, facts in json.loads(TABLE_FILE.read_bytes()).items():
-        facts["pixel_mean"] = tuple(facts["pixel_mean"])
-        facts["pixel_std"] = tuple(facts["pixel_std"])
-        info_by_name[name] = WeightsInfo(**facts)
+    for name, facts in ask("weights").items():
+        pixels = {key: tuple(facts[key]) for key in ("pixel_mean", "pixel_std")}
+        info_by_name[name] = WeightsInfo(**facts | pixels)
     return info_by_name
 
 
@@ -141,10 +141,19 @@ def check_pin(weights: str, sha256: str) -> None:
 
 
 def refuse_other_network(weights: str | None, network: str) -> None:
-    """Raise ConfigError if these are weights by name, of another network."""
-    if weights is not None and is_name(weights) and find(weights).network != network:
+    """Raise ConfigError if these are weights by name, of another network or for images that it does not read."""
+    if weights is None or not is_name(weights):
+        return
+    info = find(weights)
+    if info.network != network:
         raise ConfigError(
-            f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
+            f"source.weights = {weights!r} are weights of {info.network}, and the network is {network}; "
+            f"{what_to_give(network)}"
+        )
+    side_px = NETWORKS[network].input_shape[1]
+    if info.side_px != side_px and not NETWORKS[network].any_size:
+        raise ConfigError(
+            f"source.weights = {weights!r} are for {info.side_px} px, and {network} is only built for {side_px}; "
             f"{what_to_give(network)}"
         )
 

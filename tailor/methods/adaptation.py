@@ -7,25 +7,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tailor.common.settings import Count, Fraction
-from tailor.config.pruning import WIDTHS
+from tailor.common.settings import Count, Fraction, ReadIf
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.facts.networks import NETWORKS
-from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.path import exceeds_tolerance
 from tailor.methods.recipe import Recipe
 from tailor.pruning.adaptation_rules import best_point
 from tailor.stages import CumulativeSum, Grouping, Priority, PruneByCumulativeSum, StageGenerator, StageOutcome
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
-NEVER_NEGATIVE = ("ReLU", "ReLU6", "none")  # none: no activation modules, so a ReLU is applied instead
 
 
 @register
 class TargetAwareAdaptation(Method):
     """Fine-tune; then remove filters with weak activations on the target, a few layers at a time, and tune again."""
 
-    filters_only: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"filters", "prunable"})
     prunes_to_a_budget: ClassVar[bool] = False
     name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
     statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
@@ -44,29 +40,19 @@ class TargetAwareAdaptation(Method):
     """Length of the path (C); it ends earlier if no filter can be removed (C)."""
     stop_early: bool = False
     """Stop by the rule below instead of following the whole path (C)."""
-    tolerance_fraction: Fraction = 0.01
+    tolerance_fraction: Annotated[Fraction, ReadIf(lambda c: c.method.stop_early, "stop_early = true")] = 0.01
     """Drop of the score below the best so far that the rule tolerates (C)."""
 
-    def check(self, config: TrialConfig) -> None:
-        """Refuse a statistic that may be negative on this network, a width multiple, which the rule does not support,
-        and a network that can lose no filter."""
-        refuse_unprunable(config)
-        if config.pruning.width_multiple != 1:
-            raise ValueError(
-                f"pruning.width_multiple = {config.pruning.width_multiple} has no effect on {self.name}, whose rule "
-                "decides how many filters are removed; leave it out"
-            )
-        activation = NETWORKS[config.network].activation
-        if self.statistic != "mean_absolute_activation" and activation not in NEVER_NEGATIVE:
-            raise ValueError(
-                f"statistic = {self.statistic!r} needs activations from 0 on, and {config.network} has {activation}; "
-                "choose statistic = 'mean_absolute_activation'"
-            )
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """With a statistic that may not be negative."""
+        is_signed = self.statistic == "mean_absolute_activation"
+        return super().parts | {f"statistic = {self.statistic!r}": frozenset(() if is_signed else ("relu",))}
 
-    def unread(self, config: TrialConfig) -> set[str]:
-        """The widths of a pruning to a budget, and the tolerance of the rule without the rule."""
-        keys = super().unread(config) | WIDTHS
-        return keys if self.stop_early else keys | {"method.tolerance_fraction"}
+    @property
+    def scores_by_images(self) -> bool:
+        """Its statistics are always of the target."""
+        return False
 
     def label(self) -> str:
         """One arm per statistic and priority."""

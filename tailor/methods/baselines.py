@@ -13,13 +13,11 @@ OF_TUNING = ("epochs", "learning_rate", "norm", "regulariser", "layer_decay")  #
 class HeadOnly(Method):
     """A new last layer on frozen features ("FT" in TransTailor's tables)."""
 
+    unread: ClassVar[frozenset[str]] = frozenset({"pruning", *(f"optimisation.{name}" for name in OF_TUNING)})
     prunes_to_a_budget: ClassVar[bool] = False
+    tunes_pruned: ClassVar[bool] = False
     rate: ClassVar[str] = "optimisation.head_learning_rate"
     name: Literal["head_only"] = "head_only"
-
-    def unread(self, config: TrialConfig) -> set[str]:
-        """What only a fine-tuning or a pruning reads."""
-        return super().unread(config) | {f"optimisation.{name}" for name in OF_TUNING} | {"pruning"}
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head and measure."""
@@ -32,12 +30,10 @@ class HeadOnly(Method):
 class FullFineTuning(Method):
     """A new last layer first, then all layers ("FT-Full")."""
 
+    unread: ClassVar[frozenset[str]] = frozenset({"pruning"})
     prunes_to_a_budget: ClassVar[bool] = False
+    tunes_pruned: ClassVar[bool] = False
     name: Literal["fine_tune"] = "fine_tune"
-
-    def unread(self, config: TrialConfig) -> set[str]:
-        """What only a pruning reads."""
-        return super().unread(config) | {"pruning"}
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head, tune everything, measure."""

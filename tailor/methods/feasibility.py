@@ -1,13 +1,11 @@
 """What a trial's network can lose, so that an impossible budget is refused before training. Without torch."""
 
 import json
-from functools import lru_cache
 
 from tailor.common.plugin_digests import digest_of
+from tailor.config.needs import find_prunable
 from tailor.config.trial import TrialConfig
-from tailor.facts.feasibility_table import Prunable, macs_left, table
-from tailor.facts.networks import NETWORKS, is_of_family
-from tailor.stages import GroupRule
+from tailor.facts.networks import NETWORKS
 
 ROUNDING = 1e-9  # of a share of the MACs
 
@@ -24,50 +22,19 @@ def most_removable(config: TrialConfig) -> float:
     """
     data = config.data
     pruning = config.pruning
-    prunable = _find_prunable(config)
+    prunable = find_prunable(config)
     if prunable is None:
         return 1.0
-    if not is_prunable(config):
+    if not prunable.widths:
         return 0.0
-    reads_any_size = any(stride for stride, *_ in prunable.grids)
-    if data.input_shape != NETWORKS[config.network].input_shape and not reads_any_size:
-        return 1.0
     kept_fractions = []
     for filters, filters_each in prunable.widths:
         fewest = pruning.widths.fewest(filters, filters_each, pruning.minimum_filters_fraction)
         kept_fractions.append(fewest / filters)
     classes = data.info.target_classes
-    least = macs_left(prunable.grids, data.input_shape, classes, kept_fractions)
-    original = macs_left(prunable.grids, data.input_shape, classes, [1.0] * len(prunable.widths))
+    least = prunable.macs_left(classes, kept_fractions)
+    original = prunable.macs_left(classes, [1.0] * len(prunable.widths))
     return 1.0 - least / original
-
-
-def _find_prunable(config: TrialConfig) -> Prunable | None:
-    """What the trial's network can lose under its rule; None if it is not known."""
-    rule = config.pruning.rule
-    by_rule = _prunable_by_rule(config.network)
-    if rule.exclude or (by_rule is None and rule.is_whole):
-        prunable, _ = _analyse(config.network, rule)
-        return prunable
-    return None if by_rule is None else by_rule.get(rule.name)
-
-
-@lru_cache
-def _analyse(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
-    """What a network can lose under a rule that no table has, and which kinds of groups it has; once per process."""
-    from tailor.pruning.feasibility_count import prunable
-
-    return prunable(network, rule)
-
-
-@lru_cache
-def _prunable_by_rule(network: str) -> dict[str, Prunable] | None:
-    """Name of each rule -> what the network can lose under it; None if it is not known."""
-    if not is_of_family(network):
-        return table().get(network)
-    from tailor.pruning.feasibility_count import rules
-
-    return rules(network)
 
 
 def refuse_impossible(config: TrialConfig, asked_removed_macs_fraction: float) -> None:
@@ -106,62 +73,11 @@ def _choices(config: TrialConfig, most: float) -> str:
 def refuse_missing_kinds(config: TrialConfig) -> None:
     """Raise ValueError if the settings prune heads, a stream or groups of convolutions and the network has none."""
     rule = config.pruning.rule
-    by_rule = _prunable_by_rule(config.network)
+    prunable = find_prunable(config)
     for kind, value in rule.wholes.items():
-        if by_rule is None or rule.exclude:
-            _, kinds = _analyse(config.network, rule)
-            has_kind = kind in kinds
-        else:
-            has_kind = GroupRule(**{kind: value}).name in by_rule  # type: ignore[arg-type]
-        if not has_kind:
+        if prunable is not None and kind not in prunable.kinds:
             other = "resnext50_32x4d" if kind == "conv_groups" else "a transformer such as vit_b_16 or swin_t"
             raise ValueError(
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
                 f"leave pruning.{kind} out, or choose {other}"
             )
-
-
-def is_prunable(config: TrialConfig) -> bool:
-    """Whether the trial's network can lose a filter; True if it is not known.
-
-    The groups of filters are the same for images of any size.
-    """
-    prunable = _find_prunable(config)
-    return prunable is None or bool(prunable.widths)
-
-
-def refuse_unprunable(config: TrialConfig) -> None:
-    """Raise ValueError if the trial's network can lose no filter under its rule of groups; for a method's `check`."""
-    if not is_prunable(config):
-        pruning = config.pruning
-        raise ValueError(
-            f"no layer of {config.network} can lose filters with pruning.residual = {pruning.residual!r} and "
-            f"pruning.linear = {str(pruning.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
-        )
-
-
-def refuse_without_norms(config: TrialConfig, what: str) -> None:
-    """Raise ValueError unless each layer that can lose filters has a norm after it; for the `check` of a method.
-
-    Args:
-        what: the part that reads the norms' factors, such as "method 'gbn'".
-    """
-    if not NETWORKS[config.network].has_norm:
-        raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
-    prunable = _find_prunable(config)
-    if prunable is not None and prunable.without_norm:
-        raise ValueError(
-            f"{what} reads the factor of the norm behind each layer, and {prunable.without_norm} of {config.network}, "
-            "which can lose filters, has none; choose another, or pruning.linear = false if the layer is linear"
-        )
-
-
-def refuse_without_activations(config: TrialConfig) -> None:
-    """Raise ValueError unless each layer that can lose filters has its own activation; for a method's `check`."""
-    prunable = _find_prunable(config)
-    if prunable is not None and prunable.without_activation:
-        raise ValueError(
-            f"placement = 'after_activation': {prunable.without_activation} of {config.network}, which can lose "
-            "filters, has no activation module of its own that a factor can follow; choose placement = 'after_norm', "
-            "or other layers with pruning.residual and pruning.linear"
-        )

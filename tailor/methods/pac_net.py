@@ -22,7 +22,11 @@ OF_ALL_LAYERS = ("learning_rate", "norm", "layer_decay")  # settings of a fine-t
 class PACNet(Method):
     """Keep the weights that the source needs, and train the others on the target."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"source_task"})
+    unread: ClassVar[frozenset[str]] = frozenset({"pruning", *(f"optimisation.{name}" for name in OF_ALL_LAYERS)})
     prunes_to_a_budget: ClassVar[bool] = False
+    tunes_pruned: ClassVar[bool] = False
+    has_own_penalty: ClassVar[bool] = True
     keeps_source_head: ClassVar[bool] = True
     rate: ClassVar[str] = "method.calibrate_learning_rate"
     name: Literal["pac_net"] = "pac_net"
@@ -42,28 +46,10 @@ class PACNet(Method):
     calibrate_learning_rate: Rate = 0.001
     """Learning rate of the redundant weights (C); the head's, epochs, batch size and schedule are `optimisation`'s."""
 
-    def check(self, config: TrialConfig) -> None:
-        """Refuse a target without a source task, and a regulariser, which has no effect."""
-        if not config.data.info.source_images:
-            raise ValueError(
-                f"pac_net trains the essential weights on the source task, and {config.data.name} has no source task; "
-                "choose data with one, or another method"
-            )
-        if config.optimisation.regulariser is not None:
-            raise ValueError(
-                f"optimisation.regulariser = {config.optimisation.regulariser.name!r} has no effect with pac_net, "
-                "whose penalty is penalty_strength; leave the regulariser out"
-            )
-
-    def unread(self, config: TrialConfig) -> set[str]:
-        """What a pruning of filters reads, and what its own settings replace; Allocate trains on the source task."""
-        keys = super().unread(config) | {"pruning", *(f"optimisation.{name}" for name in OF_ALL_LAYERS)}
-        keys -= {"source.seed", "source.batch_size", "source.momentum"}
-        if self.optimiser == "sgd":
-            keys.discard("optimisation.momentum")
-        elif config.source.weights is not None:
-            keys.add("source.momentum")
-        return keys
+    @property
+    def trains_by_sgd(self) -> bool:
+        """Whether Allocate and Calibrate are."""
+        return self.optimiser == "sgd"
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield Prune and Allocate, which read only the source and are shared by all targets; head; Calibrate."""

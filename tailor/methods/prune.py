@@ -6,28 +6,36 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from tailor.common.named import name_validator
 from tailor.common.seeds import stream
-from tailor.common.settings import Count, Rate
+from tailor.common.settings import Count, Rate, ReadIf
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global, ToLatency
-from tailor.config.pruning import WIDTHS, PruningConfig
+from tailor.config.pruning import OF_MACS, PruningConfig
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.facts.networks import NETWORKS
 from tailor.facts.regularisation import REGULARISERS, Regulariser
-from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
+from tailor.methods.feasibility import refuse_impossible
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA
 from tailor.stages import Grouping, Reinitialise, ScoreNormalisation, StageGenerator
 from transtailor.names import nearest
+
+OF_BETA = ReadIf(lambda c: c.method.criterion == "beta", "criterion = 'beta'")
 
 
 @register
 class Pruning(Method):
     """Score, prune, fine-tune: once or in several steps, before or after a first fine-tuning."""
 
-    scores_filters: ClassVar[bool] = True
     name: Literal["prune"] = "prune"
     criterion: str = "taylor"
     """What scores the filters; docs/criteria.md has the names."""
-    normalisation: Literal["auto", "mean", "none"] = "auto"
+    normalisation: Annotated[
+        Literal["auto", "mean", "none"],
+        ReadIf(
+            lambda c: c.method.allocation.compares_layers,
+            "an allocation that compares the scores of different layers",
+            refused=True,
+            harmless=("none",),
+        ),
+    ] = "auto"
     """By what the scores of a layer are divided before layers are compared: by their mean, or by nothing. `auto` is
     `mean` for criteria that read only weights (Torch-Pruning: T), else `none`; docs/criteria.md says why."""
     allocation: Annotated[SerializeAsAny[Allocation], name_validator(ALLOCATIONS)] = Global()
@@ -36,17 +44,21 @@ class Pruning(Method):
     """How the scores of layers that lose filters together are combined."""
     steps: Count = 1
     """1 is one-shot; more steps remove equal shares of the budget, each with new scores and a fine-tuning."""
-    asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0), OF_MACS] = 0.2
     """Share of the original network's MACs that is removed after the last step."""
     order: Literal["head_first", "tune_first"] = "head_first"
     """`head_first` scores after training only the head; `tune_first` fine-tunes all layers before the first scoring."""
-    first_regulariser: Annotated[SerializeAsAny[Regulariser] | None, name_validator(REGULARISERS)] = None
+    first_regulariser: Annotated[
+        SerializeAsAny[Regulariser] | None,
+        name_validator(REGULARISERS),
+        ReadIf(lambda c: c.method.order == "tune_first", "order = 'tune_first'", refused=True),
+    ] = None
     """Only for the tuning before the first scoring, such as slimming's penalty; None: the trial's own."""
     weights: Literal["kept", "reinitialised"] = "kept"
     """`reinitialised` trains the pruned widths from scratch."""
-    alpha_epochs: Annotated[int, Field(ge=0)] = 10
+    alpha_epochs: Annotated[int, Field(ge=0), OF_BETA] = 10
     """Epochs of training factors before scoring; read only by the criterion `beta`."""
-    alpha_learning_rate: Rate = 0.01
+    alpha_learning_rate: Annotated[Rate, OF_BETA] = 0.01
     """Learning rate of those factors."""
 
     @field_validator("criterion")
@@ -67,71 +79,42 @@ class Pruning(Method):
         return self.model_copy(update={"normalisation": self.score_normalisation()})
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a criterion that does not work on the network, and settings without effect."""
-        self._check_criterion(config)
-        if self.normalisation == "mean" and not self.allocation.compares_layers:
+        """Refuse a budget that the network cannot lose, and settings that contradict each other."""
+        if self.first_regulariser is not None and self.first_regulariser.needs_anchor:
             raise ValueError(
-                f"normalisation = 'mean' has no effect: allocation {self.allocation.name!r} does not compare the "
-                "scores of different layers; leave it out"
+                f"first_regulariser = {self.first_regulariser.name!r} compares with the pre-trained weights, which are "
+                "kept only for the trial's own regulariser; set optimisation.regulariser instead"
             )
-        if self.first_regulariser is not None and self.order == "head_first":
-            raise ValueError("first_regulariser has no effect with order = 'head_first'; set order = 'tune_first'")
-        if self.first_regulariser is not None:
-            self.first_regulariser.check(config.network)
-            if self.first_regulariser.needs_anchor:
-                raise ValueError(
-                    f"first_regulariser = {self.first_regulariser.name!r} compares with the pre-trained weights, which "
-                    "are kept only for the trial's own regulariser; set optimisation.regulariser instead"
-                )
         if self.steps > 1 and not self.allocation.in_steps:
             raise ValueError(
                 f"allocation {self.allocation.name!r} reaches {self.allocation.label()} in one step, and steps = "
                 f"{self.steps}; leave steps out, or give asked_latency_fraction and a table"
             )
-        regulariser = config.optimisation.regulariser
-        if self.weights == "reinitialised" and regulariser is not None and regulariser.needs_anchor:
-            raise ValueError(
-                f"weights = 'reinitialised' trains from scratch, and optimisation.regulariser = {regulariser.name!r} "
-                "pulls the weights to the pre-trained ones; leave one of them out"
-            )
         refuse_impossible(config, self.asked_removed_macs_fraction)
 
-    def _check_criterion(self, config: TrialConfig) -> None:
-        """Raise ValueError for a criterion that does not work on the network."""
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """With the criterion, and the regulariser of the first tuning."""
         criterion = CRITERIA[self.criterion]
-        activation = NETWORKS[config.network].activation
-        if criterion.needs == "norm":
-            refuse_without_norms(config, f"criterion {self.criterion!r}")
-        if criterion.needs == "relu" and activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
-            raise ValueError(
-                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {activation}"
-            )
-        if config.pruning.rule.is_whole and not criterion.scores_wholes:
-            others = sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes)
-            raise ValueError(
-                f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "
-                f"pruning.conv_groups, or choose one of {', '.join(others)}"
-            )
-        if config.pruning.conv_groups != "none" and criterion.has_gates:
-            raise ValueError(
-                f"criterion {self.criterion!r} scores factors, and groups of convolutions have none; leave out "
-                "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
-            )
+        needs = criterion.needs
+        if not criterion.scores_wholes:
+            needs |= {"filters"}
+        if criterion.has_gates:
+            needs |= {"no_conv_groups"}
+        found = super().parts | {f"criterion {self.criterion!r}": needs}
+        if self.first_regulariser is not None:
+            found[f"regulariser {self.first_regulariser.name!r}"] = self.first_regulariser.needs
+        return found
 
-    def unread(self, config: TrialConfig) -> set[str]:
-        """Of the criterion, the allocation, and the budget in MACs if the allocation asks a table."""
-        keys = super().unread(config) | {f"method.allocation.{name}" for name in self.allocation.unread()}
-        if self.criterion == "beta":
-            keys.discard("optimisation.momentum")  # that of the factors, whatever trains the weights
-        else:
-            keys |= {"method.alpha_epochs", "method.alpha_learning_rate"}
-        if not CRITERIA[self.criterion].reads_data:
-            keys.add("pruning.scores_from")
-        if not self.allocation.compares_layers:
-            keys.add("method.normalisation")
-        if self.latency_budgets():
-            keys |= {"method.asked_removed_macs_fraction", *WIDTHS}
-        return keys
+    @property
+    def scores_by_images(self) -> bool:
+        """Whether the criterion does."""
+        return CRITERIA[self.criterion].reads_data
+
+    @property
+    def trains_by_sgd(self) -> bool:
+        """The factors of `beta` are, whatever trains the weights."""
+        return self.criterion == "beta"
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The allocation, if it reads a table."""
@@ -184,22 +167,20 @@ class Pruning(Method):
 class SmallerDense(Method):
     """A narrower network of the same MACs, pre-trained on the source and fine-tuned: is pruning worth the effort?"""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"source_training"})
+    unread: ClassVar[frozenset[str]] = frozenset(
+        f"pruning.{name}"
+        for name in PruningConfig.model_fields
+        if name != "width_multiple"  # its layers have it, too
+    )
     name: Literal["smaller_dense"] = "smaller_dense"
     asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that it lacks; every layer is narrower by the same share."""
 
-    def check(self, config: TrialConfig) -> None:
-        """Refuse weights from a file, which only fit the whole network."""
-        if config.source.weights is not None:
-            raise ValueError(
-                "smaller_dense trains a narrower network on the source task, and source.weights only fits the whole "
-                "one; leave source.weights out, or compare with fine_tune of a smaller network"
-            )
-
-    def unread(self, config: TrialConfig) -> set[str]:
-        """Of the pruning, all but the widths, which the narrower layers have too."""
-        of_pruning = {f"pruning.{name}" for name in PruningConfig.model_fields}
-        return super().unread(config) | of_pruning - WIDTHS
+    @property
+    def scores_by_images(self) -> bool:
+        """It scores nothing."""
+        return False
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the narrower source network, its head, full fine-tuning, measurement."""

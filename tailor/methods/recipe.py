@@ -8,7 +8,7 @@ import tailor.stages as stages
 from tailor.common.errors import ConfigError
 from tailor.common.plugin_digests import digest_of
 from tailor.common.seeds import stream
-from tailor.config.allocations import Allocation, Cut
+from tailor.config.allocations import Allocation
 from tailor.config.data import DataConfig
 from tailor.config.pruning import OF_TARGETS_DATA
 from tailor.config.source import SourceConfig
@@ -237,20 +237,21 @@ class Recipe:
             at_random: whether random filters are removed; the scores stay with the model.
             step: of a path, from 1: what is drawn has other numbers in each.
         """
-        cut = Cut(
+        seed = stream(self.config.seed, "allocation")
+        prune = stages.Prune(
+            of=scores,
             rule=self.rule,
             grouping=grouping,
             normalisation=normalisation,
             asked_removed_macs_fraction=round(asked_removed_macs_fraction, 9),
             minimum_filters_fraction=self.config.pruning.minimum_filters_fraction,
-            task=self.task,
-            batch_size=self.config.optimisation.batch_size,
-            seed=stream(self.config.seed, "allocation"),
-            step=step,
             widths=self.config.pruning.widths,
-            at_random=at_random,
+            allocation="global",
+            seed=seed if at_random else None,
+            step=step if at_random else 1,  # by the scores all steps share one key
         )
-        pruned = yield from allocation.stages(scores, cut)
+        batch_size = self.config.optimisation.batch_size
+        pruned = yield from allocation.stages(prune, task=self.task, batch_size=batch_size, seed=seed)
         if self.config.pruning.shift_means:
             pruned = yield stages.ShiftMeans(
                 of=pruned,

@@ -12,7 +12,7 @@ from tailor.common.settings import Count
 from tailor.config.allocations import Global, Uniform
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.facts.regularisation import Slimming
-from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
+from tailor.methods.feasibility import refuse_impossible
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe
 from tailor.stages import FineTuneSoftly, Grouping, StageGenerator, TrainGates, Training
@@ -25,7 +25,8 @@ class SoftFilterPruning(Method):
     He et al., IJCAI 2018.
     """
 
-    filters_only: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"filters", "last_weights"})
+    tunes_pruned: ClassVar[bool] = False
     name: Literal["sfp"] = "sfp"
     asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that is removed at the end (C: the paper gives the share of filters); every
@@ -42,6 +43,11 @@ class SoftFilterPruning(Method):
                 "pruning.measure_norms = true measures norms after filters are removed, and with evaluated = 'masked' "
                 "none is; leave one of them out"
             )
+
+    @property
+    def scores_by_images(self) -> bool:
+        """It compares weights."""
+        return False
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield head, one fine-tuning with zeroing, removal, measurement; no fine-tuning after the removal (P)."""
@@ -69,7 +75,8 @@ class GateDecorator(Method):
     You et al., NeurIPS 2019, "Gate Decorator".
     """
 
-    filters_only: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"filters", "norm", "trained_norms"})
+    has_own_penalty: ClassVar[bool] = True
     name: Literal["gbn"] = "gbn"
     steps: Count = 5
     """Tocks of the path; each comes after `step_removed_macs_fraction` more was removed and ends in an operating point
@@ -94,18 +101,18 @@ class GateDecorator(Method):
         return self
 
     def check(self, config: TrialConfig) -> None:
-        """Refuse a network without gates, and a second regulariser."""
-        refuse_without_norms(config, "method 'gbn'")
-        if config.optimisation.regulariser is not None:
-            raise ValueError(
-                "method 'gbn' has a penalty of its own, so optimisation.regulariser = "
-                f"{config.optimisation.regulariser.name!r} has no effect; leave it out"
-            )
+        """Refuse a budget that the network cannot lose."""
         refuse_impossible(config, self.steps * self.step_removed_macs_fraction)
 
-    def unread(self, config: TrialConfig) -> set[str]:
-        """Less than others: the gates are trained by SGD, whatever trains the weights."""
-        return super().unread(config) - {"optimisation.momentum"}
+    @property
+    def scores_by_images(self) -> bool:
+        """Its gates are always trained on the target."""
+        return False
+
+    @property
+    def trains_by_sgd(self) -> bool:
+        """The gates are, whatever trains the weights."""
+        return True
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the head; then ticks with pruning, tock and measurement for each step."""

@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tailor.common.seeds import stream
-from tailor.common.settings import Count, Fraction, Rate
+from tailor.common.settings import Count, Fraction, Rate, ReadIf
 from tailor.config.allocations import Global, ToLatency
-from tailor.config.pruning import WIDTHS
+from tailor.config.pruning import OF_SURGERY
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.facts.networks import NETWORKS
-from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
+from tailor.methods.feasibility import refuse_impossible
 from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe
 from tailor.stages import (
@@ -31,12 +31,14 @@ from tailor.stages import (
 class TransTailor(Method):
     """Learn scaling factors on the target, prune by |gradient x factor|, fine-tune with the importance, repeat."""
 
-    scores_filters: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"no_conv_groups"})
     name: Literal["transtailor"] = "transtailor"
     steps: Count = 5
     """Iterations of the path; each removes `step_removed_macs_fraction` more and ends in an operating point (C); 1:
     once."""
-    step_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    step_removed_macs_fraction: Annotated[
+        float, Field(gt=0.0, lt=1.0), ReadIf(lambda c: not c.method.latency_budgets(), "a budget in MACs")
+    ] = 0.1
     """Share of the ORIGINAL network's MACs that one iteration removes (P: 10%)."""
     step_removed_latency_fraction: Annotated[
         float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})
@@ -51,7 +53,7 @@ class TransTailor(Method):
     """The controls of the loop (C): random filters instead of those of lowest beta, or no filter at all."""
     alpha_epochs: Annotated[int, Field(ge=0)] = 10
     """Epochs of training the factors (C); 0 scores with untrained factors, which at 1 is plain Taylor."""
-    alpha_learning_rate: Rate = 0.01
+    alpha_learning_rate: Annotated[Rate, ReadIf(lambda c: c.method.alpha_epochs > 0, "alpha_epochs above 0")] = 0.01
     """Learning rate of the factors (C); their momentum is the trial's, they have no weight decay."""
     alpha_start: Annotated[float, Field(gt=0.0)] = 1.0
     """Initial value of every factor (C; the paper says randomly)."""
@@ -63,14 +65,19 @@ class TransTailor(Method):
     """How the importance enters fine-tuning (C): `fold` keeps the function and scales the step; `sqrt` multiplies its
     root; `grad` multiplies gradients only; `raw` is Eq. 6 to the letter; `off`; `auto` is `fold`, and `off` where no
     factor can be folded."""
-    beta_normalisation: Literal["auto", "layer_mean", "rms", "none", "permuted"] = "auto"
+    beta_normalisation: Annotated[
+        Literal["auto", "layer_mean", "rms", "none", "permuted"],
+        ReadIf(
+            lambda c: c.method.mode(c.network) not in ("raw", "off"), "beta = 'sqrt', 'fold' or 'grad'", refused=True
+        ),
+    ] = "auto"
     """By what beta is divided in each layer (C); `permuted` also permutes the values of a layer's filters at random,
     the placebo. `auto` is `layer_mean`, and `none` for `raw` and `off`."""
-    grouping: Grouping = "sum"
+    grouping: Annotated[Grouping, OF_SURGERY] = "sum"
     """How the scores of layers that lose filters together are combined (T: summed)."""
     stop_early: bool = False
     """Stop by the paper's rule (P) instead of following the whole path (C)."""
-    tolerance_fraction: Fraction = 0.003
+    tolerance_fraction: Annotated[Fraction, ReadIf(lambda c: c.method.stop_early, "stop_early = true")] = 0.003
     """Drop of the accuracy that the rule tolerates (P: tau = 0.3, read as percentage points)."""
 
     @model_validator(mode="after")
@@ -92,19 +99,22 @@ class TransTailor(Method):
             self.latency_budgets()  # refuses a table without its SHA-256
         return self
 
-    def unread(self, config: TrialConfig) -> set[str]:
-        """Of the path by milliseconds the budget in MACs, of the loop that prunes nothing what a surgery reads."""
-        keys = super().unread(config) - {"optimisation.momentum"}  # the factors are trained by SGD
-        if self.step_removed_latency_fraction is not None:
-            keys |= {"method.step_removed_macs_fraction", *WIDTHS}
-        if self.prune_by == "nothing":
-            of_surgery = ("minimum_filters_fraction", "measure_norms", "shift_means")
-            keys |= {"method.grouping", *WIDTHS} | {f"pruning.{name}" for name in of_surgery}
-        if not self.alpha_epochs:
-            keys.add("method.alpha_learning_rate")
-        if not self.stop_early:
-            keys.add("method.tolerance_fraction")
-        return keys
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """With the placement of the factors."""
+        after = ("activation",) if self.placement == "after_activation" else ()
+        kept = () if self.removes else ("prunable",)  # only prunable filters have factors
+        return super().parts | {f"placement = {self.placement!r}": frozenset((*after, *kept))}
+
+    @property
+    def removes(self) -> bool:
+        """Not in the loop that prunes nothing."""
+        return self.prune_by != "nothing"
+
+    @property
+    def trains_by_sgd(self) -> bool:
+        """The factors are, whatever trains the weights."""
+        return True
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The budget of each step, if the path is by milliseconds."""
@@ -139,22 +149,10 @@ class TransTailor(Method):
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and settings of the factors that do not fit together."""
-        if self.prune_by == "nothing":
-            refuse_unprunable(config)  # only prunable filters have factors
-        else:
+        if self.removes:
             refuse_impossible(config, self.steps * self.step_removed_macs_fraction)
         mode = self.mode(config.network)
         info = NETWORKS[config.network]
-        if mode in ("raw", "off") and self.beta_normalisation != "auto":
-            raise ValueError(
-                f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "
-                f"{self.beta_normalisation!r} has no effect; leave it out, or choose beta = 'sqrt', 'fold' or 'grad'"
-            )
-        if config.pruning.conv_groups != "none":
-            raise ValueError(
-                "transtailor trains factors of filters and heads, and groups of convolutions have none; leave out "
-                "pruning.conv_groups, or choose method 'prune'"
-            )
         if mode == "grad" and config.pruning.heads:
             raise ValueError(
                 "beta = 'grad' scales the gradients of filters' weights, and heads have none of their own; choose "
@@ -171,8 +169,6 @@ class TransTailor(Method):
                 f"{info.activation} of {config.network} without changing the function; choose placement = "
                 "'after_norm', or beta = 'grad' or 'off'"
             )
-        if self.placement == "after_activation":
-            refuse_without_activations(config)
         if mode in ("sqrt", "raw") and self.steps > 1 and not self._can_fold(config.network):
             raise ValueError(
                 f"beta = {mode!r} with placement = 'after_activation' and steps = {self.steps}: before the second step "

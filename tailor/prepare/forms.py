@@ -362,10 +362,11 @@ def check_classes(files: Sequence[ImageFile], problems: Problems) -> None:
     path_of = {file.class_name: file.path.parent for file in reversed(files)}
     alike = defaultdict[str, list[str]](list)
     for name in sorted(path_of):
-        alike[re.sub(r"[\s_-]+", "", name.casefold())].append(name)
+        key = re.sub(r"[\s_-]+", "", name.casefold())
+        alike[re.sub(r"^0*(\d+)([.,]0+)?$", r"\1", key)].append(name)  # numbers: 01 and 1.0 are 1
     for names in alike.values():
         if len(names) > 1:
-            remedy = "give them one name, or names that differ in more than capitals, blanks, - and _"
+            remedy = "give them one name, or names that differ in more than capitals, blanks, zeros, - and _"
             places = [path_of[names[0]]]
             problems.add("class", "in two spellings", remedy, places, " and ".join(map(repr, names)))
     are_splits = all(re.search("train|val|test", name.casefold()) for name in path_of)

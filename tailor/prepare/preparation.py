@@ -37,6 +37,7 @@ from transtailor.shell import command
 from transtailor.terminal import say
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+WORKSPACE = ".{}.preparing"
 CHUNK = 128  # images that are decoded before they are written
 MOST_PAIRS = 1000  # of images that look alike, in the list of problems
 FEW_FILES = 20  # less say nothing about a file that is unlike all others
@@ -64,6 +65,7 @@ class Request:
 def prepare(request: Request, out: TextIO) -> DataManifest:
     """Write a data set, or nothing; and all problems to ROOT/NAME.problems.txt. Raises ConfigError: some stop it."""
     final = manifest.folder_of(request.root, request.name)
+    _remove_leftovers(request.root)
     _refuse_request(request)
     problems = Problems(out)
     with _workspace(final) as work:
@@ -129,18 +131,35 @@ def _refuse_origin(origin: Path, request: Request, *, may_be_list: bool, has_cla
         raise ConfigError(f"{origin} is no archive; {expected}; a table of labels belongs in --labels")
 
 
+def _remove_leftovers(root: Path) -> None:
+    """Remove the workspaces of killed processes, whatever they made: those that no process holds."""
+    for work in root.glob(WORKSPACE.format("*")):
+        with suppress(OSError), _opened(work) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(work)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _workspace(final: Path) -> Iterator[Path]:
     """Make a folder next to `final`, in which `final` is made while the context lasts; it is removed at the end.
 
-    What a killed process left in it is removed at the begin. Raises ConfigError: `final` cannot be made there.
+    Raises ConfigError: `final` cannot be made there.
     """
     if final.exists():
         if not (final / manifest.MANIFEST_FILE).is_file():  # perhaps the photographs themselves
             raise ConfigError(f"{final} is there already and is no data set; choose another name, or another --to")
         verify = f"to verify it, type: {command('data', 'check', final)}"
         raise ConfigError(f"{final} is there already; {verify}. To make it again, remove it, or choose another name")
-    work = final.with_name(f".{final.name}.preparing")
+    work = final.with_name(WORKSPACE.format(final.name))
     try:
         work.mkdir(parents=True, exist_ok=True)
         handle = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
@@ -155,8 +174,6 @@ def _workspace(final: Path) -> Iterator[Path]:
             is_ours = os.fstat(handle).st_nlink > 0  # else the other process ended between our open and our lock
         if not is_ours:
             raise ConfigError(f"{final} is being prepared by another process; wait for it, or stop it")
-        for path in work.iterdir():
-            shutil.rmtree(path)
         yield work
     except OSError as error:
         if error.errno not in NO_ROOM:

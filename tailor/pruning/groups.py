@@ -31,7 +31,6 @@ FOLLOWED = (  # what a user does where a network's code cannot be followed
     "its forward must run on inputs of any values: without `if` on a tensor, .item(), .numpy(), and without tensors "
     "on a device that the code names"
 )
-NOT_FEWER = "the network's code does not run with fewer"
 COMPUTED = ".parametrizations."  # behind a layer's name: what torch computes its weight from
 
 
@@ -41,6 +40,7 @@ class Candidate:
 
     group: Group
     reason: str | None
+    is_by_code: bool = False  # whether the network's code does not run with fewer, which its author can mend
 
 
 def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
@@ -65,7 +65,7 @@ def reasons_of(candidates: Iterable[Candidate]) -> str:
 
 def kept_by_code(candidates: Iterable[Candidate]) -> str:
     """Which layers keep all filters because of shapes in the network's code, and how to mend it; empty: none does."""
-    of_code = [candidate for candidate in candidates if (candidate.reason or "").startswith(NOT_FEWER)]
+    of_code = [candidate for candidate in candidates if candidate.is_by_code]
     return f"{_by_reason(of_code)}; mend its code, such as x.flatten(1) in place of x.view(-1, 64)" if of_code else ""
 
 
@@ -123,8 +123,7 @@ def _refuse_what_does_not_run(
     errors: dict[object, str | None] = {}  # by likeness: of the groups that are alike, one is tried
     checked = []
     for candidate in candidates:
-        reason = candidate.reason
-        if reason is None:
+        if candidate.reason is None:
             group = candidate.group
             # Filters of layers that are alike may be read by different code.
             likeness = group.name if group.kind == "filters" else _likeness(model, shapes, group)
@@ -132,8 +131,9 @@ def _refuse_what_does_not_run(
                 errors[likeness] = why_it_does_not_run(model, input_shape, [group])
             error = errors[likeness]
             if error is not None:
-                reason = NOT_FEWER + error
-        checked.append(replace(candidate, reason=reason))
+                reason = f"the network's code does not run with fewer{error}"
+                candidate = replace(candidate, reason=reason, is_by_code=True)  # noqa: PLW2901
+        checked.append(candidate)
     return checked
 
 

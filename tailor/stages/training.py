@@ -7,25 +7,29 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from tailor.common.settings import Count, Fraction, Rate, Settings
+from tailor.common.settings import Count, Fraction, Rate, ReadIf, Settings
 
 GAMMA = 0.1
 Weights = Annotated[tuple[float, ...], Field(strict=False)]
 Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]
 
+OF_CLASSES = ReadIf(lambda c: c.data.info.target_classes > 1, "a target with classes, not real values", refused=True)
+OF_IMAGES = ReadIf(lambda c: len(c.data.input_shape) == 3, "images, not rows of numbers", refused=True)
+OF_COLOURS = ReadIf(lambda c: c.data.input_shape[0] == 3, "images of 3 channels", refused=True)
+
 
 class ImageChanges(Settings):
     """How a training changes its images beside where `data.augmentation` cuts them, in this order; 0: not at all."""
 
-    rand_augment: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
+    rand_augment: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0}), OF_IMAGES, OF_COLOURS] = 0
     """Operations of RandAugment on each image, of torchvision's fourteen, of strength 9 of 30 (torchvision's)."""
-    colour_jitter: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    colour_jitter: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0}), OF_IMAGES, OF_COLOURS] = 0.0
     """Largest change of an image's brightness, contrast and saturation, each by a factor of 1 - this to 1 + this."""
-    random_erasing: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    random_erasing: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0}), OF_IMAGES] = 0.0
     """Share of the images of which a rectangle is made grey."""
-    mixup: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    mixup: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0}), OF_CLASSES, OF_IMAGES] = 0.0
     """Alpha of mixup: each image is mixed with another of its batch, and its labels alike, by Beta(alpha, alpha)."""
-    cutmix: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    cutmix: Annotated[Rate, Field(json_schema_extra={"neutral": 0.0}), OF_CLASSES, OF_IMAGES] = 0.0
     """Alpha of CutMix, which pastes a rectangle of the other image; with mixup, each image has one or the other."""
 
 
@@ -42,7 +46,11 @@ class TrainingSettings(ImageChanges):
     """For all layers but the head."""
     head_learning_rate: Rate = 0.005
     """For the head."""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    momentum: Annotated[
+        float,
+        Field(ge=0.0, lt=1.0),
+        ReadIf(lambda c: c.optimisation.optimiser == "sgd" or c.method.trains_by_sgd, "optimiser = 'sgd'"),
+    ] = 0.9
     """Of SGD; Adam and AdamW do not read it."""
     weight_decay: Rate = 0.005
     """Times the weights, added to the gradient; of AdamW, apart from it."""
@@ -50,7 +58,11 @@ class TrainingSettings(ImageChanges):
     """How the learning rates fall, from epoch to epoch; `step` at the milestones."""
     milestones: Annotated[tuple[Milestone, ...], Field(json_schema_extra={"neutral": ()}, strict=False)] = ()
     """Of the schedule `step`: shares of a training's epochs after which the rates are multiplied by gamma."""
-    gamma: Annotated[float, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": GAMMA})] = GAMMA
+    gamma: Annotated[
+        float,
+        Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": GAMMA}),
+        ReadIf(lambda c: c.optimisation.schedule == "step", "schedule = 'step'", refused=True),
+    ] = GAMMA
     """Of the schedule `step`: what the rates are multiplied by."""
     warm_up_epochs: Annotated[int, Field(ge=0, json_schema_extra={"neutral": 0})] = 0
     """Epochs in which the rates rise, step by step."""
@@ -59,22 +71,27 @@ class TrainingSettings(ImageChanges):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0, json_schema_extra={"neutral": 1.0})] = 1.0
     """By what the learning rate is multiplied from each layer to the one before it; below 1, norms and biases have no
     weight decay."""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0})] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0, json_schema_extra={"neutral": 0.0}), OF_CLASSES] = 0.0
     """Share of each label that is spread over all classes."""
     class_weights: Annotated[
         Literal["balanced"] | SkipJsonSchema[Weights] | dict[str, float] | None,
         Field(json_schema_extra={"neutral": None}),
+        OF_CLASSES,
     ] = None
     """How much an image's loss counts by its class: a number for each, as in `{ cat = 2.0, dog = 1.0 }`, or `balanced`:
     in inverse proportion to the images of its class, 1 on average. None: all count alike."""
-    sampling: Annotated[Literal["shuffled", "balanced"], Field(json_schema_extra={"neutral": "shuffled"})] = "shuffled"
+    sampling: Annotated[
+        Literal["shuffled", "balanced"], Field(json_schema_extra={"neutral": "shuffled"}), OF_CLASSES
+    ] = "shuffled"
     """Whether an epoch shows each image once, or draws as many images from all classes alike, with repetition."""
     clip_gradient_norm: Annotated[float | None, Field(gt=0.0, json_schema_extra={"neutral": None})] = None
     """Largest norm of the gradient of a step, all parameters together; None leaves it as it is."""
     ema_decay: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
     """Of an average of the weights over the steps, which is what a training ends with; None keeps none."""
     norm: Annotated[
-        Literal["synchronised", "local", "frozen"], Field(json_schema_extra={"neutral": "synchronised"})
+        Literal["synchronised", "local", "frozen"],
+        Field(json_schema_extra={"neutral": "synchronised"}),
+        ReadIf(lambda c: c.network_info.has_norm, "a network with BatchNorm or another norm", refused=True),
     ] = "synchronised"
     """BatchNorm where all layers are tuned: over the images of all ranks, of each rank, or as the source left it."""
     accumulation_steps: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
@@ -82,7 +99,7 @@ class TrainingSettings(ImageChanges):
     precision: Annotated[Literal["float32", "bf16"], Field(json_schema_extra={"neutral": "float32"})] = "float32"
     """Of a training's forward and backward passes; weights, losses and measurements are float32."""
     memory_format: Annotated[
-        Literal["contiguous", "channels_last"], Field(json_schema_extra={"neutral": "contiguous"})
+        Literal["contiguous", "channels_last"], Field(json_schema_extra={"neutral": "contiguous"}), OF_IMAGES
     ] = "contiguous"
     """Order of the pixels of images in memory."""
     compile: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tailor.common.errors import ConfigError
-from tailor.facts.networks import NETWORKS, is_of_family
+from tailor.facts.networks import NETWORKS, is_timms
 from tailor.networks import building
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -33,7 +33,7 @@ def layer_numbers(network: str, classes: int, input_shape: tuple[int, ...]) -> d
     """
     model = building.skeleton(network, classes)
     matcher: Any = getattr(model, "group_matcher", None)
-    if is_of_family(network) and matcher is not None:
+    if is_timms(network) and matcher is not None:
         group_parameters = importlib.import_module("timm.models").group_parameters
         of_timm: dict[str, int] = group_parameters(model, matcher(coarse=False), reverse=True)
         return of_timm

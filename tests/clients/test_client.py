@@ -10,6 +10,8 @@ import pytest
 from tests.clients.mounts import Clients
 from tests.clients.untrue import MAY_BE_UNTRUE, unexpected
 
+pytestmark = pytest.mark.long
+
 
 def names_in(folder: Path) -> list[str]:
     """What a client lists."""

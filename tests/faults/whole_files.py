@@ -70,14 +70,14 @@ def write_run(run: Path) -> None:
     """The folder of a run of two finished trials, as far as it is read again."""
     for trial in TRIALS:
         write_trial(run, trial)
-    launch = {"packages": {"torch": "2"}, "command": "launch", "argv": ["launch"]}
+    launch = {"packages": {"torch": "2"}, "command": "launch"}
     trials = {
         trial: {"label": "x", "arm": "x", "config": {"seed": 0}, "tuning_json": None, "tuning_order": None}
         for trial in TRIALS
     }
     plan = {"format": FORMAT, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
     plan["imports"] = []
-    history = [{"what": "created", "command": "launch", "argv": ["launch"], "folder": "/"}]
+    history = [{"what": "created", "command": "launch", "folder": "/"}]
     provenance = {"format": FORMAT, "name": "run", "run_id": "r", "code_digest": "c", "created": launch}
     provenance["history"] = history
     (run / "plan.json").write_text(json.dumps(plan))

@@ -53,6 +53,8 @@ def check_value(column: Column, value: object) -> None:
         assert isinstance(value, int | float) and not isinstance(value, bool), (column.name, value)
     elif column.type_name == "bool":
         assert isinstance(value, bool), (column.name, value)
+    elif column.type_name == "list of string":
+        assert isinstance(value, list) and all(isinstance(each, str) for each in value), (column.name, value)
     else:
         assert isinstance(value, str), (column.name, value)
     assert value is None or not column.one_of or value in column.one_of, (column.name, value)

@@ -16,6 +16,7 @@ from tests.slurm import bad_cable
 from tests.slurm.bad_cable import tell
 from transtailor.waiting import wait_for
 
+pytestmark = pytest.mark.long
 LIMIT_S = 120.0
 HERE, THERE, PORT = "10.79.0.1", "10.79.0.2", 7000
 CLONE_NEWNET = 0x40000000

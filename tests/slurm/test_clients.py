@@ -47,6 +47,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_sweep_is_stopped_killed_and_cut_off_and_ends_as_a_quiet_one(clients: Testbed, tmp_path: Path) -> None:
     hold = held(tmp_path)

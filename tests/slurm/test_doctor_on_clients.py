@@ -14,6 +14,7 @@ from tests.product import ROOT
 from tests.slurm.conftest import raised
 from tests.slurm.testbed import Testbed
 
+pytestmark = pytest.mark.long
 CACHED_S = 20
 """How long names are believed: longer than the doctor allows also on a busy machine, and shorter than NFS does."""
 SITE = """

@@ -12,6 +12,7 @@ from results.store.reader import load
 from tests.slurm.sweep import ROOT, SMALL
 from tests.slurm.testbed import ACCOUNT, Testbed
 
+pytestmark = pytest.mark.long
 Edit = Callable[[str], str]
 LIMIT_S = 600.0
 
@@ -107,9 +108,7 @@ FAULTS: dict[str, tuple[Callable[[Testbed], Edit], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "fault", [*list(FAULTS)[:5], *(pytest.param(name, marks=pytest.mark.long) for name in list(FAULTS)[5:])]
-)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_doctor_finds_what_is_planted(foreign: Testbed, site: str, fault: str) -> None:
     edit, title, words = FAULTS[fault]
     path = foreign.home / f"{fault}.toml"
@@ -121,7 +120,6 @@ def test_doctor_finds_what_is_planted(foreign: Testbed, site: str, fault: str) -
     assert not list(foreign.home.glob(".doctor-*"))
 
 
-@pytest.mark.long
 def test_doctor_says_that_the_nodes_have_a_tmp_of_their_own(foreign: Testbed, site: str, tmp_path: Path) -> None:
     assert site
     done = called(foreign, "transtailor", "doctor", "--site", "testbed", "--folder", str(tmp_path))

@@ -20,7 +20,7 @@ from tests.sweeps.other_ranks import sweep_with_ranks
 SOURCES = {Path("fake.py"): b""}
 PROGRESS = SweepProgress(
     sweep="small", counts=Counts(finished=1, failed=1, running=0, waiting=4), work_done=1.0, work_left=3.0,
-    elapsed_s=10.0, left_s=None, best=(), running=(),
+    elapsed_s=10.0, left_s=None, running=(),
 )  # fmt: skip
 sweep_of_fakes = partial(sweep_with_ranks, "tests.sweeps.fake_rank:FakeRank")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hpc.ranks.ranks import Heartbeat
 from sweeps.run.run_folder import RunFolder
-from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
+from sweeps.worker.messages import StageReport, TrialReport, TrialTask
 from tailor.execution.cache import Cache, MadeBy, StageDescription
 
 
@@ -43,13 +43,14 @@ class FakeRank:
         cached = self._cache.has(stage["key"])
         if not cached and self._rank == 0:
             self._compute(stage)
-        point = None
-        if stage.get("point") is not None:
-            point = PointReport(
-                point=stage["point"], metric="accuracy", validation_score=stage["accuracy"], macs=1_000_000
-            )
-        seconds = time.time() - begin
-        report = StageReport(stage_key=stage["key"], order=self._done, cached=cached, seconds=seconds, point=point)
+        report = StageReport(
+            stage_key=stage["key"],
+            order=self._done,
+            cached=cached,
+            seconds=time.time() - begin,
+            point=stage.get("point"),
+            validation_score=None if stage.get("point") is None else stage["accuracy"],
+        )
         self._done += 1
         return TrialReport(kind="stage", stages=(report,)).to_json()
 

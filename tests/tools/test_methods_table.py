@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from tailor.common.errors import ConfigError
+from tailor.config.needs import find_prunable
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS
 from tailor.facts.datasets import DATASETS
 from tailor.facts.networks import NETWORKS
-from tailor.methods.feasibility import is_prunable
 from tailor.pruning.criteria import CRITERIA
 from tools import methods_table
 from tools.methods_table import arms, outcome, outcomes, random_pixels, rule_of, trial
 from tools.networks_document import MOST_USED, load_table
 from tools.networks_saved import YES
 
-NO_NORM = dict.fromkeys(("gbn", "prune, bn_gamma"), "reads BatchNorm's factors, and")
-SOME_NORMS = dict.fromkeys(NO_NORM, ", which can lose filters, has none")
-NO_RELU = {"target_aware_adaptation": "needs activations from 0 on", "prune, apoz": "counts zeros behind a ReLU"}
+NO_NORM = dict.fromkeys(("gbn", "prune, bn_gamma"), "has no norm; choose another")
+SOME_NORMS = dict.fromkeys(NO_NORM, "has none; choose another")
+NO_RELU = dict.fromkeys(("target_aware_adaptation", "prune, apoz"), "needs activations from 0 on")
 REFUSED = {
     **dict.fromkeys(MOST_USED, {}),
     "vgg16": NO_NORM,
@@ -108,6 +108,7 @@ def test_a_network_without_a_filter_to_lose_is_refused_at_any_size(method: dict[
     }
     with pytest.raises(ConfigError, match=r"no layer of convnext_tiny can lose filters .*; set pruning\.linear = true"):
         parse_trial(raw, "test")
-    assert is_prunable(parse_trial(raw | {"pruning": rule_of("convnext_tiny")}, "test"))
+    known = find_prunable(parse_trial(raw | {"pruning": rule_of("convnext_tiny")}, "test"))
+    assert known is not None and known.widths
     with pytest.raises(ConfigError, match=r"0\.2 of the MACs is more than convnext_tiny can lose, which is 0\.000"):
         parse_trial(raw | {"method": {"name": "prune"}}, "test")

@@ -1,6 +1,5 @@
 """What the table of networks says of saved ones: rebuilt in a fresh process without pickle, exported by the command."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tailor.facts.networks import TORCHVISION_FILE
 from tests.tailor.saved_models import pruned
 from tools import networks_saved
 from tools.networks_document import (
@@ -17,6 +15,7 @@ from tools.networks_document import (
     NOT_TRIED,
     VERSION,
     Checked,
+    load_table,
     page,
 )
 from tools.networks_saved import SAID_FILE, YES, save_example, try_export, try_rebuild
@@ -68,12 +67,12 @@ def test_the_page_is_what_the_file_says() -> None:
     """But for the version of torchvision that it was made with: another one may be installed here."""
     text, replaced = re.subn(r"torchvision \d[\d.]*;", f"torchvision {VERSION};", DOCUMENT.read_text())
     assert replaced == 1
-    assert text == page(json.loads(TORCHVISION_FILE.read_bytes()))
+    assert text == page(load_table())
 
 
 def test_what_was_tried_went_well() -> None:
     """The floor of 74 is on what passes; of the rest, whatever was measured."""
-    for name, found in json.loads(TORCHVISION_FILE.read_bytes()).items():
+    for name, found in load_table().items():
         checked = Checked(**found["checked"])
         assert {checked.rebuilt, checked.torch_export} <= {YES, NOT_TRIED}, name
         assert checked.onnx == NOT_TRIED or name in MOST_USED

@@ -2,7 +2,6 @@
 
 import json
 
-from tailor.facts.feasibility_table import table
 from tools.networks_saved import YES
 from tools.transformers_table import EXPORTED, LEAST_EFFECT, MOST_DIFFERENCE, TABLE, document, names
 
@@ -28,10 +27,3 @@ def test_as_many_networks_as_promised_lose_each_kind() -> None:
     assert set(LINES) - set(CAN) == {"timm/eca_nfnet_l0", "timm/eva02_tiny_patch14_224"}
     least = {"stream": 30, "heads": 20, "hidden_units": 50}
     assert all(sum(line[kind] > 0 for line in OF_TIMM) >= count for kind, count in least.items())
-
-
-def test_plans_know_the_same_kinds() -> None:
-    for name, rules in table().items():
-        for kind in ("heads", "stream"):
-            if name in LINES:
-                assert (LINES[name][kind] > 0) == (f"coupled + linear + {kind}" in rules), (name, kind)

@@ -1,13 +1,16 @@
 """Arms and pairs, worked out by hand from points made here."""
 
 import math
+import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from results.arms.comparison import (
+    Arm,
     Environment,
     Point,
     arms_of,
@@ -17,8 +20,11 @@ from results.arms.comparison import (
     compare,
     transtailor_at,
 )
+from results.arms.flags import Facts, flags_of
 from results.arms.problem import Problem
 from results.arms.verdict import verdict_word
+from results.store.reader import load
+from tests.results.exact_run import write_run
 
 VGG = Problem("vgg11", "digits")
 RESNET = Problem("resnet18", "digits")
@@ -37,6 +43,11 @@ def point(**changes: Any) -> Point:
     return Point(**(facts | changes))
 
 
+def flags(*pairs: tuple[Arm, Arm]) -> list[str]:
+    with load(write_run(Path(tempfile.mkdtemp()), [])) as run:
+        return flags_of(pairs, Facts(run))
+
+
 def test_seeds_are_the_unit_and_trials_of_one_seed_are_averaged_first() -> None:
     points = [
         point(seed=0, test=0.8, trial_id="a"),
@@ -47,12 +58,6 @@ def test_seeds_are_the_unit_and_trials_of_one_seed_are_averaged_first() -> None:
     assert arm.test_by_seed == {0: pytest.approx(0.7), 1: 0.9}
     assert (arm.test.n, len(arm.points)) == (2, 3)
     assert arm.test.mean == pytest.approx(0.8)
-
-
-def test_the_last_point_of_a_trial_at_a_budget_stands_for_it() -> None:
-    (arm,) = arms_of([point(point=0, test=0.1), point(point=1, test=0.7)], {})
-    assert arm.test.mean == 0.7
-    assert len(arm.points) == 1
 
 
 def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None:
@@ -119,7 +124,7 @@ def test_several_problems_are_averaged_within_each_seed() -> None:
     assert found.difference.mean == pytest.approx(0.2 + 0.025)
     assert found.difference.deviation == pytest.approx(0.01 * 3.5**0.5)  # of 0 to 5 hundredths, not of the networks
     assert (found.p, found.smallest_p) == (2 / 64, 2 / 64)
-    assert not pooled.shares_models
+    assert "models" not in flags(*pooled.pairs)
 
 
 def test_a_model_shared_within_one_problem_is_seen_over_several() -> None:
@@ -129,7 +134,7 @@ def test_a_model_shared_within_one_problem_is_seen_over_several() -> None:
         for label in ("transtailor", "fine_tune")
         for seed in range(4)
     ]
-    assert compare(baseline_pairs(arms_of(points, {}))).shares_models
+    assert "models" in flags(*baseline_pairs(arms_of(points, {})))
 
 
 def test_an_arm_of_which_one_trial_in_four_failed_has_no_verdict_and_no_rank() -> None:
@@ -167,14 +172,14 @@ def test_seeds_that_rest_on_one_model_are_told() -> None:
     arms = arms_of(points, {})
     pairing = compare(baseline_pairs(arms))
     assert (len(pairing.first_models), len(pairing.second_models)) == (4, 1)
-    assert pairing.shares_models
+    assert "models" in flags(*pairing.pairs)
 
 
 def test_environments_of_both_sides_are_gathered() -> None:
     cpu, gpu = Environment("cpu", 1, "2.11"), Environment("NVIDIA H200", 1, "2.11")
     points = [point(trial_id="a"), point(trial_id="b", label="fine_tune", asked=0.0)]
     arms = arms_of(points, {"a": frozenset({cpu}), "b": frozenset({gpu})})
-    assert compare(baseline_pairs(arms)).environments == {cpu, gpu}
+    assert "machines" in flags(*baseline_pairs(arms))
 
 
 def test_transtailor_at_a_budget_begins_with_the_label_of_that_name() -> None:

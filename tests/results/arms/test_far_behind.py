@@ -1,4 +1,4 @@
-"""What `compare` says of an arm that is far behind the whole network, on tables of which each fact is known."""
+"""The flags of an arm that is far behind the whole network, on tables of which each fact is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from results.questions.compare import versus_arm_page
+from results.store.reader import load
 from results.store.writer import Writer
-from tests.commands import transtailor_command
+from results.text.formats import answer_of
 from tests.results.exact_run import Trial, rows_of, sha
 
 LAYERS = {"conv1": (20, 32), "conv2": (2, 32), "conv3": (3, 16)}
@@ -26,8 +28,8 @@ def written(
     kinds: Sequence[str] = ("prune", "fine_tune"),
     layers: dict[str, tuple[int, int]] | None = None,
     curve: Sequence[float] = (0.5, 0.7, 0.6),
-) -> list[str]:
-    """The sentences on a run whose pruned trials have these stages before their point, layers and validation curve."""
+) -> dict[str, list[str]]:
+    """The flags of each arm of a run whose pruned trials have these stages, layers and validation curve."""
     rows = rows_of(made)
     rows["layers"] = []
     for trial in made:
@@ -55,27 +57,26 @@ def written(
     for table, several in rows.items():
         writer.add(table, several)
     writer.commit()
-    done = transtailor_command("compare", folder, "--against", "whole", "--format", "markdown", folder=folder)
-    assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if "far behind" in line]
+    with load(folder) as run:
+        records = answer_of(versus_arm_page(run, "whole", None)).tables["compare"].records
+    return {row["arm"]: [flag for flag in row["flags"] if flag in ("untrained", "narrow", "rising")] for row in records}
 
 
-def test_an_arm_without_a_reason_in_the_tables_or_that_is_not_far_behind_has_no_sentence(tmp_path: Path) -> None:
-    assert written(tmp_path / "no reason", trials()) == []
-    rising = {"layers": LAYERS, "curve": (0.5, 0.6, 0.7)}
-    assert written(tmp_path / "near", trials(right=86), **rising) == []  # type: ignore[arg-type]
-    assert len(written(tmp_path / "far", trials(right=84), **rising)) == 2  # type: ignore[arg-type]
+def test_an_arm_without_a_reason_in_the_tables_or_that_is_not_far_behind_has_no_flag(tmp_path: Path) -> None:
+    assert written(tmp_path / "no reason", trials()) == {"small": []}
+    rising: dict[str, Any] = {"layers": LAYERS, "curve": (0.5, 0.6, 0.7)}
+    assert written(tmp_path / "near", trials(right=86), **rising) == {"small": []}
+    assert written(tmp_path / "far", trials(right=84), **rising) == {"small": ["narrow", "rising"]}
 
 
-def test_each_arm_that_is_far_behind_for_a_reason_is_named(tmp_path: Path) -> None:
+def test_each_arm_that_is_far_behind_for_a_reason_is_flagged(tmp_path: Path) -> None:
     others = [
         Trial(label=label, seed=seed, asked=(0.4,), right=(right,), config=NORMS)
         for label, right in (("middle", 70), ("near", 86))
         for seed in range(3)
     ]
-    (line,) = written(tmp_path / "run", trials() + others, layers=LAYERS)
-    assert "small at 40% fewer MACs is far behind" in line
-    assert line.endswith("(docs/accuracy.md); likewise middle at 40% fewer MACs.")
+    found = written(tmp_path / "run", trials() + others, layers=LAYERS)
+    assert found == {"small": ["narrow"], "middle": ["narrow"], "near": []}
 
 
 @pytest.mark.parametrize(("curve", "rises"), [
@@ -83,8 +84,7 @@ def test_each_arm_that_is_far_behind_for_a_reason_is_named(tmp_path: Path) -> No
     ((0.5, 0.7), False),
 ])  # fmt: skip
 def test_a_curve_rises_whose_last_score_is_its_best(tmp_path: Path, curve: Sequence[float], *, rises: bool) -> None:
-    lines = written(tmp_path / "run", trials(), curve=curve)
-    assert ["validation curve still rises" in line for line in lines] == [True] * rises
+    assert written(tmp_path / "run", trials(), curve=curve) == {"small": ["rising"] * rises}
 
 
 @pytest.mark.parametrize(("kinds", "config", "is_said"), [
@@ -97,5 +97,4 @@ def test_a_curve_rises_whose_last_score_is_its_best(tmp_path: Path, curve: Seque
 def test_norms_are_named_where_nothing_came_after_the_last_pruning(
     tmp_path: Path, kinds: Sequence[str], config: dict[str, Any], *, is_said: bool
 ) -> None:
-    lines = written(tmp_path / "run", trials(config=config), kinds)
-    assert ["measure_norms=true" in line for line in lines] == [True] * is_said
+    assert written(tmp_path / "run", trials(config=config), kinds) == {"small": ["untrained"] * is_said}

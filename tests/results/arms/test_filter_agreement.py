@@ -12,7 +12,7 @@ from results.arms.filter_agreement import MOST_SEEDS, OF_ARMS, OF_SEEDS, agreeme
 from results.questions.layers import OVER_DATA, WIDTHS
 from results.store.reader import Run, load
 from results.store.writer import Writer
-from tests.results.conftest import CODE, sha
+from tests.results.conftest import CODE, START, sha
 
 FILTERS = {"features.0": 10, "features.2": 100}
 HERE = {"where": "network = 'n'", "asked": 0.2}
@@ -38,6 +38,10 @@ def write(
         "macs": 1, "original_macs": 1, "params": 1, "trained_epochs": 1, "trained_macs": 1.0,
         "metric": "accuracy", "validation_score": score, "deciding_score": score, "validation_loss": 1.0,
         "validation_images": 1,
+    }])  # fmt: skip
+    writer.write("trials", [{
+        **common, "status": "finished", "attempts": 1, "started_at": START, "ended_at": START, "seconds": 1.0,
+        "error": None,
     }])  # fmt: skip
     writer.write("layers", [
         {**point, "layer": layer, "order": order, "width": len(kept.get(layer, range(filters))),
@@ -148,8 +152,6 @@ def test_what_a_trial_wrote_before_it_failed_is_not_compared(tmp_path: Path, tri
     with load(tmp_path) as run:
         assert {label for pair in labels(run) for label in pair} == {"a", "b"}
         of = "network = 'n'"
-        widths = run.rows(WIDTHS.format(trials="true", problem=of, asked=0.2))
-        over_data = run.rows(
-            OVER_DATA.format(trials="true", network="'n'", arm="'failed'", asked=0.2) + "SELECT * FROM kept"
-        )
+        widths = run.rows(WIDTHS.format(problem=of, asked=0.2))
+        over_data = run.rows(OVER_DATA.format(network="'n'", arm="'failed'", asked=0.2) + "SELECT * FROM kept")
     assert ({row["arm"] for row in widths}, over_data) == ({"a", "b"}, [])

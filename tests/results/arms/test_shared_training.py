@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from results.arms.counts import count_lines, planned_seeds, trial_counts
-from results.arms.shared_training import shared_training_lines, shared_trainings
+from results.arms.counts import planned_seeds, trials_line
+from results.arms.flags import Facts
+from results.arms.problem import Problem
 from results.store.reader import load
 from tests.results.exact_run import Trial, write_run
 
@@ -13,11 +14,7 @@ def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
     several += [Trial(label="shared", seed=s, right=(90,), network="other", shared_source=True) for s in range(3)]
     several.append(Trial(label="alone", seed=0, right=(90,), network="other", shared_source=True))
     with load(write_run(tmp_path, several)) as run:
-        draws = shared_trainings(run)
-    assert [(draw.arm, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
-    (line,) = shared_training_lines(draws, {draws[0].problem})
-    assert line.startswith("train source: 3 seeds share one training (shared)")
-    assert shared_training_lines(draws, []) == []
+        assert {arm for _, arm in Facts(run).shares_training} == {"shared"}
 
 
 def test_seeds_that_share_several_sources_share_so_many_also_where_one_seed_has_one_of_them(tmp_path: Path) -> None:
@@ -28,8 +25,7 @@ def test_seeds_that_share_several_sources_share_so_many_also_where_one_seed_has_
     ]  # fmt: skip
     for number in (3, 4):
         with load(write_run(tmp_path / str(number), several[:number])) as run:
-            draws = shared_trainings(run)
-        assert [str(draw) for draw in draws] == ["train source: 2 seeds share 2 distinct trainings"]
+            assert {arm for _, arm in Facts(run).shares_training} == {"l1"}
 
 
 def test_every_trial_is_counted_once(tmp_path: Path) -> None:
@@ -38,13 +34,9 @@ def test_every_trial_is_counted_once(tmp_path: Path) -> None:
         Trial(label="a", seed=2, right=(50,), ended="failed"),
         Trial(label="a", seed=3, right=(), ended="missing"),
     ]
+    several.append(Trial(label="lost", seed=0, right=(), ended="failed"))
     with load(write_run(tmp_path, several)) as run:
-        counts, seeds = trial_counts(run), planned_seeds(run)
-    ((key, count),) = counts.items()
-    assert (count.planned, count.finished, count.failed, count.missing) == (4, 2, 1, 1)
-    assert seeds[key] == {0, 1, 2, 3}
-    assert count_lines(counts, [key[0]]) == [
-        "Trials: 4 planned, 2 finished, 1 failed, 1 missing.",
-        f"a, {key[0]}: 4 planned, 2 finished, 1 failed, 1 missing; means are over those that did not fail.",
-    ]
-    assert "none was planned" in count_lines(counts, [])[0]
+        problem, seeds, line = Problem("net", "digits", 50), planned_seeds(run), trials_line(run)
+        assert Facts(run).unfinished == {(problem, "a"), (problem, "lost")}
+    assert seeds[problem, "a"] == {0, 1, 2, 3} and seeds[problem, "lost"] == {0}
+    assert line.startswith("Trials: 5 planned, 2 finished, 2 failed, 1 missing.") and f"lost, {problem}" in line

@@ -153,4 +153,4 @@ def test_a_number_is_measured_as_the_comparisons_measure_it(tmp_path: Path) -> N
         page = ask(opened, "printed")
     measured = page.tables["printed"].dropna(subset="arm").measured.tolist()
     assert measured == pytest.approx([0.6, 0.79, 0.6, 0.79]) and page.tables["printed"].arm.isna().sum() == 1
-    assert "net on birds (9 training images)" in str(page) and "1 planned, 0 finished" in str(page)
+    assert "running, net on birds (50 training images)" in str(page)

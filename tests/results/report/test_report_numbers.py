@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from results.arms.counts import trial_counts
+from results.arms.counts import trials_line
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
 from results.questions import classes, layers
@@ -224,9 +224,9 @@ def test_what_a_search_has_stopped_and_what_rests_is_not_still_to_come(tmp_path:
     assert "Resting at a rung, from which the best continue: 3. Stopped by the search: 2." in said
     assert "neither finished nor failed: 2 of 8." in said
     with load(run) as loaded:
-        (count,) = trial_counts(loaded).values()
+        line = trials_line(loaded)
         shown = {row["trial_id"]: row["status"] for row in trial_rows(loaded)}
-    assert str(count) == "8 planned, 1 finished, 0 failed, 2 stopped, 3 resting, 2 missing"
+    assert line == "Trials: 8 planned, 1 finished, 0 failed, 2 stopped, 3 resting, 2 missing."
     expected = [{"running": "missing", "continued": "missing"}.get(one.state, one.state) for one in tried]
     assert [shown[one.trial.trial_id] for one in tried] == expected
 

@@ -10,7 +10,6 @@ import pytest
 
 from results.arms.comparison import points_of
 from results.arms.findings import findings_of
-from results.arms.tuning import best_settings, ended_settings
 from results.loaded_run import load
 from results.store.points import points_file, renew_points, write_points
 from results.store.points_view import column_names, settings_table
@@ -116,10 +115,19 @@ def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthe
         compared = run.rows("SELECT x, point FROM points WHERE is_compared")
         assert compared == [{"x": 1, "point": 1}] and [arm.points[0].point for arm in findings_of(run).arms] == [1]
     run = load(tuned_run(tmp_path, synthetic, lambda _label, seed: (0.7, 0.8, 0.9)[seed % 3], ("fine_tune", 5)))
-    chosen = {(point.trial_id, point.point) for point in best_settings(points_of(run), ended_settings(run))}
+    chosen = {(point.trial_id, point.point) for point in points_of(run)}
     rows = run.rows("SELECT trial_id, point, is_compared FROM points")
     assert {(row["trial_id"], row["point"]) for row in rows if row["is_compared"]} == chosen
     assert len(chosen) < len(rows)
+
+
+def test_a_trial_counts_when_it_has_finished(tmp_path: Path) -> None:
+    """Its points are no rows of points.parquet before, and of no arm."""
+    ended = [Trial(label="arm", seed=seed, right=(50,)) for seed in range(2)]
+    running = [Trial(label=label, seed=2, right=(60,), ended="missing") for label in ("arm", "other arm")]
+    with load(write_run(tmp_path, [*ended, *running])) as run:
+        assert {(arm.name, arm.test.n) for arm in findings_of(run).arms} == {("arm", 2)}
+        assert set(run.points.seed) == {0, 1}
 
 
 def test_the_query_that_a_run_recommends_has_the_means_of_compare(tmp_path: Path) -> None:
@@ -141,6 +149,8 @@ def test_a_path_that_failed_has_a_whole_fit_of_its_head(tmp_path: Path) -> None:
         for seed, ended in enumerate(("finished", "failed", "finished"))
     ]
     with load_tables(write_run(tmp_path, trials)) as run:
+        rows = run.rows("SELECT arm, count(*) AS n FROM points WHERE is_compared GROUP BY ALL ORDER BY ALL")
+        assert rows == [{"arm": "head_only", "n": 3}, {"arm": "path", "n": 2}]
         arms = {arm.name: (len(arm.points), arm.failed.total()) for arm in findings_of(run).arms}
         assert arms == {"head_only": (3, 0), "path": (2, 1)}
 

@@ -2,14 +2,12 @@
 
 import io
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from sweeps.driver import display as display_module
 from sweeps.driver.display import (
-    Best,
     LiveDisplay,
     PlainDisplay,
     RunningTrial,
@@ -22,8 +20,6 @@ from sweeps.driver.display import (
 )
 from sweeps.driver.ledger import Counts
 
-DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "train_images": 200, "metric": "accuracy"}
-FIRST: dict[str, Any] = {"trial_id": "a" * 16, "point": 0, "stage_key": "b" * 64}
 RUNNING = RunningTrial(
     trial_id="a" * 16, arm="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
     stage="fine_tune 5/9", words="epoch 7 of 25, loss 0.4121, 3,210 images/s",
@@ -39,10 +35,6 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
         work_left=left,
         elapsed_s=elapsed_s,
         left_s=(90.0, 240.0),
-        best=(
-            Best(arm="prune l1", **DIGITS, seed=0, trials=1, validation_score=0.81, macs=2_000_000, **FIRST),
-            Best(arm="transtailor", **DIGITS, seed=2, trials=3, validation_score=0.9, macs=1_500_000, **FIRST),
-        ),
         running=(RUNNING,),
     )
 
@@ -131,12 +123,7 @@ def test_plain_lines_are_sparse_but_failures_are_not(clock: Clock) -> None:
     assert shown == list(range(0, 101, 10))
     display.note("trial x failed: ValueError")
     display.close(progress(100, 0, 100))
-    assert stream.getvalue().splitlines()[-4:] == [
-        "trial x failed: ValueError",
-        line(progress(100, 0, 100)),
-        "  transtailor, digits_vgg on digits: validation accuracy 0.9000 at 1.5 M MACs (seed 2, best of 3 trials)",
-        "  prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
-    ]
+    assert stream.getvalue().splitlines()[-2:] == ["trial x failed: ValueError", line(progress(100, 0, 100))]
 
 
 def test_a_slow_sweep_still_says_that_it_lives(clock: Clock) -> None:
@@ -148,14 +135,14 @@ def test_a_slow_sweep_still_says_that_it_lives(clock: Clock) -> None:
     assert len(stream.getvalue().splitlines()) == 2 * 4  # at 0, 60, 120 and 180 s
 
 
-def test_the_live_display_shows_stage_best_and_failures() -> None:
+def test_the_live_display_shows_stage_and_failures() -> None:
     stream = io.StringIO()
     display = LiveDisplay(Console(file=stream, force_terminal=True, width=120))
     display.show(progress(25, 75, 50))
     display.note("trial x failed: ValueError")
     display.close(progress(100, 0, 100))
     text = stream.getvalue()
-    for part in ("3/6 finished", "left 2 min to 4 min", SAID[:60], "7 of 25", "0.9000", "trial x failed: ValueError"):
+    for part in ("3/6 finished", "left 2 min to 4 min", SAID[:60], "7 of 25", "trial x failed: ValueError"):
         assert part in text
     assert "\x1b[?25h" in text  # the cursor is back
 
@@ -175,12 +162,11 @@ def test_labels_are_text_and_neither_markup_nor_escape_sequences(is_live: bool) 
     display = LiveDisplay(Console(file=stream, width=200)) if is_live else PlainDisplay(stream)
     named = progress(25, 75, 50)
     running = tuple(replace(trial, arm=EVIL) for trial in named.running)
-    best = tuple(replace(best, arm=EVIL) for best in named.best)
-    named = replace(named, best=best, running=running, state=EVIL)
+    named = replace(named, running=running, state=EVIL)
     display.show(named)
     display.note(EVIL)
     if isinstance(display, LiveDisplay):
         Console(file=stream, width=200).print(display._render())
     display.close(named)
-    assert stream.getvalue().count(SHOWN) == (6 if not is_live else 8)
+    assert stream.getvalue().count(SHOWN) == 4
     assert "\x1b" not in stream.getvalue()

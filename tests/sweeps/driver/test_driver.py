@@ -124,8 +124,6 @@ def test_what_raises_fails_and_what_dies_is_tried_again(swept: Swept) -> None:
     assert [(row["trial_id"], row["attempt"]) for row in died] == tries
     assert all("rank 0" in row["cause"] for row in died)
     assert len(swept.recorder.notes) == DEATHS + 1
-    (best,) = swept.recorder.states[-1].best
-    assert (best.arm, best.validation_score) == ("arm", 0.75)
 
 
 def test_ranks_stay_warm_from_trial_to_trial(swept: Swept) -> None:

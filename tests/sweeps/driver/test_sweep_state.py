@@ -1,4 +1,4 @@
-"""What a sweep makes of reports: how far stages are, and the best of each comparison."""
+"""What a sweep makes of reports: how far stages are."""
 
 import errno
 import socket
@@ -11,7 +11,7 @@ import pytest
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver import quota
-from sweeps.driver.display import SweepProgress, best_lines
+from sweeps.driver.display import SweepProgress
 from sweeps.driver.driver import sweep_state
 from sweeps.driver.progress_file import ProgressFile, Seen, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
@@ -52,42 +52,6 @@ def swept(plan: Plan, folder: Path, stop_at: str = "never", producer: Any = None
         told = ProgressFile(lock.tell, display)
         sweep_of_fakes(plan, run, folder / "cache", display=told, stop_file=stop, producer=producer)
     return display.states
-
-
-def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_its_seed(tmp_path: Path) -> None:
-    trials = [
-        scored("a", 0.75, "net", "digits", 0), scored("b", 0.5, "net", "digits", 1),
-        scored("c", 0.9, "other", "digits", 0), scored("d", 0.1, "net", "blobs", 4),
-        elsewhere(trial("e", [{"name": "a", "accuracy": 0.75}], label="arm"), "net", "digits", 0),  # the stage of "a"
-    ]  # fmt: skip
-    last = swept(plan_of(trials), tmp_path)[-1]
-    assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
-        "arm, net on blobs 0.1000 (seed 4)",
-        "arm, net on digits 0.7500 (seed 0, best of 2 trials)",
-        "arm, other on digits 0.9000 (seed 0)",
-    ]
-
-
-def test_a_trial_that_failed_is_not_among_the_best(tmp_path: Path) -> None:
-    failing = trial("b", [{"name": "b", "accuracy": 0.9}, {"name": "c", "raises": "no"}], label="arm")
-    alone = trial("d", [{"name": "d", "accuracy": 0.9}, {"name": "e", "raises": "no"}], label="other")
-    trials = [scored("a", 0.5, "net", "digits", 0), *(elsewhere(each, "net", "digits", 0) for each in (failing, alone))]
-    states = swept(plan_of(trials), tmp_path)
-    assert {(best.arm, best.trial_id) for progress in states for best in progress.best} >= {
-        ("arm", "b"),
-        ("other", "d"),
-    }
-    assert [(best.arm, best.trial_id, best.trials) for best in states[-1].best] == [("arm", "a", 1)]
-
-
-@pytest.mark.parametrize("order", ["abc", "bca", "cab"])
-def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: str, tmp_path: Path) -> None:
-    """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
-    accuracies = {"a": float("nan"), "b": 0.75, "c": 0.75}
-    trials = [scored(name, accuracies[name], "net", "digits", "abc".index(name)) for name in order]
-    (best,) = swept(plan_of(trials), tmp_path)[-1].best
-    first = min(trial.trial_id for trial in trials if trial.settings.seed > 0)
-    assert (best.validation_score, best.trial_id) == (0.75, first)
 
 
 def test_a_message_is_in_the_file_at_once_also_where_no_state_follows(tmp_path: Path) -> None:

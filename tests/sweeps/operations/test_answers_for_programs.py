@@ -40,7 +40,7 @@ def progress(plan: Plan, left_s: tuple[float, float | None] | None) -> SweepProg
     )  # fmt: skip
     counts = Counts(finished=1, failed=1, running=1, waiting=3)
     return SweepProgress(
-        sweep="small", counts=counts, work_done=1.0, work_left=1.0, elapsed_s=9.0, left_s=left_s, best=(),
+        sweep="small", counts=counts, work_done=1.0, work_left=1.0, elapsed_s=9.0, left_s=left_s,
         running=(running,),
     )  # fmt: skip
 

@@ -131,6 +131,14 @@ def test_only_stages_on_the_plans_device_with_its_ranks_and_threads_count(
         assert durations.runs == (f"of {seconds} s",)  # not those whose stages do not count
 
 
+@pytest.mark.parametrize("precisions", [["bf16"], ["float32", "bf16"]])
+def test_a_plan_takes_no_seconds_of_another_precision(precisions: list[str], tmp_path: Path) -> None:
+    """On a CPU without bf16, a training took seven times as long as the plan said."""
+    write_measured(tmp_path / "runs" / "earlier", quick_plan(tmp_path))
+    plan = make_plan(load_spec(tmp_path / "quick.toml", [f"axes.optimisation.precision={precisions}"]))
+    assert "time      not known: no run below " in lines(plan, tmp_path / "runs")
+
+
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_a_plan_with_gpus_takes_no_seconds_of_a_cpu(ranks: int, tmp_path: Path) -> None:
     """It called them GPU-hours: 58 times the most that it says without any run."""

@@ -19,6 +19,7 @@ from transtailor.files import write_file
 
 pytestmark = pytest.mark.check
 EVIL = "\x1b]0;x\x07\x1b[2J[/x] \u202e[bold]"
+RETRIED = {"site": "serial", "cache": "cache", "only": [], "again": [], "no_sharing": True, "max_disk_gb": 50.0}
 SHOWN = "\\x1b]0;x\\x07\\x1b[2J[/x] \\u202e[bold]"
 
 
@@ -84,7 +85,7 @@ def test_a_spec_that_is_nested_without_end_is_refused(deep: str, write_spec: Wri
     ("name", "content"),
     [
         ("provenance.json", {"format": FORMAT, "code_digest": "c", "created": {"packages": {}}, "history": []}),
-        ("provenance.json", {"history": [{"command": "x", "folder": "/", "argv": []}]}),
+        ("provenance.json", {"history": [{"command": "x"}]}),
         ("plan.json", {"format": FORMAT, "name": "x", "trials": {"a": []}, "resources": {}, "private_cache": False}),
         ("cluster/outcome.json", []),
     ],
@@ -177,51 +178,23 @@ def test_a_module_that_no_launch_copied_is_not_executed(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        ({"folder": "/elsewhere"}, "it was moved, or comes from another user"),
-        ({"argv": ["launch.py", "--runs", "/elsewhere"]}, "it was moved, or comes from another user"),
-        ({"argv": ["launch.py", "--no-such-option"]}, "names no launch"),
-        ({"argv": None}, "provenance.json lacks an entry"),
-    ],
-)
-def test_retry_runs_nothing_but_a_launch_of_this_run(
-    edit: dict[str, Any], words: str, run: RunFolder, tmp_path: Path, sweeps_command: Command
+@pytest.mark.parametrize("edit", [{"options": 3}, {"options": {}}, {"options": RETRIED | {"only": 3}}])
+def test_what_is_no_launch_is_not_retried(edit: dict[str, Any], run: RunFolder, sweeps_command: Command) -> None:
+    change(run.provenance, lambda said: said["history"][0].update(edit))
+    done = sweeps_command("run", run.path, "--retry", "--plan")
+    assert (done.returncode, "provenance.json" in done.stderr) == (2, True), done.stderr
+
+
+def test_retry_begins_from_the_runs_own_spec_as_it_was_launched_wherever_the_run_is(
+    run: RunFolder, tmp_path: Path, sweeps_command: Command
 ) -> None:
-    def edit_all(record: dict[str, Any]) -> None:
-        for launch in record["history"]:
-            launch |= {"argv": ["launch.py", "--plan"], "folder": str(tmp_path)} | edit
-
-    change(run.provenance, edit_all)
-    done = sweeps_command("run", run.path, "--retry")
-    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
-
-
-def test_retry_knows_a_run_whose_trials_share_no_stages(
-    run: RunFolder, tmp_path: Path, sweeps_process: Command
-) -> None:
-    argv = ["launch.py", "spec.toml", "--no-sharing", "--only", "12", "--plan"]
-    change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
-    here = run.path.rename(run.path.with_name("small_no_sharing"))
-    done = sweeps_process("run", here, "--retry")
-    assert (f"in {tmp_path}: ", "moved" in done.stderr) == (done.stdout[: len(f"in {tmp_path}: ")], False)
-    moved = sweeps_process("run", here.rename(run.path.with_name("other_no_sharing")), "--retry")
-    assert "--name other --only=12 --no-sharing" in moved.stderr
-
-
-def test_retry_shows_what_it_runs_which_is_this_program(
-    run: RunFolder, tmp_path: Path, sweeps_process: Command
-) -> None:
-    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    argv = [str(tmp_path / "evil.py"), "spec.toml", "--plan"]
-    change(run.provenance, lambda said: said["history"][0].update(argv=argv, folder=str(tmp_path)))
-    done = sweeps_process("run", run.path, "--retry")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"in {tmp_path}: " in done.stdout
-    assert "evil.py" not in done.stdout
-    assert "small" in done.stdout
-    assert not (tmp_path / "ran").exists()
+    (tmp_path / "spec.toml").unlink()
+    change(run.provenance, lambda said: said["history"][0].update(options=RETRIED, folder="/elsewhere"))
+    change(run.plan, lambda plan: plan.update(private_cache=True))
+    moved = run.path.rename(run.path.with_name("other_no_sharing"))
+    done = sweeps_command("run", moved, "--retry", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "other_no_sharing: " in done.stdout and "on site serial" in done.stdout
 
 
 @pytest.mark.parametrize("path", ["", "code", "plan.json", "spec.toml", "provenance.json", "cluster", "cluster/token"])

@@ -55,7 +55,7 @@ def begin(spec: Spec, folder: Path) -> RunFolder:
 
 def create(plan: Plan, folder: Path) -> RunFolder:
     """Creates the run of a plan, without any trial."""
-    launch = {"code_digest": "c0de" * 16, "packages": {}, "command": "x", "folder": "x", "argv": ["x"]}
+    launch = {"code_digest": "c0de" * 16, "packages": {}, "command": "x", "folder": "x"}
     create_run(plan, folder, launch, {}).release()
     return RunFolder(folder / plan.name)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from results.arms.extensions import extension_notes, seed_additions
 from results.arms.findings import findings_of
+from results.arms.flags import Facts
 from results.arms.looks import look_row, recorded_looks
 from results.errors import ResultsError
 from results.questions import compare, settled
@@ -54,8 +54,8 @@ def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
     with load(run.path) as tables:
         text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
     rows = {line.split("|")[2].strip(): line for line in text.splitlines() if line.startswith("| ")}
-    assert "| 10 |" in rows["transtailor"] and "| better, but trained longer |" in rows["transtailor"]
-    assert "1 of the arms trained for more epochs than their control" in text
+    assert "| 10 |" in rows["transtailor"] and "| better |" in rows["transtailor"]
+    assert "\n- longer (1 of " in text
     assert "\n- Trials: " in text
     assert "| worse |" in rows["head_only"] and "| no difference that matters |" in rows["prune l1"]
     assert "5 comparisons with one alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
@@ -191,10 +191,7 @@ def test_launches_say_how_often_seeds_were_added(tmp_path: Path) -> None:
     history = json.loads((tmp_path / "grid" / "provenance.json").read_text())["history"]
     assert [launch.get("more_seeds", {}).get("fine_tune") for launch in history] == [None, [3], None, [4, 5]]
     with load(tmp_path / "grid") as tables:
-        assert seed_additions(tables) == {"fine_tune": 2, "head_only": 2}
-        (note,) = extension_notes(tables, ["fine_tune"])
-        assert note.startswith("Seeds were added 2 times") and "--anytime" in note
-        assert extension_notes(tables, ["another"]) == []
+        assert Facts(tables).seed_additions == {"fine_tune": 2, "head_only": 2}
 
 
 def test_additions_follow_an_arm_to_its_new_name(tmp_path: Path) -> None:
@@ -204,7 +201,7 @@ def test_additions_follow_an_arm_to_its_new_name(tmp_path: Path) -> None:
         _, lock, _ = start(grid(seeds, **axes), tmp_path, extend=True, update_code=False)  # type: ignore[arg-type]
         lock.release()
     with load(tmp_path / "grid") as tables:
-        additions = seed_additions(tables)
+        additions = Facts(tables).seed_additions
     assert additions["fine_tune, learning_rate = 0.005"] == 2
     assert additions["fine_tune, learning_rate = 0.001"] == 1
 

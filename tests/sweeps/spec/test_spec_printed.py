@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from results.store.reader import load
 from results.store.schema import TABLES
 from results.store.writer import Writer
-from sweeps.errors import SpecError
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.printed_rows import PrintedRow, printed_rows
@@ -92,32 +89,6 @@ def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: Wri
         found = run.rows("SELECT * EXCLUDE (code_digest, written_at) FROM printed ORDER BY value DESC")
     assert [PrintedRow(**row) for row in found] == [rows[1], rows[0], rows[2]]
     assert set(PrintedRow.model_fields) == {column.name for column in TABLES["printed"].columns[:-2]}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("printed = 1\n" + HEAD, r"spec.toml: printed: given 1; .* a list, in"),
-        (HEAD + ONE + 'plase = "x"\n', r"printed.1.plase.*did you mean 'place'"),
-        (HEAD + ARM + 'dataset = "digits"\n', r"printed.1: .*one of value, difference and claim, given none"),
-        (HEAD + ARM + 'dataset = "digits"\nvalue = 85.3\n', r"printed.1.value: given 85.3; .* 1"),
-        (HEAD + ARM + 'dataset = "digits"\nvalue = "0.5"\n', r"printed.1.value: given '0.5'"),
-        (HEAD + ARM + 'dataset = "digits"\nvalue = nan\n', r"printed.1.value: given nan"),
-        (HEAD + ONE + "asked_removed_macs_fraction = 1.0\n", r"asked_removed_macs_fraction: given 1.0"),
-        (HEAD + ONE + "difference = 0.1\n", r"one of value, difference and claim, given value and difference"),
-        (HEAD + ONE + 'against = "x"\n', r"against, the label of another arm, stands beside a difference or a claim"),
-        (HEAD + DIFFERENCE.replace("0.07", "7.0"), r"a fraction from -1 to 1, given 7.0"),
-        (HEAD + CLAIM + "n = 3\n", r"n and deviation are of a printed number, and a claim has none"),
-        (HEAD + CLAIM.replace("ahead", "behind"), r"printed.1.claim: given 'behind'"),
-        (HEAD + ONE + "deviation = 0.1\n", r"deviation is that of n runs; give n"),
-        (HEAD + ONE + "points = []\n", r"points: given \[\]; type a list"),
-        (HEAD + ONE + 'points = [{ dataset = "a" }]\n', r"points dataset: is in the table, too; leave one out"),
-        (HEAD + ONE + ONE, "two numbers have the same arm and budget"),
-    ],
-)
-def test_mistakes_are_named(write_spec: WriteSpec, text: str, said: str) -> None:
-    with pytest.raises(SpecError, match=said):
-        load_spec(write_spec(text))
 
 
 def test_numbers_that_are_new_reach_a_run_that_is_resumed(write_spec: WriteSpec, tmp_path: Path) -> None:

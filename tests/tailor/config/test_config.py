@@ -19,50 +19,6 @@ from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
 HEAD = {"name": "head_only"}
-MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"method": {"name": "transtailr"}}, r"method: no such method: 'transtailr'; did you mean 'transtailor'\?"),
-    ({"method": {}}, r"method: needs a name \(valid: fine_tune, gbn, .*head_only"),
-    ({"method": 3}, r"method: "),
-    ({}, r"method is missing"),
-    ({"method": HEAD, "netwrk": "digits_vgg"}, r"unknown key 'netwrk'; did you mean 'network'\?"),
-    ({"method": HEAD, "optimisation": {"epocs": 1}}, r"unknown key 'optimisation.epocs'; did you mean 'epochs'\?"),
-    ({"method": HEAD, "optimisation": {"learning_rate": -1.0}}, r"learning_rate: given -1.0; "),
-    ({"method": HEAD, "optimisation": {"learning_rate": float("nan")}}, r"learning_rate: .*nan"),
-    ({"method": HEAD, "metric": "balanced"}, r"metric: given 'balanced'; .*'balanced_accuracy\'"),
-    (
-        {"method": HEAD, "metric": "top_5"},
-        r"metric: .*top_5 is always 1 of 5 classes; type accuracy or balanced_accuracy",
-    ),
-    ({"method": HEAD, "metric": "r_squared"}, r"metric: .*r_squared needs a target with real values.*leave metric out"),
-    ({"method": HEAD, "metric": "log_loss"}, r"metric: .*log_loss decides nothing.*test_log_loss.*Type accuracy"),
-    (
-        {"method": HEAD, "metric": "macro_f1", "network": "friedman_mlp", "data": {"name": "friedman1"}},
-        r"metric: .*macro_f1 needs a target with classes.*leave metric out",
-    ),
-    ({"method": HEAD, "seed": True}, r"seed: given True; .*integer"),
-    ({"method": {"name": "prune", "allocation": "globl"}}, r"allocation: .*no such allocation: 'globl'; did you mean"),
-    (
-        {"method": {"name": "prune", "allocation": {"name": "uniform", "draws": 3}}},
-        r"unknown key 'method.allocation.draws'.*valid: name",
-    ),
-    ({"method": HEAD, "optimisation": {"regulariser": "l2sp"}}, r"no such regulariser: 'l2sp'; did you mean 'l2_sp'\?"),
-    ({"method": {"name": "transtailor", "tolerance_fraction": -0.1}}, r"tolerance_fraction: given -0.1; "),
-    (
-        {"method": {"name": "transtailor", "beta": "off", "beta_normalisation": "rms"}},
-        r"beta_normalisation = 'rms' has no effect; leave it out",
-    ),
-    (
-        {"network": "digits_resnet", "method": {"name": "transtailor", "beta": "sqrt", "placement": "before_norm"}},
-        r"the norm of digits_resnet cancels a factor before it",
-    ),
-    (
-        {"method": {"name": "prune", "first_regulariser": "slimming"}},
-        r"first_regulariser has no effect with order = 'head_first'",
-    ),
-    ({"method": HEAD, "data": {"train_images": 548}}, r"leaves no validation image.*at most 547"),
-]
-
-
 WEIGHTS = {"weights": "net.safetensors", "weights_sha256": "1" * 64}
 ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"}, "source": WEIGHTS}
 BEHIND_ACTIVATIONS = {"name": "transtailor", "beta": "sqrt", "placement": "after_activation"}
@@ -76,11 +32,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"network": "digits_resnet", "method": {"name": "transtailor", "steps": 9}},
         r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
     ),
-    ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
-    ({"method": {"name": "gbn"}}, r"'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
+    (
+        {"method": {"name": "prune", "criterion": "bn_gamma"}},
+        r"'bn_gamma' needs BatchNorm's .* digits_vgg has no norm",
+    ),
+    ({"method": {"name": "gbn"}}, r"'gbn' needs BatchNorm's .*, and digits_vgg has no norm"),
     (
         {"network": "digits_resnet", "method": {"name": "gbn"}, "optimisation": {"regulariser": "l2_sp"}},
-        r"'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
+        r"optimisation.regulariser = .*l2_sp.* has no effect: .* a penalty of its own",
     ),
     (
         {"method": {"name": "sfp", "evaluated": "masked"}, "pruning": {"measure_norms": True}},
@@ -88,16 +47,16 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}},
-        r"width_multiple = 8 has no effect on target_aware_adaptation",
+        r"width_multiple = 8 has no effect: .*target_aware_adaptation",
     ),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
-        r"counts zeros behind a ReLU, and efficientnet_b0 has SiLU",
+        r"'apoz' needs activations from 0 on, .*efficientnet_b0 has SiLU",
     ),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
-        r"cannot be moved through the SiLU of efficientnet_b0 .*; choose placement = 'after_norm', or beta = 'grad' or",
+        r"of efficientnet_b0, which can lose filters, has no activation module .*; choose placement = 'after_norm'",
     ),
     *(
         (
@@ -113,7 +72,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"method": {"name": "prune", "weights": "reinitialised"}, "optimisation": {"regulariser": name}},
-            rf"trains from scratch, and optimisation.regulariser = '{name}' pulls the weights to the pre-trained ones",
+            rf"'{name}' needs pre-trained weights, .*weights = 'reinitialised' trains from scratch",
         )
         for name in ("l2_sp", "delta")
     ),
@@ -125,8 +84,11 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"network": "digits_resnet", "method": BEHIND_ACTIVATIONS, "pruning": {"residual": "coupled"}},
         r"\S+ of digits_resnet, which can lose filters, has no activation module",
     ),
-    (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
-    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole one"),
+    (
+        ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}},
+        r"pac_net.* needs .* and photographs has no source task",
+    ),
+    (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole network"),
     ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: given 1.0; .*less than 1"),
     (
         {"method": HEAD, "source": {"weights": __file__}},
@@ -143,7 +105,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},
-        r"optimiser_state = 'kept' keeps the momentum of SGD",
+        r"optimiser_state = 'kept' .* only with optimisation.optimiser = 'sgd' and a momentum",
     ),
 ]
 
@@ -155,13 +117,6 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=message):
         parse_trial(raw, "test")
-
-
-@pytest.mark.parametrize(("raw", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
-def test_a_mistake_is_named(raw: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        parse_trial(raw, "demo.toml [trial]")
-    assert str(caught.value).startswith("demo.toml [trial]: ")
 
 
 def test_all_mistakes_are_named_at_once() -> None:
@@ -246,13 +201,13 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 WITHOUT_TORCH = """
 import sys
 import tailor.facts.manifest, tailor.prepare.prepare, tailor.networks.fetch
-from tailor.facts import feasibility_table, weights
+from tailor.facts import weights
 from tailor.facts.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 
 dry_run(parse_trial({"method": {"name": "transtailor"}}, "test"))
-assert feasibility_table.table() and weights.table() and NETWORKS["resnet18"]
+assert weights.table() and NETWORKS["resnet18"]
 heavy = {"torch", "timm", "ray", "sklearn", "numpy", "pandas", "PIL", "rich", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """

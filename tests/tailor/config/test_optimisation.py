@@ -44,16 +44,16 @@ IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"milestones": [0.5]}, TRANSTAILOR, "schedule = 'constant' with milestones"),
     ({"schedule": "step", "milestones": [0.8, 0.5]}, TRANSTAILOR, "are not in ascending order; sort them"),
     ({"schedule": "step", "milestones": [1.5]}, TRANSTAILOR, "less than 1"),
-    ({"gamma": 0.5}, TRANSTAILOR, "gamma is read only with schedule = 'step'"),
+    ({"gamma": 0.5}, TRANSTAILOR, "gamma = 0.5 .* read only with schedule = 'step'"),
     ({"warm_up_epochs": 2}, TRANSTAILOR, "leaves no epoch of epochs = 2"),
     ({"batch_size": 32, "accumulation_steps": 3}, TRANSTAILOR, "does not divide batch_size = 32"),
-    ({"accumulation_steps": 2, "regulariser": {"name": "bss"}}, TRANSTAILOR, "reads the whole batch at once"),
+    ({"accumulation_steps": 2, "regulariser": {"name": "bss"}}, TRANSTAILOR, "needs the whole batch at once"),
     ({"distillation_temperature": 2.0}, TRANSTAILOR, "read only with a distillation_weight above 0"),
-    ({"distillation_weight": 0.5}, {"name": "head_only"}, "teaches pruned ones, and method 'head_only' fine-tunes no"),
-    ({"distillation_weight": 0.5}, {"name": "fine_tune"}, "fine-tunes no .* set it to 0.0 for this method"),
-    ({"norm": "frozen"}, {"name": "gbn"}, "'gbn' trains the factors of norms"),
-    ({"norm": "frozen", "regulariser": SLIM}, TRANSTAILOR, "'slimming' shrinks the factors of norms"),
-    ({"norm": "frozen"}, {"name": "prune", "order": "tune_first", "first_regulariser": SLIM}, "'slimming' shrinks"),
+    ({"distillation_weight": 0.5}, {"name": "head_only"}, "only with a method that fine-tunes a pruned network"),
+    ({"distillation_weight": 0.5}, {"name": "fine_tune"}, "give 0.0 for method 'fine_tune'"),
+    ({"norm": "frozen"}, {"name": "gbn"}, "'gbn' needs factors of norms that are trained"),
+    ({"norm": "frozen", "regulariser": SLIM}, TRANSTAILOR, "'slimming' needs factors of norms that are trained"),
+    ({"norm": "frozen"}, {"name": "prune", "order": "tune_first", "first_regulariser": SLIM}, "'slimming' needs"),
     ({"ema_decay": 0.9}, {"name": "sfp"}, "leave ema_decay out"),
     ({"ema_decay": 1.0}, TRANSTAILOR, "less than 1"),
     ({"clip_gradient_norm": 0.0}, TRANSTAILOR, "greater than 0"),
@@ -74,7 +74,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"class_weights": "balancd"}, TRANSTAILOR, "'balancd'"),
     ({"class_weights": "balanced", "sampling": "balanced"}, TRANSTAILOR, "leave one of them out"),
     ({"distillation_weight": 0.5, "mixup": 0.8}, TRANSTAILOR, "distillation_weight = 0.5 with mixup .*leave one of"),
-    ({"rand_augment": 2}, TRANSTAILOR, "rand_augment: changes colours, and the images of digits have 1 channel"),
+    ({"rand_augment": 2}, TRANSTAILOR, "rand_augment = 2 .* only with images of 3 channels"),
     ({"random_erasing": 1.5}, TRANSTAILOR, "less than or equal to 1"),
     ({"precision": "fp16"}, TRANSTAILOR, "'float32' or 'bf16'"),
 ]
@@ -94,7 +94,7 @@ def test_a_way_of_norms_that_other_arms_read_is_possible_beside_them(method: str
 
 @pytest.mark.parametrize("norm", ["local", "frozen"])
 def test_norms_of_a_network_without_norms_are_refused(norm: str) -> None:
-    with pytest.raises(ConfigError, match=f"norm = '{norm}' is about BatchNorm, and digits_vgg has none"):
+    with pytest.raises(ConfigError, match=f"norm = '{norm}' .* only with a network with BatchNorm"):
         short_trial({"name": "fine_tune"}, network="digits_vgg", optimisation=SHORT | {"norm": norm})
 
 
@@ -113,7 +113,7 @@ def test_norms_of_a_network_without_norms_are_refused(norm: str) -> None:
 )
 def test_what_is_about_classes_or_images_is_refused_for_rows_and_real_values(optimisation: dict[str, Any]) -> None:
     settings = {"network": "friedman_mlp", "data": {"name": "friedman1"}, "pruning": {"linear": True}}
-    with pytest.raises(ConfigError, match="friedman1 has (real values|rows of numbers)"):
+    with pytest.raises(ConfigError, match="not (real values|rows of numbers)"):
         short_trial({"name": "prune"}, **settings, optimisation=SHORT | optimisation)
 
 

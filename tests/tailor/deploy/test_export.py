@@ -185,7 +185,7 @@ NETWORKS.add("undecided", NetworkInfo(description="", builder=Undecided, head="h
 def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS))
+    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS._records))
     state = ModelState(
         network="undecided",
         classes=5,

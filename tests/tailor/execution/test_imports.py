@@ -192,8 +192,8 @@ BAD = {
         "line 3: TypeError: compute is called with one argument, a Scoring: missing a required argument: 'power'",
     ),
     "has a criterion that needs what there is not": (
-        CRITERION.format(name="two", comment="").replace("source=", "needs='batchnorm', source="),
-        "line 3: ValueError: needs = 'batchnorm'; expected one of nothing, norm, relu",
+        CRITERION.format(name="two", comment="").replace("source=", "needs={'batchnorm'}, source="),
+        "line 3: ValueError: needs = ['batchnorm']; expected a set of norm, ",
     ),
     "takes a name": (CRITERION.format(name="l1", comment=""), "line 3: ValueError: criterion 'l1' is registered"),
 }

@@ -304,6 +304,35 @@ def test_a_neighbour_that_is_not_in_the_key_is_not_loaded_later(tmp_path: Path) 
         CRITERIA["later"].compute(SimpleNamespace())
 
 
+BY_PATH = {
+    "its spec": "from importlib.util import module_from_spec, spec_from_file_location as spec\n"
+    "found = spec('any', {file!r})\nfound.loader.exec_module(module_from_spec(found))\n",
+    "run_path": "import runpy\nrunpy.run_path({file!r})\n",
+    "its text": "from pathlib import Path\nexec(Path({file!r}).read_text())\n",
+}
+
+
+@pytest.mark.parametrize("way", BY_PATH)
+def test_what_a_file_loads_by_a_path_beside_it_would_be_in_no_key(way: str, tmp_path: Path) -> None:
+    register = CRITERION.format(module="math", name="by path").replace("layer", "sqrt")
+    stem = f"blocks_{way.replace(' ', '_')}"
+    statements = BY_PATH[way].format(file=str(tmp_path / f"{stem}.py"))
+    write(tmp_path, {"net.py": statements + register, f"{stem}.py": LAYER})
+    with pytest.raises(ConfigError, match=f"net.py, line .*{tmp_path}/{stem}.py counts in no key.*`import {stem}`"):
+        plugins.load(tmp_path / "net.py")
+    write(tmp_path, {"net.py": f"import {stem}\n{statements}{register}"})
+    assert f"{stem}.py" in plugins.load(tmp_path / "net.py").user_file.neighbours
+
+
+def test_a_file_beside_it_that_is_run_by_its_path_later_is_refused(tmp_path: Path) -> None:
+    register = CRITERION.format(module="math", name="by path later").replace("lambda _scoring: layer()", "compute")
+    text = f"def compute(_scoring):\n    import runpy\n    runpy.run_path({str(tmp_path / 'blocks_k3.py')!r})\n"
+    write(tmp_path, {"net.py": text + register.replace("layer", "sqrt"), "blocks_k3.py": LAYER})
+    plugins.load(tmp_path / "net.py")
+    with pytest.raises(ImportError, match=f"{tmp_path}/blocks_k3.py counts in no key"):
+        CRITERIA["by path later"].compute(SimpleNamespace())
+
+
 def test_a_class_of_a_neighbour_has_the_digest_of_the_file_that_imports_it(tmp_path: Path) -> None:
     text = CRITERION.format(module="kinds_l1", name="kinds").replace("layer", "Kind")
     write(tmp_path, {"net.py": text, "kinds_l1.py": "class Kind: ...\n"})

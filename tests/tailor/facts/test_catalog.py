@@ -7,13 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tailor.data import digits, task_data
 from tailor.facts.datasets import DATASETS
-from tailor.facts.networks import NETWORKS
+from tailor.facts.networks import EMBEDDED, NETWORKS
 from tailor.model import cost
 from tailor.networks import building
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
-
-EMBEDDED = sorted(name for name, info in NETWORKS.items() if info.builder.startswith("tailor.networks.embedded:"))
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -20,10 +20,9 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.facts import weights
 from tailor.facts.datasets import DATASETS
 from tailor.facts.pins import known_sha256
-from tailor.facts.weights import WeightsInfo, find, table
+from tailor.facts.weights import WeightsInfo, find, refuse_other_network, table
 from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
-from tools.weights_table import describe_weights, reason_to_omit
 
 NAME = "MobileNet_V2_Weights.IMAGENET1K_V2"
 DIGITS = "7ebf99e0"
@@ -51,15 +50,19 @@ def identity(config: TrialConfig) -> tuple[str, list[str]]:
 
 
 def test_the_table_is_what_torchvision_says() -> None:
-    published = {str(w): (n, w) for n in models.list_models(module=models) for w in models.get_model_weights(n)}
-    usable = {name: describe_weights(*facts) for name, facts in published.items() if reason_to_omit(*facts) is None}
-    assert table() == usable
-    assert len(usable) > 100
-    for name, (_, given) in published.items():
-        if name in usable:
-            assert given.url == f"https://download.pytorch.org/models/{usable[name].file}"
-            assert f"-{usable[name].sha256}.pth" in given.url
-            assert len(usable[name].sha256) >= 8
+    assert len(table()) > 100
+    for name, info in table().items():
+        given = models.get_weight(name)
+        assert given.url == f"https://download.pytorch.org/models/{info.file}"
+        assert f"-{info.sha256}.pth" in given.url
+        assert len(info.sha256) >= 8
+        assert given.meta["categories"] is not None
+
+
+def test_weights_for_images_that_the_network_does_not_read_are_refused() -> None:
+    with pytest.raises(ConfigError, match="are for 384 px, and vit_b_16 is only built for 224"):
+        refuse_other_network("ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1", "vit_b_16")
+    refuse_other_network("EfficientNet_B1_Weights.IMAGENET1K_V1", "efficientnet_b1")
 
 
 def test_whole_digests_begin_as_the_names_say() -> None:
@@ -232,9 +235,7 @@ def test_a_trial_without_its_weights_ends_with_2(plan: list[str], tmp_path: Path
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_is_left_out_has_a_reason() -> None:
-    assert "no classifier" in str(reason_to_omit("vgg16", models.VGG16_Weights.IMAGENET1K_FEATURES))
-    assert "384 px" in str(reason_to_omit("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1))
-    assert reason_to_omit("vit_b_16", models.ViT_B_16_Weights.IMAGENET1K_SWAG_LINEAR_V1) is None
+def test_weights_without_a_classifier_are_left_out() -> None:
+    assert "VGG16_Weights.IMAGENET1K_FEATURES" not in table()  # it has no classifier
     assert weights.is_name(NAME)
     assert not weights.is_name("mobilenet_v2.pth")

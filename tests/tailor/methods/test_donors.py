@@ -82,7 +82,7 @@ def test_all_targets_share_what_is_of_the_donor_alone(method: dict[str, Any]) ->
         ("few", {}, "train_images = 200 leaves no validation image: few has 100 target images"),
         ("same", {}, "is the target itself, birds; leave scores_from out"),
         ("source", {}, "birds has 0 source images of 0 classes"),
-        ("noise", {"criterion": "l1"}, "'prune l1' scores no filters by images"),
+        ("noise", {"criterion": "l1"}, "only with a method and a criterion that score filters by images"),
     ],
 )
 def test_what_cannot_be_a_donor_is_refused(donor: str, method: dict[str, Any], text: str) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailor.common.errors import ConfigError
+from tailor.config.needs import find_prunable
 from tailor.config.parsing import parse_trial
-from tailor.facts import feasibility_table
 from tailor.facts.datasets import DATASETS
-from tailor.facts.feasibility_table import macs_left
-from tailor.facts.networks import NETWORKS, TORCHVISION_FILE, NetworkInfo
+from tailor.facts.networks import EMBEDDED, NETWORKS, NetworkInfo
+from tailor.facts.prunable import Prunable
 from tailor.facts.widths import WIDE_FILTERS
 from tailor.methods.feasibility import most_removable, refuse_impossible
 from tailor.model import cost
@@ -22,12 +22,11 @@ from tailor.model.cost import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
-from tailor.pruning.feasibility_count import grid_terms, prunable, rules
+from tailor.pruning.feasibility_count import prunable, terms_of
 from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
 from tools.methods_table import random_pixels
 
-EMBEDDED = sorted(name for name, info in NETWORKS.items() if info.builder.startswith("tailor.networks.embedded:"))
 RULES = [{"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))]
 
 
@@ -41,31 +40,29 @@ def trial(network: str, **pruning: Any) -> dict[str, Any]:
     return SHORT | {"network": network, "data": data, "pruning": pruning, "method": {"name": "head_only"}}
 
 
-@pytest.mark.parametrize("network", [*EMBEDDED, pytest.param("mobilenet_v2", marks=pytest.mark.check)])
-def test_the_table_is_counted_anew(network: str) -> None:
-    assert feasibility_table.table()[network] == rules(network)
-    for known in feasibility_table.table()[network].values():
-        whole = [1.0] * len(known.widths)
-        assert macs_left(known.grids, NETWORKS[network].input_shape, 5, whole) == NETWORKS[network].macs
-
-
 @pytest.mark.parametrize(
-    ("network", "known"),
+    ("network", "side_px"),
     [
-        pytest.param("digits_vit", 16, marks=pytest.mark.check),
-        pytest.param("resnext50_32x4d", 12, marks=pytest.mark.long),
-        ("digits_resnet", 4),
+        *((network, None) for network in EMBEDDED),
+        ("resnet18", 97),
+        pytest.param("mobilenet_v2", 160, marks=pytest.mark.check),
+        pytest.param("alexnet", 255, marks=pytest.mark.check),
+        *(pytest.param(n, 160, marks=pytest.mark.long) for n in ("vgg16", "inception_v3", "shufflenet_v2_x1_0")),
     ],
 )
-def test_what_a_narrow_rule_allows_is_in_what_a_wide_one_finds(network: str, known: int) -> None:
-    """The table is made from few analyses; each rule analysed by itself says the same."""
-    rows, kinds = dict(feasibility_table.table()[network]), (False, True)
-    for linear, stream, heads, conv_groups in product(kinds, kinds, kinds, ("none", "whole", "alike")):
-        rule = GroupRule(linear=linear, stream=stream, heads=heads, conv_groups=conv_groups)  # type: ignore[arg-type]
-        found, has = prunable(network, rule)
-        assert (rule.name in rows) == (set(rule.wholes) <= has)
-        assert rows.get(rule.name, found) == found
-    assert len(rows) == known
+def test_of_a_whole_network_nothing_is_lost(network: str, side_px: int | None) -> None:
+    shape = NETWORKS[network].input_shape if side_px is None else (3, side_px, side_px + 31)
+    whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
+    for rule in RULES:
+        known = prunable(network, GroupRule(**rule), shape)
+        assert known.macs_left(5, [1.0] * len(known.widths)) == whole
+
+
+def test_what_is_asked_is_what_is_counted() -> None:
+    rule = GroupRule(heads=True, stream=True)
+    config = parse_trial(trial("digits_vit", heads=True, stream=True), "test")
+    counted = prunable("digits_vit", rule, (1, 8, 8))
+    assert json.dumps(vars(find_prunable(config))) == json.dumps(vars(counted))
 
 
 class CalledInGroups(nn.Module):
@@ -87,16 +84,15 @@ class CalledInGroups(nn.Module):
 def test_convolutions_in_groups_are_found_however_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS._records))
     NETWORKS.add("called_in_groups", NetworkInfo(description="", builder=CalledInGroups, input_shape=(1, 8, 8)))
-    assert "inside + conv_groups alike" in rules("called_in_groups")
-
-
-def test_all_networks_are_in_the_table() -> None:
-    assert {*EMBEDDED, *json.loads(TORCHVISION_FILE.read_bytes())} == feasibility_table.table().keys()
+    rule = GroupRule(conv_groups="alike")
+    assert "conv_groups" in prunable("called_in_groups", rule, (1, 8, 8)).kinds
 
 
 def half_left(network: str, found: tuple[surgery.Group, ...], input_shape: tuple[int, ...]) -> float:
     widths = tuple({(g.filters, g.filters_each) for g in found})
-    return macs_left(grid_terms(network, found, widths), input_shape, 5, [0.5] * len(widths))
+    terms = terms_of(network, found, widths, input_shape)
+    known = Prunable(widths=widths, terms=terms, kinds=(), without_norm="", without_activation="")
+    return known.macs_left(5, [0.5] * len(widths))
 
 
 @pytest.mark.parametrize(
@@ -148,26 +144,6 @@ def test_a_plan_refuses_what_multiples_do_not_reach() -> None:
 
 
 @pytest.mark.check
-@pytest.mark.parametrize(
-    "network",
-    [
-        "resnet18",
-        "alexnet",
-        *(
-            pytest.param(n, marks=pytest.mark.long)
-            for n in ("vgg16", "inception_v3", "densenet121", "shufflenet_v2_x1_0")
-        ),
-    ],
-)
-def test_the_table_holds_for_images_of_any_size(network: str) -> None:
-    for side_px in (97, 160, 255):
-        shape = (3, side_px, side_px + 31)
-        whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
-        for known in feasibility_table.table()[network].values():
-            assert macs_left(known.grids, shape, 5, [1.0] * len(known.widths)) == whole
-
-
-@pytest.mark.check
 @pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
 def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[str, Any]) -> None:
     tensors = building.build("mobilenet_v2", 5, seed=0).state_dict()
@@ -190,12 +166,12 @@ def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:
         parsed(97)
 
 
-def test_of_a_network_with_windows_nothing_is_known_at_other_sizes() -> None:
+def test_of_a_network_with_windows_the_budget_is_known_at_other_sizes() -> None:
     raw = {
         "network": "swin_t",
-        "method": {"name": "prune", "asked_removed_macs_fraction": 0.9},
+        "method": {"name": "prune", "asked_removed_macs_fraction": 0.95},
         "pruning": {"linear": True},
     }
-    with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than swin_t can lose"):
-        parse_trial(raw | {"data": {"name": random_pixels(224), "train_images": 8}}, "test")
-    parse_trial(raw | {"data": {"name": random_pixels(97), "train_images": 8}}, "test")
+    for side_px in (224, 97):
+        with pytest.raises(ConfigError, match=r"0\.95 of the MACs is more than swin_t can lose"):
+            parse_trial(raw | {"data": {"name": random_pixels(side_px), "train_images": 8}}, "test")

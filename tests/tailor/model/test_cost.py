@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import ops
 
-from tailor.facts.networks import NETWORKS, is_of_family
+from tailor.facts.networks import NETWORKS, is_timms
 from tailor.model import cost
 from tailor.networks import building
 
@@ -64,7 +64,7 @@ IN_CHECK = {
     "vit_b_16": 224,  # the projections are another module's parameters
     "maxvit_t": 224,  # attention in windows and in grids
 }
-ALL = {name: info.input_shape for name, info in NETWORKS.items() if not is_of_family(name)}
+ALL = {name: NETWORKS.get_bare(name).input_shape for name in NETWORKS if not is_timms(name)}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_another_version_of_the_users_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tensors may fit it, and it may compute something else."""
-    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS))
+    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS._records))
     (tmp_path / "net.py").write_text(NETWORK)
     sha256 = load(tmp_path / "net.py").sha256
     tensors = building.build("of_a_user", 1, seed=0).state_dict()

@@ -1,13 +1,12 @@
 """Torchvision's classifiers pruned by 30% of their MACs, most in `make test-long` alone. All: docs/networks.md."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from tailor.facts.networks import NETWORKS, TORCHVISION_FILE
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
@@ -16,8 +15,8 @@ from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
 from tailor.pruning.network_facts import CLASSES
 from tailor.stages import GroupRule
-from tools.networks_document import COLUMNS, DOCUMENT, row
-from tools.networks_table import check, choose_at_random, describe, macs_with, measure_differences, replace_statistics
+from tools.networks_document import COLUMNS, DOCUMENT, load_table, row
+from tools.networks_table import check, choose_at_random, macs_with, measure_differences, replace_statistics
 
 INSIDE, COUPLED, LINEAR = GroupRule(), GroupRule(residual="coupled"), GroupRule(linear=True)
 SMALL = {
@@ -84,13 +83,15 @@ def test_a_pruned_network_is_saved_and_rebuilt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.long) for name in MORE)])
 def test_the_file_says_what_is_found(name: str) -> None:
-    assert asdict(describe(name)) == asdict(NETWORKS[name])
+    found = asdict(NETWORKS[name])
+    said = load_table()[name]["info"]
+    assert {key: found[key] for key in said} == said | {"input_shape": tuple(said["input_shape"])}
     head = building.skeleton(name, 7).get_submodule(NETWORKS[name].head)
     assert head.weight.shape[0] == 7
 
 
 def test_all_networks_in_the_file_pass_or_say_why() -> None:
-    checked = {name: found["checked"] for name, found in json.loads(TORCHVISION_FILE.read_bytes()).items()}
+    checked = {name: found["checked"] for name, found in load_table().items()}
     assert len(checked) >= 80
     assert sum(one["passes"] for one in checked.values()) >= 74
     assert all(one["note"] for one in checked.values())
@@ -105,7 +106,7 @@ def test_a_state_of_another_network_is_refused() -> None:
 @pytest.mark.long
 def test_a_line_of_the_table_is_what_a_check_shows() -> None:
     name = "shufflenet_v2_x0_5"
-    line = row(name, describe(name), check(name))
+    line = row(name, NETWORKS[name], check(name))
     assert line in DOCUMENT.read_text().splitlines()
     assert line.count("|") == len(COLUMNS) + 1
     assert line.count(" yes ") == 3  # passes, rebuilt, torch.export

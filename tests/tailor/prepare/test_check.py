@@ -4,25 +4,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tailor.prepare.duplicates import look_alikes
 from tailor.prepare.pictures import SIDE_PX, bits_of, decode, fingerprint
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A prepared data set with a source task."""
-    origin = class_folders(tmp_path / "images", per_class=5, classes=("cat", "cow", "dog", "eel"))
-    prepare("animals", origin, tmp_path, "--source-classes", "dog,eel")
-    return tmp_path / "animals"
-
-
-def test_an_undamaged_data_set_passes(folder: Path) -> None:
-    said = data("check", folder)
-    assert "all files are unchanged" in said
-    assert "train and test: 0 pair(s)" in said and "source and target: 0 pair(s)" in said
 
 
 def test_copies_between_splits_and_tasks_are_found(tmp_path: Path) -> None:
@@ -59,12 +44,15 @@ def test_all_copies_are_listed_on_demand_and_counted_otherwise(tmp_path: Path) -
     assert all(f"cat/{number}.jpg = cat/again{number}.jpg" in every for number in range(25))
 
 
-def test_a_link_to_a_data_set_has_its_own_name(folder: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_data_set_has_its_own_name(tmp_path: Path) -> None:
     """Trials read ROOT/NAME, wherever the link leads."""
-    (tmp_path / "store").mkdir()
-    folder.rename(tmp_path / "store" / "of_all")
-    folder.symlink_to(tmp_path / "store" / "of_all")
-    assert "all files are unchanged" in data("check", folder)
+    class_folders(tmp_path / "images", classes=("cat", "cow", "dog", "eel"))
+    prepare("animals", tmp_path / "images", tmp_path, "--source-classes", "dog,eel")
+    folder = (tmp_path / "animals").rename(tmp_path / "of_all")
+    (tmp_path / "animals").symlink_to(folder)
+    said = data("check", tmp_path / "animals")
+    assert "all files are unchanged" in said
+    assert "train and test: 0 pair(s)" in said and "source and target: 0 pair(s)" in said
 
 
 def slow_fingerprint(grey: np.ndarray) -> list[bool]:

@@ -52,6 +52,7 @@ FOLDERS = {
     "a dead class": ("link fox", "rm fox", "to what is not there: fox"),
     "a class called test": ("add test/1.jpg test/2.jpg", "mv test exam", "has the splits test, but not 'train'"),
     "two spellings": ("add Cat/1.jpg Cat/2.jpg", "mv Cat lynx", "in two spellings"),
+    "two numbers": ("mv cat 1; mv dog 1.0; mv eel 02", "mv 1.0 3", "('1' and '1.0')"),
     "masks": ("add masks/1.jpg masks/2.jpg", "rm masks", "none by its name"),
     "nan": ("add nan/1.jpg nan/2.jpg", "mv nan naan", "whose name is no class: nan"),
     "a blank": ("add fox\xa0/1.jpg fox\xa0/2.jpg", "mv fox\xa0 fox", "begins or ends with a blank"),

@@ -280,8 +280,6 @@ def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
             prepare(name, origin, tmp_path / "root")
     with pytest.raises(ConfigError, match="at most 100 characters"):
         prepare("a" * 101, origin, tmp_path / "root")
-    with pytest.raises(ConfigError, match="gone does not exist"):
-        prepare("animals", tmp_path / "gone", tmp_path / "root")
     (tmp_path / "labels.txt").touch()
     for file in (origin / "cat" / "0.jpg", tmp_path / "labels.txt"):
         with pytest.raises(ConfigError, match="is no archive; .* belongs in --labels"):
@@ -371,7 +369,7 @@ prepare("animals", Path(sys.argv[1]), Path(sys.argv[2]), "--threads", 1)
 
 
 @pytest.mark.check
-def test_killed_it_leaves_a_hidden_folder_that_the_next_call_removes(tmp_path: Path) -> None:
+def test_killed_it_leaves_a_hidden_folder_that_any_next_call_removes(tmp_path: Path) -> None:
     archive = pack(class_folders(tmp_path / "images"), tmp_path / "images.tar")
     root = tmp_path / "root"
     words = [sys.executable, "-c", PROGRAM, str(archive), str(root)]
@@ -382,10 +380,13 @@ def test_killed_it_leaves_a_hidden_folder_that_the_next_call_removes(tmp_path: P
         prepare("animals", archive, root)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    (root / ".animals.preparing" / "a list").touch()
     assert [path.name for path in root.iterdir()] == [".animals.preparing"]
     with pytest.raises(ConfigError, match="no data set 'animals' is prepared"):
         manifest.read(root, "animals")
+    with pytest.raises(ConfigError, match="does not exist"):
+        prepare("another", tmp_path / "nowhere", root)
+    assert list(root.iterdir()) == []
     prepare("animals", archive, root)
-    assert [path.name for path in root.iterdir()] == ["animals"]
     prepare("straight", tmp_path / "images", root)
     assert manifest.read(root, "animals").digest == manifest.read(root, "straight").digest

@@ -99,7 +99,9 @@ def test_the_arm_says_what_differs_from_the_default() -> None:
 
 
 def test_a_normalisation_without_effect_is_refused() -> None:
-    with pytest.raises(ConfigError, match="allocation 'uniform' does not compare the scores of different layers"):
+    with pytest.raises(
+        ConfigError, match="normalisation = 'mean' .* an allocation that compares the scores of different layers"
+    ):
         short_trial({"name": "prune", "criterion": "l1", "normalisation": "mean", "allocation": "uniform"})
 
 

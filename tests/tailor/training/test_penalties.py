@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from tailor import stages
 from tailor.common.errors import ConfigError
+from tailor.config.needs import refuse_missing
+from tailor.config.trial import METHODS, TrialConfig
 from tailor.data import task_data
 from tailor.data.task_data import Batch
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent
-from tailor.facts import regularisation
-from tailor.facts.regularisation import BSS, L2SP, Delta, Regulariser, Slimming
+from tailor.facts.regularisation import BSS, L2SP, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
@@ -280,11 +281,13 @@ def test_strength_zero_changes_nothing(name: str, run: Callable[..., list[StageE
 
 
 def test_what_a_network_lacks_is_refused_before_training() -> None:
-    for network, regulariser in (("digits_vgg", "slimming"), ("friedman_mlp", "slimming"), ("friedman_mlp", "delta")):
-        with pytest.raises(ValueError, match=f"{regulariser}.*{network} has n"):
-            regularisation.REGULARISERS[regulariser]().check(network)
-    for regulariser in regularisation.REGULARISERS:
-        regularisation.REGULARISERS[regulariser]().check("digits_resnet")
+    fine_tune = METHODS["fine_tune"]()
+    for network, name in (("digits_vgg", "slimming"), ("friedman_mlp", "slimming"), ("friedman_mlp", "delta")):
+        trial = TrialConfig.model_construct(network=network, method=fine_tune)
+        with pytest.raises(ValueError, match=f"{name}.*{network} has n"):
+            refuse_missing(trial, {name: REGULARISERS[name]().needs})
+    trial = TrialConfig.model_construct(network="digits_resnet", method=fine_tune)
+    refuse_missing(trial, {name: REGULARISERS[name]().needs for name in REGULARISERS})
 
 
 def test_without_an_anchor_there_is_nothing_to_compare_with(fitted: Fitted, ranks: ProcessGroup) -> None:
