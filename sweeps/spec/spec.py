@@ -41,7 +41,10 @@ SPECS = Path(__file__).resolve().parents[1] / "specs"
 EMBEDDED_SPEC = SPECS / "demo.toml"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NO_VALUES = ("null", "NULL", "Null", "nil", "None")  # of other languages; "none" is a value of some settings
-GONE = {"search.cost": "leave it out: settings are chosen by their scores alone"}
+GONE = {
+    "search.cost": "leave it out: settings are chosen by their scores alone",
+    "resources.fork_ranks": "leave it out: no rank is forked",
+}
 """Keys that specs had -> what to do instead."""
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 

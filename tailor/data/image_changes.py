@@ -9,11 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from tailor.common.errors import ConfigError
 from tailor.data.augmentation import hashes
@@ -137,7 +136,8 @@ def change_pixels(images: Tensor, drawn: Draws) -> Tensor:
     if drawn.colours is not None:
         for place, (*factors, order) in enumerate(drawn.colours.tolist()):
             for number in ORDERS[int(order)]:
-                changed[place] = COLOUR_CHANGES[number](changed[place], factors[number])
+                change = getattr(_v2().functional, COLOUR_CHANGES[number])
+                changed[place] = change(changed[place], factors[number])
     return torch.stack(changed) if changed else images
 
 
@@ -151,14 +151,25 @@ def operate(image: Tensor, number: int, magnitude: int) -> Tensor:
     return operation(image, -strength if number % 2 else strength)
 
 
+def _v2() -> Any:
+    """Return torchvision's transforms, whose import takes seconds: only who changes images so needs them."""
+    from torchvision.transforms import v2
+
+    return v2
+
+
 def _sheared(image: Tensor, x: float, y: float) -> Tensor:
     shear = [math.degrees(math.atan(x)), math.degrees(math.atan(y))]
-    result: Tensor = F.affine(image, 0.0, [0, 0], 1.0, shear, InterpolationMode.NEAREST, center=[0, 0])
+    result: Tensor = _v2().functional.affine(
+        image, 0.0, [0, 0], 1.0, shear, _v2().InterpolationMode.NEAREST, center=[0, 0]
+    )
     return result
 
 
 def _translated(image: Tensor, x: float, y: float) -> Tensor:
-    result: Tensor = F.affine(image, 0.0, [int(x), int(y)], 1.0, [0.0, 0.0], InterpolationMode.NEAREST)
+    result: Tensor = _v2().functional.affine(
+        image, 0.0, [int(x), int(y)], 1.0, [0.0, 0.0], _v2().InterpolationMode.NEAREST
+    )
     return result
 
 
@@ -168,20 +179,19 @@ OPERATIONS: tuple[tuple[Callable[[Tensor, float], Tensor], float, float | str], 
     (lambda image, y: _sheared(image, 0.0, y), 0.0, 0.3),
     (lambda image, x: _translated(image, x, 0.0), 0.0, "width"),
     (lambda image, y: _translated(image, 0.0, y), 0.0, "height"),
-    (lambda image, angle: F.rotate(image, angle, InterpolationMode.NEAREST), 0.0, 30.0),
-    (lambda image, change: F.adjust_brightness(image, 1.0 + change), 0.0, 0.9),
-    (lambda image, change: F.adjust_saturation(image, 1.0 + change), 0.0, 0.9),
-    (lambda image, change: F.adjust_contrast(image, 1.0 + change), 0.0, 0.9),
-    (lambda image, change: F.adjust_sharpness(image, 1.0 + change), 0.0, 0.9),
-    (lambda image, bits: F.posterize(image, round(abs(bits))), 8.0, 4.0),
-    (lambda image, threshold: F.solarize(image, 255.0 * abs(threshold)), 1.0, 0.0),
-    (lambda image, _: F.autocontrast(image), 0.0, 0.0),
-    (lambda image, _: F.equalize(image), 0.0, 0.0),
+    (lambda image, angle: _v2().functional.rotate(image, angle, _v2().InterpolationMode.NEAREST), 0.0, 30.0),
+    (lambda image, change: _v2().functional.adjust_brightness(image, 1.0 + change), 0.0, 0.9),
+    (lambda image, change: _v2().functional.adjust_saturation(image, 1.0 + change), 0.0, 0.9),
+    (lambda image, change: _v2().functional.adjust_contrast(image, 1.0 + change), 0.0, 0.9),
+    (lambda image, change: _v2().functional.adjust_sharpness(image, 1.0 + change), 0.0, 0.9),
+    (lambda image, bits: _v2().functional.posterize(image, round(abs(bits))), 8.0, 4.0),
+    (lambda image, threshold: _v2().functional.solarize(image, 255.0 * abs(threshold)), 1.0, 0.0),
+    (lambda image, _: _v2().functional.autocontrast(image), 0.0, 0.0),
+    (lambda image, _: _v2().functional.equalize(image), 0.0, 0.0),
 )
 """Torchvision's fourteen, with their weakest and strongest value; "width" and "height": 150 / 331 of it."""
-COLOUR_CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
-    F.adjust_brightness, F.adjust_contrast, F.adjust_saturation,
-)  # fmt: skip
+COLOUR_CHANGES = ("adjust_brightness", "adjust_contrast", "adjust_saturation")
+"""Functions of torchvision's."""
 
 
 def erase(images: Tensor, rectangles: Tensor | None) -> Tensor:

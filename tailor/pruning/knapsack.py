@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from tailor.common.errors import ConfigError
 
@@ -224,6 +222,9 @@ class _Program:
         factors = [factor for row in rows for factor in row.factors.values()]
         columns = [variable for row in rows for variable in row.factors]
         begins = np.cumsum([0, *(len(row.factors) for row in rows)])
+        from scipy.optimize import Bounds, LinearConstraint, milp  # half a second, also in ranks that need none of it
+        from scipy.sparse import csr_array
+
         matrix = csr_array((factors, columns, begins), shape=(len(rows), len(self.costs)))
         result = milp(
             self.objective,

@@ -13,7 +13,6 @@ import tailor.stages as stages
 from tailor.common.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.state import ModelState
-from tailor.networks.attention import replace_attention
 from tailor.pruning import surgery
 from tailor.stage_execution.base import StageContext, StageOutput, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
@@ -76,6 +75,8 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
     ranks = context.ranks
     model = state.build(ranks.device).eval()
     if stage.rule.is_whole:
+        from tailor.networks.attention import replace_attention  # imports torchvision, which takes seconds
+
         replace_attention(model)  # so that it calls its layers
 
     totals: dict[str, Tensor] = {}
