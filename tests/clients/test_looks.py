@@ -35,6 +35,7 @@ OTHERS = {
     ("sweeps.operations.clean", "except FileNotFoundError"): "what is gone need not be removed",
     ("sweeps.operations.control", "path.is_file"): FRESH,
     ("sweeps.operations.control", "path.stat"): FRESH,
+    ("sweeps.operations.launch", "folder.is_dir"): USERS,
     ("sweeps.operations.reproduce", "existing.is_dir"): USERS,
     ("sweeps.operations.runs", "folder.is_dir"): USERS,
     ("sweeps.operations.timed_models", "folder.exists"): OURS,
