@@ -163,7 +163,7 @@ class TrialConfig(Settings):
         count as read.
 
         >>> sorted(key for key in TrialConfig(method="prune").unread if key.startswith("method."))
-        ['method.alpha_epochs', 'method.alpha_learning_rate']
+        ['method.alpha_epochs', 'method.alpha_learning_rate', 'method.first_regulariser']
         """
         is_users_method = digest_of_class(type(self.method)) is not None
         return frozenset() if is_users_method else self.method.unread | {one.key for one in not_read(self, self)}
