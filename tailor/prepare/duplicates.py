@@ -132,20 +132,16 @@ def look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np
     """Return all P pairs that look alike, perhaps millions, as (3, P): larger distance, index in each side."""
     columns_of_blocks = [np.empty((3, 0), np.int32)]
     halves = (slice(HASH_BITS), slice(HASH_BITS, None))  # mean hashes, difference hashes
+    # With bits as signs, a product is HASH_BITS less twice the Hamming distance
+    signs, right_signs = (np.where(side, np.float32(1), np.float32(-1)) for side in (left, right))
     for start in range(0, len(left), BLOCK):
-        block = left[start : start + BLOCK]
-        bits = np.maximum(*(_distances(block[:, half], right[:, half]) for half in halves))
+        block = signs[start : start + BLOCK]
+        least = np.minimum(*(block[:, half] @ right_signs[:, half].T for half in halves))
+        bits = (np.float32(HASH_BITS) - least) / np.float32(2)
         in_block, in_right = np.nonzero(bits <= LIMIT_BITS)
         columns = np.stack([bits[in_block, in_right], in_block + start, in_right])
         columns_of_blocks.append(columns.astype(np.int32))
     return np.concatenate(columns_of_blocks, axis=1)
-
-
-def _distances(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the Hamming distances of all pairs: with bits as signs, a product is HASH_BITS less twice the distance."""
-    signs = [np.where(side, np.float32(1), np.float32(-1)) for side in (left, right)]
-    products: NDArray[np.float32] = signs[0] @ signs[1].T
-    return (np.float32(HASH_BITS) - products) / np.float32(2)
 
 
 def groups_text(groups: NDArray[np.int64], *, is_pool: bool) -> str:

@@ -216,8 +216,16 @@ def list_table(given: Path, table: Path, columns: Mapping[str, str], problems: P
     fields = [field for field in FIELDS if field in columns or field in names or field in FIELDS[:2]]
     read = {field: _column(table, names, columns.get(field, field)) for field in fields}
     problems.note(f"{table}: {', '.join(f'its {field} is {names[at]!r}' for field, at in read.items())}")
+    # Say that a column is not read, if it may have the groups or the splits
     for at in sorted(set(range(len(names))) - set(read.values())):
-        _say_unread(names[at], {values[at] for _, values in lines}, read, problems)
+        name = names[at]
+        if "group" not in read and OF_GROUPS.fullmatch(name):
+            problems.note(
+                f"the column {name!r} is not read. If its images belong together (of one animal, of one patient), type "
+                f"--group-column {name!r}, so that they are in one split: else scores are too good"
+            )
+        if "split" not in read and {values[at].lower() for _, values in lines} <= SPLIT_NAMES.keys():
+            problems.note(f"the column {name!r} is not read. If it has the splits, type --split-column {name!r}")
     entries = [entry for line in lines if (entry := _entry(table, line, read, problems)) is not None]
     classes = {entry.class_name for entry in entries}
     for entry in entries:
@@ -285,17 +293,6 @@ def _column(table: Path, names: Sequence[str], name: str) -> int:
         "--split-column, --group-column NAME. Columns of 0 and 1 for each class become one by pandas: "
         'table["class"] = table[["cat", "dog"]].astype(int).idxmax(axis=1); table.to_csv("labels.csv", index=False)'
     )
-
-
-def _say_unread(name: str, values: set[str], read: Mapping[str, int], problems: Problems) -> None:
-    """Print that a column is not read, if it may have the groups or the splits."""
-    if "group" not in read and OF_GROUPS.fullmatch(name):
-        problems.note(
-            f"the column {name!r} is not read. If its images belong together (of one animal, of one patient), type "
-            f"--group-column {name!r}, so that they are in one split: else scores are too good"
-        )
-    if "split" not in read and {value.lower() for value in values} <= SPLIT_NAMES.keys():
-        problems.note(f"the column {name!r} is not read. If it has the splits, type --split-column {name!r}")
 
 
 def _entry(table: Path, line: tuple[int, list[str]], read: Mapping[str, int], problems: Problems) -> ImageFile | None:

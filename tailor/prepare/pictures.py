@@ -86,7 +86,13 @@ def decode(path: Path, image_px: int) -> Decoded:
             turn = None
             with suppress(*UNREADABLE):  # of what a camera or a program wrote, only how the camera was held is read
                 turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
-            image, is_transparent = _rgb(opened if turn is None else opened.transpose(turn))
+            image: Image.Image = opened if turn is None else opened.transpose(turn)
+            is_transparent = False
+            if image.has_transparency_data:  # it is laid over black
+                with_alpha = image.convert("RGBA")
+                is_transparent = bool(np.asarray(with_alpha)[..., 3].min() < 255)
+                image = Image.alpha_composite(Image.new("RGBA", with_alpha.size, (0, 0, 0, 255)), with_alpha)
+            image = image if image.mode == "RGB" else image.convert("RGB")
             file_format = str(opened.format)
         pixels = np.asarray(_square(image, image_px), dtype=np.uint8).transpose(2, 0, 1)
         frames = 1 if file_format in ("JPEG", "MPO") else _frames(content)  # of a JPEG others are previews
@@ -117,16 +123,6 @@ def _frames(content: bytes) -> int:
             return int(getattr(image, "n_frames", 1))
     except UNREADABLE:  # of another frame than the first, which is read
         return 1
-
-
-def _rgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Return the image in RGB, over black where it is transparent, and whether it is so anywhere."""
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
-        is_transparent = bool(np.asarray(with_alpha)[..., 3].min() < 255)
-        return Image.alpha_composite(black, with_alpha).convert("RGB"), is_transparent
-    return (image if image.mode == "RGB" else image.convert("RGB")), False
 
 
 def _square(image: Image.Image, image_px: int) -> Image.Image:

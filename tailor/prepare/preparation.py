@@ -65,7 +65,15 @@ class Request:
 def prepare(request: Request, out: TextIO) -> DataManifest:
     """Write a data set, or nothing; and all problems to ROOT/NAME.problems.txt. Raises ConfigError: some stop it."""
     final = manifest.folder_of(request.root, request.name)
-    _remove_leftovers(request.root)
+    # Remove the workspaces of killed processes, whatever they made: those that no process holds
+    for left in request.root.glob(WORKSPACE.format("*")):
+        with suppress(OSError):
+            handle = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(handle)
     _refuse_request(request)
     problems = Problems(out)
     with _workspace(final) as work:
@@ -129,23 +137,6 @@ def _refuse_origin(origin: Path, request: Request, *, may_be_list: bool, has_cla
         return
     if not origin.name.lower().endswith(SUFFIXES) and not (may_be_list and origin.suffix.lower() in (".txt", ".mat")):
         raise ConfigError(f"{origin} is no archive; {expected}; a table of labels belongs in --labels")
-
-
-def _remove_leftovers(root: Path) -> None:
-    """Remove the workspaces of killed processes, whatever they made: those that no process holds."""
-    for work in root.glob(WORKSPACE.format("*")):
-        with suppress(OSError), _opened(work) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(work)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 @contextmanager
