@@ -7,7 +7,11 @@ from tailor.common.settings import Rate, Settings
 
 
 class Regulariser(Settings):
-    """Settings of a regulariser; subclasses set `name` to a literal and are added to REGULARISERS."""
+    """Settings of a regulariser; subclasses set `name` to a literal and are added to REGULARISERS.
+
+    >>> REGULARISERS["l2_sp"](strength=0.01).needs
+    frozenset({'pretrained_start'})
+    """
 
     name: str
     needs_anchor: ClassVar[bool] = False  # the pre-trained weights, kept beside the model

@@ -70,7 +70,7 @@ def test_what_a_cluster_refuses_is_said_and_the_same_command_goes_on_with_anothe
     assert "Traceback" not in refused.stderr
     assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
     headline = sweeps_command("status", "runs/small").stdout.splitlines()[0]
-    assert "if that refuses the site, change it, or give another --site; if no job is listed below, type " in headline
+    assert "if that refuses the site, change it, or give another --site; if no job is listed below, type: " in headline
     (tmp_path / "site.toml").write_text(f'account = "mine"\nmemory = "per_cpu"\n{SITE}')
     done = launch(*words)
     assert done.returncode == 0, done.stderr

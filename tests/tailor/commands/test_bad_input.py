@@ -11,7 +11,6 @@ from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.plugins import load
 from tailor.execution.runner import run_trial
-from tailor.facts.manifest import manifest_sha256
 from tailor.facts.weights import sha256_of
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
@@ -123,10 +122,6 @@ def test_a_number_of_the_manifest_that_was_changed_by_hand(root: Path, refused: 
     content = json.loads(path.read_text()) | {"test_images": 3}
     path.write_text(json.dumps(content))
     assert f"{path} is not a manifest: ValueError('it was changed after it was written" in refused(trial(root))
-    path.write_text(json.dumps(content | {"sha256": manifest_sha256(content)}))  # with the digest of what it now says
-    said = refused(trial(root))
-    assert "the test split has another size than the manifest says" in said
-    assert f"remove {path.parent} and prepare the data set again" in said
 
 
 CRITERION = """
