@@ -116,7 +116,10 @@ class _OwnThread:
     def _run(self) -> None:
         while True:
             call, args, answer = self._calls.get()
-            answer.set_result(call(*args))
+            try:
+                answer.set_result(call(*args))
+            except BaseException as error:  # noqa: BLE001  # raised again by `result`: else its asker would wait
+                answer.set_exception(error)
 
 
 class RayRanks(RankGroup):

@@ -88,13 +88,14 @@ class LaunchOptions:
         }
 
 
-def retried(run: "RunFolder", typed: Mapping[str, Any]) -> LaunchOptions:
+def retried(path: Path, typed: Mapping[str, Any]) -> LaunchOptions:
     """Return the options of the last launch of a whole run, which begins from the run's own copy of its spec.
 
     Launches of chosen trials alone (`--again`) are passed over. This changes to the folder of that launch: the spec
     may name data by relative paths.
 
     Args:
+        path: of the run's folder.
         typed: options that this launch has in their place.
 
     Raises:
@@ -102,7 +103,7 @@ def retried(run: "RunFolder", typed: Mapping[str, Any]) -> LaunchOptions:
     """
     from sweeps.run.run_folder import RunFolder, check_is_own, open_run, refuse_version_0_2
 
-    run = RunFolder(run.path.resolve())
+    run = RunFolder(path.resolve())
     check_is_own(run)
     record = open_run(run)
     refuse_version_0_2(run, record)
@@ -457,11 +458,9 @@ def run_command(
     """
     launched = LaunchOptions(**options)
     if retry:
-        from sweeps.run.run_folder import RunFolder
-
         context = click.get_current_context()
         typed = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-        run = RunFolder(cli.RUN.convert(launched.spec, None, None))
+        run = cli.RUN.convert(launched.spec, None, None)
         launched = retried(run, {name: options[name] for name in typed - {"spec"}})
     if plan:
         return write(planned_page(launched, sys.argv), Output(format, wide, limit))

@@ -41,9 +41,10 @@ def ask(*question: Any) -> Any:
             _answers.update(json.loads(file.read_bytes()))
         if key not in _answers:
             _answers[key] = _find(question)
-            with suppress(OSError):  # such as a home that cannot be written: it is asked again
-                make_folder(file.parent)
-                write_file(file, json.dumps(_answers).encode())
+            if "torch" in sys.modules:  # else the child has kept it, with what it asked itself meanwhile
+                with suppress(OSError):  # such as a home that cannot be written: it is asked again
+                    make_folder(file.parent)
+                    write_file(file, json.dumps(_answers).encode())
     return _answers[key]
 
 

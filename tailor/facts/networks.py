@@ -26,7 +26,7 @@ class NetworkInfo:
     input_shape: tuple[int, ...] = INPUT_SHAPE  # of one image (or row) by default; `macs` counts for it
     any_size: bool = False  # whether it also reads images of other sizes
     width_multiple: int = 8  # what `pruning.width_multiple = "auto"` is for this network
-    # Facts of its code: in the tables, of a family or a user's network found at its first use, whatever is given here.
+    # Facts of its code: all but those of embedded networks are found at its first use, whatever is given here.
     has_norm: bool = False  # a norm follows the prunable layers (decides TransTailor's `auto`)
     activation: str = "none"  # class of the activation after the prunable layers: "ReLU", "ReLU6", "SiLU", ...
     macs: int = 0  # multiply-accumulates of all products for one image of input_shape, with 5 classes
@@ -51,8 +51,8 @@ class NetworkInfo:
         """Whether it has parameters that no module's `reset_parameters` sets, known without building the network.
 
         They are positions, class tokens, attention and scales of layers: only in transformers and in ConvNeXt. A
-        transformer multiplies activations (`activation_macs`), ConvNeXt has a GELU, and no other network of the tables
-        has either (tests/tailor/methods/test_rivals.py).
+        transformer multiplies activations (`activation_macs`), ConvNeXt has a GELU, and no other of torchvision's
+        networks has either (tests/tailor/methods/test_rivals.py).
         """
         return bool(self.activation_macs) or "GELU" in self.activation.split("+")
 

@@ -14,7 +14,7 @@ def most_removable(config: TrialConfig) -> float:
     """The fraction of the original MACs that the trial's network can lose, in [0, 1].
 
     Every group keeps `pruning.minimum_filters_fraction`, at a width that `pruning.width_multiple` allows. 1.0 if
-    little is known: for a user's network, and for one with windows (Swin) at another size of images than the table's.
+    that is not known, of a user's network.
 
     >>> config = TrialConfig(method="prune", network="digits_resnet")
     >>> 0.2 < most_removable(config) < 1.0

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from hpc.ranks import ray_ranks
 from hpc.ranks.ranks import RankDied, RankFailed
 from tests.hpc.hangs import HANG_LIMIT_S, WORK_LIMIT_S
 from tests.hpc.processes import are_ended
@@ -90,6 +91,13 @@ def test_a_local_ray_has_no_servers_that_nobody_asks(machine: None) -> None:  # 
     commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
     assert any("gcs_server" in command for command in commands)
     assert not [command for command in commands if "dashboard.py" in command or "monitor.py" in command]
+
+
+def test_what_the_thread_of_rank_0_raises_is_raised_and_the_next_call_runs() -> None:
+    thread = ray_ranks._OwnThread()
+    with pytest.raises(ZeroDivisionError):
+        thread.ask(lambda: 1 // 0).result(LIMIT_S)
+    assert thread.ask(lambda: 7).result(LIMIT_S) == 7
 
 
 def test_two_ranks_reduce(start: Callable[..., Slot]) -> None:
